@@ -1,0 +1,15 @@
+//! From a recipe to a clip.
+//!
+//! Owns the [`recipe::Recipe`], the pipeline that runs it, the record of every step (from which a run can go on), the cheap
+//! previews, and the estimate of what a run will cost.
+
+mod error;
+pub mod estimate;
+pub mod networks;
+pub mod observer;
+pub mod pipeline;
+pub mod preview;
+pub mod recipe;
+pub mod step_record;
+
+pub use error::GenerateError;

@@ -1,0 +1,138 @@
+//! The two networks that turn text and noise into frames, on one device: the walk of the sampler, and the decoding.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn::tensor::Tensor;
+
+use super::GenerateError;
+use super::observer::Observer;
+use crate::clip::Frames;
+use crate::gpu::device::ComputeDevice;
+use crate::mask::KeyFrames;
+use crate::model::dit::{Probe, TextContext, Transformer};
+use crate::model::latent::{ClipSize, Latent};
+use crate::model::sampler::{Sampler, guidance};
+use crate::model::vae::{Sites, Tiling, Vae, to_rgb8};
+
+pub struct Networks {
+    pub transformer: Transformer,
+    pub vae: Vae,
+    /// Channels of a latent.
+    pub channels: usize,
+    pub device: ComputeDevice,
+}
+
+/// Wall-clock times of a run's phases.
+#[derive(Clone, Debug, Default)]
+pub struct Timing {
+    pub text_millis: f64,
+    /// One entry a transformer call, sampler included.
+    pub step_millis: Vec<f64>,
+    pub decode_millis: f64,
+}
+
+impl Timing {
+    pub fn total_millis(&self) -> f64 {
+        self.text_millis + self.step_millis.iter().sum::<f64>() + self.decode_millis
+    }
+}
+
+/// A walk from noise to a clean latent.
+pub struct Walk<'a> {
+    pub sampler: Sampler,
+    pub first_call: usize,
+    /// Above 1 the text holds two rows, the negative prompt first.
+    pub guidance_scale: f64,
+    pub text: &'a TextContext,
+    /// One entry a layer.
+    pub key_frames: &'a [Arc<KeyFrames>],
+    /// Fills unit normal noise for a call.
+    pub noise: &'a mut dyn FnMut(usize, &mut [f32]),
+    /// Sees the sampler, the call, the latent after it and the estimate of the clean one.
+    pub after_step: &'a mut AfterStep<'a>,
+}
+
+pub type AfterStep<'a> = dyn FnMut(&Sampler, usize, &Latent, &Latent) -> Result<(), GenerateError> + 'a;
+
+impl Networks {
+    /// Walks from `latent`, which is scaled for the sampler's first call.
+    ///
+    /// # Errors
+    /// The device failed, gave values that are not numbers, or the observer asked to stop.
+    pub fn sample(
+        &self,
+        mut latent: Latent,
+        walk: &mut Walk<'_>,
+        timing: &mut Timing,
+        observer: &mut dyn Observer,
+    ) -> Result<Latent, GenerateError> {
+        let shape = latent.shape;
+        for call in walk.first_call..walk.sampler.calls() {
+            if observer.stop() {
+                return Err(GenerateError::Stopped);
+            }
+            let started = Instant::now();
+            let input = Latent { shape, values: walk.sampler.scale_model_input(call, &latent.values) };
+            let epsilon = self.predict(&input, walk.sampler.timestep(call), walk)?;
+            if !epsilon.iter().all(|value| value.is_finite()) {
+                return Err(GenerateError::NotFinite { part: "transformer", step: call + 1 });
+            }
+            let step = walk.sampler.step(call, &epsilon, &latent.values, &mut |noise| (walk.noise)(call, noise));
+            latent.values = step.x;
+            let denoised = Latent { shape, values: step.denoised };
+            (walk.after_step)(&walk.sampler, call, &latent, &denoised)?;
+            let step_millis = millis(started.elapsed());
+            timing.step_millis.push(step_millis);
+            observer.denoised(call, &denoised);
+            observer.step(call, walk.sampler.calls(), step_millis);
+        }
+        Ok(latent)
+    }
+
+    /// The predicted noise for a latent that is scaled for the model, guided if the scale is above 1.
+    fn predict(&self, input: &Latent, timestep: f32, walk: &Walk<'_>) -> Result<Vec<f32>, GenerateError> {
+        let guided = walk.guidance_scale > 1.0;
+        let copies = if guided { 2 } else { 1 };
+        let latents = input.to_tensor(copies, &self.device.device);
+        let timesteps = vec![timestep; copies];
+        let output = self.transformer.forward(latents, &timesteps, walk.text, None, walk.key_frames, &mut Probe::default());
+        // A model that also predicts a variance gives it in the second half of the channels.
+        let values = read(output.narrow(1, 0, self.channels), "sampled")?;
+        if !guided {
+            return Ok(values);
+        }
+        let (unconditional, conditional) = values.split_at(values.len() / 2);
+        Ok(guidance::combine(unconditional, conditional, walk.guidance_scale as f32))
+    }
+
+    /// Latents as the sampler left them to frames.
+    ///
+    /// # Errors
+    /// The device failed or gave values that are not numbers.
+    pub fn decode(&self, latent: &Latent, size: ClipSize, frames_per_second: f64) -> Result<Frames, GenerateError> {
+        let values = self.decode_values(latent, size)?;
+        Ok(Frames { width: size.width, height: size.height, frames_per_second, rgb: to_rgb8(&values) })
+    }
+
+    /// As [`Self::decode`], as values around [-1, 1]: `[frames, height, width, 3]`.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_values(&self, latent: &Latent, size: ClipSize) -> Result<Vec<f32>, GenerateError> {
+        let scaled = latent.to_tensor(1, &self.device.device) / self.vae.scaling_factor();
+        let video = self.vae.decode(scaled, Some(Tiling::STANDARD), &mut Sites::default());
+        let video = video.narrow(1, 0, size.frames).narrow(2, 0, size.height).narrow(3, 0, size.width);
+        let values = read(video, "decoded")?;
+        if values.iter().all(|value| value.is_finite()) { Ok(values) } else { Err(GenerateError::NotFinite { part: "VAE", step: 0 }) }
+    }
+}
+
+/// The values of a tensor; waits for the device.
+pub(super) fn read<const D: usize>(tensor: Tensor<D>, doing: &'static str) -> Result<Vec<f32>, GenerateError> {
+    tensor.try_into_vec_as().map_err(|error| GenerateError::DeviceFailed { doing, reason: error.to_string() })
+}
+
+pub(super) fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}

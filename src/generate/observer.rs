@@ -1,0 +1,41 @@
+//! Following a run while it goes on.
+
+use crate::model::latent::Latent;
+
+/// The parts of a run, as a person sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Phase {
+    Load,
+    Text,
+    Sampling,
+    Decoding,
+}
+
+impl Phase {
+    /// What happens, as a progress line says it.
+    pub fn doing(self) -> &'static str {
+        match self {
+            Self::Load => "loading the model",
+            Self::Text => "reading the prompt",
+            Self::Sampling => "sampling",
+            Self::Decoding => "decoding the frames",
+        }
+    }
+}
+
+/// Who follows a run. All calls come from the engine's thread, in order.
+pub trait Observer {
+    fn phase(&mut self, _phase: Phase) {}
+    /// A call of the transformer and its sampler step is done; `call` counts from 0.
+    fn step(&mut self, _call: usize, _calls: usize, _millis: f64) {}
+    /// The current estimate of the clean latent after a step.
+    fn denoised(&mut self, _call: usize, _latent: &Latent) {}
+    /// True when the run should stop at the next chance.
+    fn stop(&self) -> bool {
+        false
+    }
+}
+
+/// An observer that looks away.
+pub struct Unobserved;
+impl Observer for Unobserved {}

@@ -1,0 +1,268 @@
+//! From a recipe to frames: text, noise, sampler and transformer, VAE.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::networks::{Networks, Timing, Walk, millis};
+use super::preview::Projection;
+use super::observer::{Observer, Phase};
+use super::recipe::Recipe;
+use super::step_record::StepRecord;
+use super::GenerateError;
+use crate::clip::Frames;
+use crate::gpu::device::ComputeDevice;
+use crate::model::dit::{TextContext, Transformer, TransformerConfig};
+use crate::model::folder::{ModelFolder, TokenizerModel};
+use crate::model::latent::Latent;
+use crate::model::noise::fill_normal;
+use crate::model::sampler::Sampler;
+use crate::model::text::encoder::{TextEncoder, TextEncoderConfig};
+use crate::model::text::{SpecialTokens, TokenIds, Tokenizer, clean_caption, lower_and_strip};
+use crate::model::vae::{Vae, VaeConfig};
+use crate::model::weights::{Loader, WeightSource};
+
+/// Text encoders with more parameters than this are dropped as soon as the prompt is encoded.
+const TEXT_ENCODER_TO_KEEP: usize = 500_000_000;
+
+/// What a run may begin from or leave behind, besides its recipe.
+#[derive(Default)]
+pub struct RunOptions {
+    /// Replaces the seed's start noise (unit normal).
+    pub noise: Option<Latent>,
+    /// Goes on behind a finished step.
+    pub resume: Option<StepRecord>,
+    /// Gets a record after every step.
+    pub records: Option<std::path::PathBuf>,
+}
+
+/// What a run gives.
+pub struct Outcome {
+    pub frames: Frames,
+    /// As the sampler left it, before the division by the VAE's scaling factor.
+    pub latent: Latent,
+    pub timing: Timing,
+}
+
+/// A model whose networks are on a device.
+pub struct LoadedModel {
+    folder: ModelFolder,
+    tokenizer: Tokenizer,
+    text_encoder: Option<TextEncoder>,
+    networks: Networks,
+    projection: Option<Projection>,
+}
+
+/// The transformer's configuration, checked.
+///
+/// # Errors
+/// It is damaged, or of a network that this program does not run.
+pub fn transformer_config(folder: &ModelFolder) -> Result<TransformerConfig, GenerateError> {
+    let config: TransformerConfig = parse(folder.transformer_config(), folder, "the transformer's config.json")?;
+    supported(config.unsupported(), folder, "the transformer")?;
+    Ok(config)
+}
+
+/// The VAE's configuration, checked.
+///
+/// # Errors
+/// As [`transformer_config`].
+pub fn vae_config(folder: &ModelFolder) -> Result<VaeConfig, GenerateError> {
+    let config: VaeConfig = parse(folder.vae_config(), folder, "the VAE's config.json")?;
+    supported(config.unsupported(), folder, "the VAE")?;
+    Ok(config)
+}
+
+fn text_encoder_config(folder: &ModelFolder) -> Result<TextEncoderConfig, GenerateError> {
+    let config: TextEncoderConfig = parse(folder.text_encoder_config(), folder, "the text encoder's config.json")?;
+    supported(config.unsupported(), folder, "the text encoder")?;
+    Ok(config)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(value: &serde_json::Value, folder: &ModelFolder, what: &str) -> Result<T, GenerateError> {
+    serde_json::from_value(value.clone())
+        .map_err(|error| GenerateError::Unsupported { location: folder.location(), reason: format!("{what} is not understood: {error}") })
+}
+
+fn supported(reason: Option<String>, folder: &ModelFolder, what: &str) -> Result<(), GenerateError> {
+    match reason {
+        Some(reason) => Err(GenerateError::Unsupported { location: folder.location(), reason: format!("{what}: {reason}") }),
+        None => Ok(()),
+    }
+}
+
+impl LoadedModel {
+    /// # Errors
+    /// A part of the model is missing, damaged or of another family.
+    pub fn load(folder: ModelFolder, device: &ComputeDevice) -> Result<Self, GenerateError> {
+        let config = transformer_config(&folder)?;
+        let vae_config = vae_config(&folder)?;
+        let encoder_config = text_encoder_config(&folder)?;
+        if config.in_channels != vae_config.embed_dim || config.caption_channels != encoder_config.d_model {
+            let reason = format!(
+                "its parts do not belong together: the transformer takes {} latent channels and captions of {}, the VAE gives {} and the text encoder {}",
+                config.in_channels, config.caption_channels, vae_config.embed_dim, encoder_config.d_model
+            );
+            return Err(GenerateError::Unsupported { location: folder.location(), reason });
+        }
+        let tokenizer = load_tokenizer(&folder)?;
+        if tokenizer.vocabulary_size() > encoder_config.vocab_size {
+            let reason = format!("the tokenizer knows {} pieces, the text encoder {}", tokenizer.vocabulary_size(), encoder_config.vocab_size);
+            return Err(GenerateError::Unsupported { location: folder.location(), reason });
+        }
+        let source = folder.transformer_weights()?;
+        let transformer = Transformer::load(Loader::new(&source, device), &config)?;
+        let source = folder.vae_weights()?;
+        let vae = Vae::load(Loader::new(&source, device), &vae_config)?;
+        let projection = match folder.preview_projection()? {
+            Some(text) => Some(Projection::from_json(&text).map_err(|reason| GenerateError::Unsupported { location: folder.location(), reason })?),
+            None => None,
+        };
+        let projection = projection.filter(|projection| projection.channels() == config.in_channels);
+        let networks = Networks { transformer, vae, channels: config.in_channels, device: device.clone() };
+        Ok(Self { folder, tokenizer, text_encoder: None, networks, projection })
+    }
+
+    pub fn folder(&self) -> &ModelFolder {
+        &self.folder
+    }
+
+    pub fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
+    /// The linear projection for previews: the model's own, else one that is fitted now.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn projection(&mut self) -> Result<&Projection, GenerateError> {
+        let projection = match self.projection.take() {
+            Some(projection) => projection,
+            None => Projection::fit_to_noise(&self.networks)?,
+        };
+        Ok(self.projection.insert(projection))
+    }
+
+    /// Makes the clip of `recipe`.
+    ///
+    /// # Errors
+    /// The recipe does not fit the model, the device failed, or the observer asked to stop ([`GenerateError::Stopped`]).
+    pub fn run(&mut self, recipe: &Recipe, options: &RunOptions, observer: &mut dyn Observer) -> Result<Outcome, GenerateError> {
+        recipe.check()?;
+        let found = self.folder.hash()?;
+        if found != recipe.model.sha256 {
+            let short = |hash: &str| hash.chars().take(12).collect();
+            return Err(GenerateError::OtherModel { name: recipe.model.name.clone(), wanted: short(&recipe.model.sha256), found: short(&found) });
+        }
+        let plan = recipe.plan(self.networks.transformer.layers())?;
+        let key_frames: Vec<_> = plan.layers().iter().map(|layer| Arc::new(layer.mask().key_frames())).collect();
+        let mut timing = Timing::default();
+
+        observer.phase(Phase::Text);
+        let started = Instant::now();
+        let text = self.encode_prompts(recipe)?;
+        timing.text_millis = millis(started.elapsed());
+
+        observer.phase(Phase::Sampling);
+        let (first_call, start, sampler) = self.start(recipe, options)?;
+        let records = |sampler: &Sampler, call: usize, latent: &Latent, denoised: &Latent| match &options.records {
+            Some(folder) => StepRecord::of_step(recipe, sampler, call, latent, denoised).write(folder),
+            None => Ok(()),
+        };
+        let mut walk = Walk {
+            sampler,
+            first_call,
+            guidance_scale: recipe.guidance_scale,
+            text: &text,
+            key_frames: &key_frames,
+            // Draw 0 is the start noise.
+            noise: &mut |call, noise| fill_normal(recipe.seed, call as u64 + 1, noise),
+            after_step: &mut |sampler, call, latent, denoised| records(sampler, call, latent, denoised),
+        };
+        let latent = self.networks.sample(start, &mut walk, &mut timing, observer)?;
+
+        if observer.stop() {
+            return Err(GenerateError::Stopped);
+        }
+        observer.phase(Phase::Decoding);
+        let started = Instant::now();
+        let frames = self.networks.decode(&latent, recipe.size(), f64::from(recipe.frames_per_second))?;
+        timing.decode_millis = millis(started.elapsed());
+        Ok(Outcome { frames, latent, timing })
+    }
+
+    /// The first call, the latent before it and the sampler that makes it.
+    fn start(&self, recipe: &Recipe, options: &RunOptions) -> Result<(usize, Latent, Sampler), GenerateError> {
+        let mut sampler = Sampler::new(recipe.sampler, recipe.steps)?;
+        let shape = recipe.size().latent_shape(self.networks.channels);
+        if let Some(record) = &options.resume {
+            let (call, latent) = record.restore(recipe, &mut sampler, shape)?;
+            return Ok((call, latent, sampler));
+        }
+        let mut values = match (&options.noise, &recipe.noise_sha256) {
+            (Some(noise), _) => noise.values.clone(),
+            (None, Some(sha256)) => return Err(GenerateError::NoiseFileNeeded { sha256: sha256.clone() }),
+            (None, None) => {
+                let mut values = vec![0.0; shape.iter().product()];
+                fill_normal(recipe.seed, 0, &mut values);
+                values
+            }
+        };
+        let sigma = sampler.init_noise_sigma();
+        values.iter_mut().for_each(|value| *value *= sigma);
+        Ok((0, Latent { shape, values }, sampler))
+    }
+
+    /// Whether the prompt is longer than what the model reads.
+    pub fn is_cut(&self, recipe: &Recipe) -> Result<bool, GenerateError> {
+        let caption = caption(&recipe.prompt, &recipe.prompt_template, recipe.clean_caption);
+        Ok(self.tokenizer.encode_unpadded(&caption)?.len() > recipe.max_tokens)
+    }
+
+    /// One row for the prompt; with guidance, the negative prompt's row before it.
+    fn encode_prompts(&mut self, recipe: &Recipe) -> Result<TextContext, GenerateError> {
+        let mut rows = Vec::new();
+        if recipe.guidance_scale > 1.0 {
+            rows.push(self.tokens(&recipe.negative_prompt, "{}", recipe)?);
+        }
+        rows.push(self.tokens(&recipe.prompt, &recipe.prompt_template, recipe)?);
+        let ids: Vec<u32> = rows.iter().flat_map(|row| row.ids.iter().copied()).collect();
+        let mask: Vec<f32> = rows.iter().flat_map(|row| row.mask.iter().map(|&m| f32::from(m))).collect();
+
+        let encoder = match self.text_encoder.take() {
+            Some(encoder) => encoder,
+            None => {
+                let config = text_encoder_config(&self.folder)?;
+                let source = self.folder.text_encoder_weights()?;
+                TextEncoder::load(Loader::new(&source, &self.networks.device), &config)?
+            }
+        };
+        let embedding = encoder.forward(&ids, &mask, rows.len(), &mut |_, _| {});
+        if encoder.parameters() <= TEXT_ENCODER_TO_KEEP {
+            self.text_encoder = Some(encoder);
+        }
+        Ok(TextContext { embedding, mask })
+    }
+
+    fn tokens(&self, text: &str, template: &str, recipe: &Recipe) -> Result<TokenIds, GenerateError> {
+        Ok(self.tokenizer.encode(&caption(text, template, recipe.clean_caption), recipe.max_tokens)?)
+    }
+}
+
+fn load_tokenizer(folder: &ModelFolder) -> Result<Tokenizer, GenerateError> {
+    let files = folder.tokenizer()?;
+    let special = SpecialTokens::from_json(files.config.as_deref(), files.special_tokens.as_deref())?;
+    Ok(match &files.model {
+        TokenizerModel::SentencePiece(bytes) => Tokenizer::from_sentencepiece(bytes, &special)?,
+        TokenizerModel::Json(bytes) => Tokenizer::from_tokenizer_json(bytes, &special)?,
+    })
+}
+
+fn caption(text: &str, template: &str, clean: bool) -> String {
+    let text = template.replace("{}", text);
+    if clean { clean_caption(&text) } else { lower_and_strip(&text) }
+}
+
+/// The number of parameters in a weight file.
+pub fn parameters(source: &WeightSource) -> u64 {
+    source.tensors().map(|(_, info)| info.element_count() as u64).sum()
+}

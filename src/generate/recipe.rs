@@ -1,0 +1,216 @@
+//! What makes a clip: the one struct that flags, window and clip files all read and write.
+
+use serde::{Deserialize, Serialize};
+
+use super::GenerateError;
+use crate::gpu::device::Precision;
+use crate::mask::MaskPlan;
+use crate::model::folder::ModelFolder;
+use crate::model::latent::ClipSize;
+use crate::model::sampler::SamplerKind;
+
+/// Version of the recipe's form; files with a larger one come from a newer program.
+pub const RECIPE_FORMAT: u32 = 1;
+/// Longest prompt that is accepted; models read far less of it.
+pub const LONGEST_PROMPT_BYTES: usize = 16 * 1024;
+pub const LARGEST_GUIDANCE: f64 = 100.0;
+
+/// A run. The same recipe on the same device gives the same bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recipe {
+    pub format: u32,
+    /// Name and version of the program that wrote the recipe.
+    pub program: String,
+    pub prompt: String,
+    pub negative_prompt: String,
+    /// What the prompt is put into, at `{}`.
+    pub prompt_template: String,
+    pub clean_caption: bool,
+    pub max_tokens: usize,
+    pub seed: u64,
+    pub sampler: SamplerKind,
+    pub steps: usize,
+    pub guidance_scale: f64,
+    pub frames: usize,
+    pub width: usize,
+    pub height: usize,
+    pub frames_per_second: u32,
+    pub model: ModelIdentity,
+    /// Which tiles every layer computes, whole, so that no other file is needed.
+    pub mask_plan: serde_json::Value,
+    pub precision: Precision,
+    /// SHA-256 of noise that came from a file instead of the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noise_sha256: Option<String>,
+    /// How it was made; a recipe that was not run yet has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<Made>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelIdentity {
+    pub name: String,
+    /// SHA-256 over weights, configurations and tokenizer.
+    pub sha256: String,
+}
+
+/// What only a run knows. It holds no times, so that equal runs give equal files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    pub device: String,
+    pub driver: String,
+    pub kernel_tier: String,
+    /// Of the raw RGB bytes of all frames.
+    pub frames_sha256: String,
+}
+
+impl Recipe {
+    /// The model's own settings for a prompt.
+    ///
+    /// # Errors
+    /// The model's files or its mask plan cannot be read.
+    pub fn of_model(folder: &ModelFolder, prompt: &str, precision: Precision) -> Result<Self, GenerateError> {
+        let facts = folder.facts();
+        let defaults = &facts.defaults;
+        let size = ClipSize { frames: defaults.frames, width: defaults.width, height: defaults.height };
+        let mut recipe = Self {
+            format: RECIPE_FORMAT,
+            program: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+            prompt: prompt.to_owned(),
+            negative_prompt: defaults.negative_prompt.clone(),
+            prompt_template: defaults.prompt_template.clone(),
+            clean_caption: defaults.clean_caption,
+            max_tokens: facts.trained.max_tokens,
+            seed: 0,
+            sampler: defaults.sampler,
+            steps: defaults.steps,
+            guidance_scale: defaults.guidance_scale,
+            frames: size.frames,
+            width: size.width,
+            height: size.height,
+            frames_per_second: defaults.frames_per_second,
+            model: ModelIdentity { name: folder.name().to_owned(), sha256: folder.hash()? },
+            mask_plan: serde_json::Value::Null,
+            precision,
+            noise_sha256: None,
+            made: None,
+        };
+        recipe.set_mask(folder, &MaskChoice::Plan)?;
+        Ok(recipe)
+    }
+
+    pub fn size(&self) -> ClipSize {
+        ClipSize { frames: self.frames, width: self.width, height: self.height }
+    }
+
+    /// Reads a recipe from its JSON.
+    ///
+    /// # Errors
+    /// It comes from a newer program, or is no recipe.
+    pub fn from_json(text: &str) -> Result<Self, GenerateError> {
+        let value: serde_json::Value =
+            serde_json::from_str(text).map_err(|error| GenerateError::NoRecipe { reason: error.to_string() })?;
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            None => return Err(GenerateError::NoRecipe { reason: "it has no \"format\"".into() }),
+            Some(format) if format > u64::from(RECIPE_FORMAT) => {
+                let program = value.get("program").and_then(|p| p.as_str()).unwrap_or("a newer program").to_owned();
+                return Err(GenerateError::NewerRecipe { format, program });
+            }
+            Some(_) => {}
+        }
+        serde_json::from_value(value).map_err(|error| GenerateError::NoRecipe { reason: error.to_string() })
+    }
+
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and maps with string keys: there is nothing that JSON could not hold.
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// The mask plan for this clip's latent frames.
+    ///
+    /// # Errors
+    /// The plan is damaged, or is one for another number of latent frames.
+    pub fn plan(&self, layers: usize) -> Result<MaskPlan, GenerateError> {
+        let plan = MaskPlan::from_json(&self.mask_plan.to_string())?;
+        plan.check(layers, self.size().latent_frames())?;
+        Ok(plan)
+    }
+
+    /// Puts the chosen plan into the recipe, for the recipe's own number of frames.
+    ///
+    /// # Errors
+    /// The plan's file cannot be read, or no such plan exists for these frames.
+    pub fn set_mask(&mut self, folder: &ModelFolder, choice: &MaskChoice) -> Result<(), GenerateError> {
+        let layers = super::pipeline::transformer_config(folder)?.num_layers;
+        let frames = self.size().latent_frames();
+        let fitted = |plan: MaskPlan| if plan.frames() == frames { Ok(plan) } else { plan.adapted(frames) };
+        let plan = match choice {
+            MaskChoice::Plan => match folder.mask_plan()? {
+                Some(text) => fitted(MaskPlan::from_json(&text)?)?,
+                None => MaskPlan::dense(layers, frames)?,
+            },
+            MaskChoice::Dense => MaskPlan::dense(layers, frames)?,
+            MaskChoice::Uniform(name) => MaskPlan::uniform(layers, frames, name)?,
+            MaskChoice::File(path) => fitted(MaskPlan::load(path)?)?,
+        };
+        plan.check(layers, frames)?;
+        let mut value: serde_json::Value =
+            serde_json::from_str(&plan.to_json()?).map_err(|error| GenerateError::NoRecipe { reason: error.to_string() })?;
+        // The search's losses say nothing about this clip.
+        if let Some(map) = value.as_object_mut() {
+            map.retain(|key, _| ["latent_frames", "layers"].contains(&key.as_str()));
+        }
+        self.mask_plan = value;
+        Ok(())
+    }
+
+    /// What is wrong with these settings, whatever the model.
+    ///
+    /// # Errors
+    /// The first setting that cannot be used.
+    pub fn check(&self) -> Result<(), GenerateError> {
+        if self.prompt.trim().is_empty() {
+            return Err(GenerateError::EmptyPrompt);
+        }
+        for (which, text) in [("prompt", &self.prompt), ("negative prompt", &self.negative_prompt)] {
+            if text.len() > LONGEST_PROMPT_BYTES {
+                return Err(GenerateError::LongPrompt { which, bytes: text.len(), max_tokens: self.max_tokens });
+            }
+        }
+        self.size().check()?;
+        if !(self.guidance_scale.is_finite() && (0.0..=LARGEST_GUIDANCE).contains(&self.guidance_scale)) {
+            return Err(GenerateError::Guidance { scale: self.guidance_scale });
+        }
+        if !(1..=240).contains(&self.frames_per_second) {
+            return Err(GenerateError::FrameRate { frames_per_second: self.frames_per_second });
+        }
+        if !(1..=4096).contains(&self.max_tokens) {
+            return Err(GenerateError::NoRecipe { reason: format!("max_tokens is {}", self.max_tokens) });
+        }
+        crate::model::sampler::Sampler::new(self.sampler, self.steps)?;
+        Ok(())
+    }
+}
+
+/// What a person may choose as mask plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MaskChoice {
+    /// The plan that the model was distilled for; dense where it has none.
+    Plan,
+    Dense,
+    /// K:N in every layer.
+    Uniform(String),
+    File(std::path::PathBuf),
+}
+
+impl From<&str> for MaskChoice {
+    fn from(text: &str) -> Self {
+        let is_uniform = text.split_once(':').is_some_and(|(k, n)| [k, n].iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())));
+        match text {
+            "plan" => Self::Plan,
+            "dense" | "full" => Self::Dense,
+            _ if is_uniform => Self::Uniform(text.to_owned()),
+            _ => Self::File(text.into()),
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Which machine part runs the model: the only place where a device is made or adopted.
+//!
+//! There are two kinds. A hardware adapter runs on wgpu: this module makes the wgpu device with an explicit feature list and
+//! the adapter's own limits, and burn adopts it, once a process. Without such an adapter the model runs on `flex`, burn's pure
+//! Rust backend, which is 6 to 16 times faster than a software adapter; so a software adapter is taken only when it is named.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Mutex, OnceLock};
+
+use burn::tensor::wgpu::{WgpuSetup, wgpu};
+use burn::tensor::{Device, FloatDType};
+use serde::{Deserialize, Serialize};
+
+/// What the person asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum DeviceChoice {
+    /// The best hardware adapter, else the CPU.
+    #[default]
+    Auto,
+    Cpu,
+    /// An adapter by its number in `tilereel doctor`.
+    Index(usize),
+    /// An adapter whose name contains this text, upper and lower case alike.
+    Name(String),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = DeviceError;
+
+    fn from_str(text: &str) -> Result<Self, DeviceError> {
+        Ok(match text.trim() {
+            "" => return Err(DeviceError::EmptyChoice),
+            "auto" => Self::Auto,
+            "cpu" => Self::Cpu,
+            other => match other.parse() {
+                Ok(index) => Self::Index(index),
+                Err(_) => Self::Name(other.to_owned()),
+            },
+        })
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Index(index) => write!(f, "{index}"),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// How weights and matrix operands are stored. Sums, norms and the residual stream are f32 in both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    F32,
+    F16,
+}
+
+impl Precision {
+    pub fn dtype(self) -> FloatDType {
+        match self {
+            Self::F32 => FloatDType::F32,
+            Self::F16 => FloatDType::F16,
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        })
+    }
+}
+
+/// What one adapter reports of itself.
+#[derive(Clone, Debug)]
+pub struct AdapterReport {
+    pub index: usize,
+    pub name: String,
+    pub backend: String,
+    pub driver: String,
+    pub kind: String,
+    /// A rasteriser on the CPU, such as lavapipe or WARP.
+    pub software: bool,
+    pub half_floats: bool,
+    pub subgroups: bool,
+    pub timestamps: bool,
+    pub cooperative_matrices: Vec<String>,
+    pub largest_binding_bytes: u64,
+    pub workgroup_memory_bytes: u32,
+    pub workgroup_invocations: u32,
+}
+
+/// A device that is ready to run the model.
+#[derive(Clone, Debug)]
+pub struct ComputeDevice {
+    pub device: Device,
+    pub name: String,
+    /// None on the CPU.
+    pub adapter: Option<AdapterReport>,
+    pub precision: Precision,
+    /// Why this device was taken, in words for the person.
+    pub reason: String,
+}
+
+impl ComputeDevice {
+    pub fn is_cpu(&self) -> bool {
+        self.adapter.is_none()
+    }
+
+    /// The kernel tier that runs: the plain shaders on an adapter, the Rust kernels on the CPU.
+    pub fn kernel_tier(&self) -> &'static str {
+        if self.is_cpu() { "cpu" } else { "plain" }
+    }
+}
+
+/// Everything that can go wrong while a device is chosen and opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    #[error("The device is empty. Use auto, cpu, an adapter's number or a part of its name; `tilereel doctor` lists them.")]
+    EmptyChoice,
+    #[error("There is no adapter {wanted}. Found: {found}. Use `--device cpu`, or a number or name from that list.")]
+    NoSuchAdapter { wanted: String, found: String },
+    #[error("The adapter {name} refused to open a device: {reason}. Update its driver, or use `--device cpu`.")]
+    Refused { name: String, reason: String },
+    #[error("{name} has no 16-bit floats in shaders. Use `--precision f32`.")]
+    NoHalfFloats { name: String },
+}
+
+struct Adapters {
+    instance: wgpu::Instance,
+    list: Vec<(wgpu::Adapter, AdapterReport)>,
+}
+
+fn adapters_once() -> &'static Adapters {
+    static ADAPTERS: OnceLock<Adapters> = OnceLock::new();
+    ADAPTERS.get_or_init(|| {
+        let backends = wgpu::Backends::PRIMARY;
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+            backends,
+            ..wgpu::InstanceDescriptor::new_without_display_handle()
+        });
+        let list = pollster::block_on(instance.enumerate_adapters(backends))
+            .into_iter()
+            .enumerate()
+            .map(|(index, adapter)| {
+                let report = describe(index, &adapter);
+                (adapter, report)
+            })
+            .collect();
+        Adapters { instance, list }
+    })
+}
+
+fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterReport {
+    let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
+    let matrices = adapter
+        .cooperative_matrix_properties()
+        .iter()
+        .map(|p| format!("{}x{}x{} {:?} -> {:?}", p.m_size, p.n_size, p.k_size, p.ab_type, p.cr_type))
+        .collect();
+    AdapterReport {
+        index,
+        name: info.name,
+        backend: info.backend.to_string(),
+        driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+        kind: format!("{:?}", info.device_type),
+        software: info.device_type == wgpu::DeviceType::Cpu,
+        half_floats: features.contains(wgpu::Features::SHADER_F16),
+        subgroups: features.contains(wgpu::Features::SUBGROUP),
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+        cooperative_matrices: matrices,
+        largest_binding_bytes: limits.max_storage_buffer_binding_size,
+        workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
+        workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+    }
+}
+
+/// All adapters of this machine, software ones too, in the order of their numbers.
+pub fn adapters() -> Vec<AdapterReport> {
+    adapters_once().list.iter().map(|(_, report)| report.clone()).collect()
+}
+
+/// Opens the device that `choice` names. `precision` None takes f16 on adapters that have it and f32 elsewhere.
+///
+/// # Errors
+/// The adapter does not exist, refuses a device, or lacks 16-bit floats that were asked for.
+pub fn open(choice: &DeviceChoice, precision: Option<Precision>) -> Result<ComputeDevice, DeviceError> {
+    if *choice == DeviceChoice::Cpu {
+        return Ok(cpu("the CPU was asked for".into()));
+    }
+    let all = &adapters_once().list;
+    let wanted = match choice {
+        DeviceChoice::Cpu | DeviceChoice::Auto => {
+            let rank = |report: &AdapterReport| match report.kind.as_str() {
+                "DiscreteGpu" => 0,
+                "IntegratedGpu" => 1,
+                _ => 2,
+            };
+            all.iter().filter(|(_, r)| !r.software).min_by_key(|(_, r)| (rank(r), r.index))
+        }
+        DeviceChoice::Index(index) => all.get(*index),
+        DeviceChoice::Name(name) => {
+            let name = name.to_lowercase();
+            all.iter().find(|(_, r)| r.name.to_lowercase().contains(&name))
+        }
+    };
+    let Some((adapter, report)) = wanted else {
+        if *choice == DeviceChoice::Auto {
+            let software = if all.is_empty() { "no graphics adapter was found" } else { "the only adapters are software ones" };
+            return Ok(cpu(format!("{software}, and the CPU kernels are faster than those")));
+        }
+        return Err(DeviceError::NoSuchAdapter { wanted: choice.to_string(), found: names(all) });
+    };
+    let precision = match precision {
+        Some(Precision::F16) if !report.half_floats => {
+            return Err(DeviceError::NoHalfFloats { name: report.name.clone() });
+        }
+        Some(precision) => precision,
+        None if report.half_floats => Precision::F16,
+        None => Precision::F32,
+    };
+    let reason = match choice {
+        DeviceChoice::Auto => "the first hardware adapter, discrete ones before integrated ones".to_owned(),
+        _ => "it was asked for".to_owned(),
+    };
+    Ok(ComputeDevice {
+        device: adopt(adapter, report)?,
+        name: format!("{} ({})", report.name, report.backend),
+        adapter: Some(report.clone()),
+        precision,
+        reason,
+    })
+}
+
+fn cpu(reason: String) -> ComputeDevice {
+    let name = format!("CPU, {} threads", rayon::current_num_threads());
+    ComputeDevice { device: Device::flex(), name, adapter: None, precision: Precision::F32, reason }
+}
+
+fn names(all: &[(wgpu::Adapter, AdapterReport)]) -> String {
+    match all {
+        [] => "none".to_owned(),
+        all => all.iter().map(|(_, r)| format!("{} = {}", r.index, r.name)).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// The burn device of an adapter. burn cannot see that the same handles are registered twice, so this map remembers.
+fn adopt(adapter: &wgpu::Adapter, report: &AdapterReport) -> Result<Device, DeviceError> {
+    static ADOPTED: Mutex<Option<HashMap<usize, Device>>> = Mutex::new(None);
+    let mut adopted = ADOPTED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let adopted = adopted.get_or_insert_default();
+    if let Some(device) = adopted.get(&report.index) {
+        return Ok(device.clone());
+    }
+    let refused = |reason: String| DeviceError::Refused { name: report.name.clone(), reason };
+    // SAFETY: experimental features (cooperative matrices) may be incomplete in wgpu, not unsound to enable; a kernel uses them
+    // only after its numeric self-test has passed on this adapter.
+    let experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        label: Some("tilereel engine"),
+        // burn reads the adapter's features, not the device's, so the device must have them all; mappable primary buffers
+        // are slow on discrete GPUs.
+        required_features: adapter.features().difference(wgpu::Features::MAPPABLE_PRIMARY_BUFFERS),
+        required_limits: adapter.limits(),
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
+        trace: wgpu::Trace::Off,
+        experimental_features,
+    }))
+    .map_err(|error| refused(error.to_string()))?;
+    let instance = adapters_once().instance.clone();
+    let backend = adapter.get_info().backend;
+    let setup = WgpuSetup { instance, adapter: adapter.clone(), device, queue, backend };
+    let device = Device::wgpu_options().setup(setup).init().map_err(|error| refused(error.to_string()))?;
+    adopted.insert(report.index, device.clone());
+    Ok(device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_read_as_written() {
+        for (text, choice) in [
+            ("auto", DeviceChoice::Auto),
+            ("cpu", DeviceChoice::Cpu),
+            ("1", DeviceChoice::Index(1)),
+            ("radeon", DeviceChoice::Name("radeon".into())),
+        ] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
+            assert_eq!(choice.to_string(), text);
+        }
+        assert!(" ".parse::<DeviceChoice>().is_err());
+    }
+
+    #[test]
+    fn auto_never_takes_a_software_adapter() {
+        let device = open(&DeviceChoice::Auto, None).unwrap();
+        assert!(device.adapter.is_none_or(|adapter| !adapter.software));
+    }
+
+    #[test]
+    fn an_unknown_adapter_lists_the_known() {
+        let error = open(&DeviceChoice::Name("no such adapter".into()), None).unwrap_err();
+        assert!(error.to_string().contains("Found:"), "{error}");
+    }
+}

@@ -1,0 +1,198 @@
+//! Causal 3D convolution on channels-last video, with an optional normalisation of its input and a residual on its output.
+//!
+//! Layouts: video `[batch, frames, height, width, channels]`, weight `[taps, in, out]` with taps in the order (t, h, w).
+
+use burn::backend::flex::FlexTensor;
+use burn::backend::tensor::FloatTensor;
+use burn::backend::wgpu::{CubeBackend, into_contiguous};
+use burn::backend::{Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{DType, Shape, Tensor, TensorData};
+
+use super::cpu::conv3d::{Conv3dError, Conv3dInput, Conv3dShape, ConvPadding, PackedConv3dWeight, conv3d as cpu_conv3d};
+use super::cpu::group_norm::ChannelAffine;
+use super::cpu::lanes::InstructionSet;
+use super::OptionalTensor;
+use super::launch::{self, KernelError, Shader};
+use crate::gpu::shader::Variant;
+
+/// Kernel size, steps and padding of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// (t, h, w), as the others.
+    pub kernel: [usize; 3],
+    pub stride: [usize; 3],
+    /// Copies of the first frame in front of the clip.
+    pub causal_frames: usize,
+    /// Zeros around every frame.
+    pub top: usize,
+    pub bottom: usize,
+    pub left: usize,
+    pub right: usize,
+}
+
+impl Geometry {
+    /// Output frames, height and width for an input of this size.
+    pub fn output(&self, [frames, height, width]: [usize; 3]) -> [usize; 3] {
+        let padded = [frames + self.causal_frames, height + self.top + self.bottom, width + self.left + self.right];
+        std::array::from_fn(|axis| (padded[axis] - self.kernel[axis]) / self.stride[axis] + 1)
+    }
+
+    pub fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+}
+
+#[backend_extension(Cube, Flex)]
+pub(crate) trait Conv3dKernel: Backend {
+    fn conv3d_channels_last(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        #[extension_type] affine: OptionalTensor<Self>,
+        #[extension_type] residual: OptionalTensor<Self>,
+        geometry: Geometry,
+    ) -> FloatTensor<Self>;
+}
+
+/// `conv(input) + bias + residual`. With `affine` `[batch, 2, in]` (scale, shift, in f32) the convolution reads
+/// `silu(input * scale + shift)` instead of the input, while the zeros around it stay zeros.
+pub fn conv3d(
+    input: Tensor<5>,
+    weight: Tensor<3>,
+    bias: Tensor<1>,
+    affine: Option<Tensor<3>>,
+    residual: Option<Tensor<5>>,
+    geometry: Geometry,
+) -> Tensor<5> {
+    let [_, _, _, _, channels] = input.dims();
+    let [taps, channels_in, _] = weight.dims();
+    assert_eq!((taps, channels_in), (geometry.taps(), channels), "the weight does not fit the geometry or the input");
+    Tensor::from_dispatch(Dispatch::conv3d_channels_last(
+        input.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        affine.into(),
+        residual.into(),
+        geometry,
+    ))
+}
+
+const WORKGROUP_SIZE: u32 = 256;
+/// Output pixels and channels of one workgroup: PIXELS and CHANNELS of the shader.
+const PIXELS: usize = 64;
+const CHANNELS: usize = 64;
+/// Workgroups in the first dimension before the pixel blocks go on in the second.
+const FOLD: usize = 16_384;
+
+pub(in crate::gpu) const TEMPLATE: &str = include_str!("../../../shaders/convolution/conv3d.wgsl");
+
+/// The variant for a storage type, with the numbers of its bindings.
+pub(in crate::gpu) fn variant(element: &str, affine: bool, residual: bool) -> Variant {
+    let (affine_at, residual_at) = (3, 3 + usize::from(affine));
+    let output_at = residual_at + usize::from(residual);
+    Variant::default()
+        .switch("half", element == "f16")
+        .switch("affine", affine)
+        .switch("residual", residual)
+        .value("element", element)
+        .value("affine_binding", affine_at)
+        .value("residual_binding", residual_at)
+        .value("output_binding", output_at)
+        .value("info_binding", output_at + 1)
+}
+
+impl Conv3dKernel for CubeBackend {
+    fn conv3d_channels_last(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        affine: OptionalTensor<Self>,
+        residual: OptionalTensor<Self>,
+        geometry: Geometry,
+    ) -> FloatTensor<Self> {
+        let dtype = input.dtype;
+        let [input, weight, bias] = [input, weight, bias].map(|tensor| launch::row_major(tensor, dtype));
+        let affine = affine.into_option().map(|tensor| launch::row_major(tensor, DType::F32));
+        let residual = residual.into_option().map(into_contiguous);
+        let shape: [usize; 5] = input.meta.shape().dims();
+        let [batch, frames, height, width, channels_in] = shape;
+        let channels_out = bias.meta.shape().num_elements();
+        let [frames_out, height_out, width_out] = geometry.output([frames, height, width]);
+        let output = launch::empty(&input, Shape::new([batch, frames_out, height_out, width_out, channels_out]), dtype);
+
+        let shader = Shader {
+            name: "conv3d",
+            template: TEMPLATE,
+            variant: variant(launch::element(dtype), affine.is_some(), residual.is_some()),
+            workgroup_size: WORKGROUP_SIZE,
+        };
+        let mut inputs = vec![&input, &weight, &bias];
+        inputs.extend(affine.as_ref());
+        inputs.extend(residual.as_ref());
+        let info: Vec<u32> = [frames, height, width, channels_in, frames_out, height_out, width_out, channels_out]
+            .into_iter()
+            .chain(geometry.kernel)
+            .chain(geometry.stride)
+            .chain([geometry.causal_frames, geometry.top, geometry.left])
+            .map(|word| word as u32)
+            .collect();
+        let channel_groups = channels_out.div_ceil(CHANNELS);
+        let pixel_blocks = (frames_out * height_out * width_out).div_ceil(PIXELS);
+        let across = pixel_blocks.min((FOLD / channel_groups).max(1));
+        let workgroups = [(across * channel_groups) as u32, pixel_blocks.div_ceil(across) as u32, batch as u32];
+        launch::launch(shader, &inputs, &[&output], &info, workgroups);
+        output
+    }
+}
+
+impl Conv3dKernel for Flex {
+    fn conv3d_channels_last(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        affine: OptionalTensor<Self>,
+        residual: OptionalTensor<Self>,
+        geometry: Geometry,
+    ) -> FloatTensor<Self> {
+        let [batch, frames, height, width, in_channels]: [usize; 5] = input.layout().shape().dims();
+        let [_, _, out_channels]: [usize; 3] = weight.layout().shape().dims();
+        let shape = Conv3dShape {
+            batch,
+            frames,
+            height,
+            width,
+            in_channels,
+            out_channels,
+            kernel: geometry.kernel,
+            stride: geometry.stride,
+            padding: ConvPadding {
+                causal_frames: geometry.causal_frames,
+                top: geometry.top,
+                bottom: geometry.bottom,
+                left: geometry.left,
+                right: geometry.right,
+            },
+        };
+        let [input, weight, bias] = [input, weight, bias].map(|tensor| tensor.to_contiguous());
+        let [affine, residual] = [affine, residual].map(|tensor| tensor.into_option().map(|tensor| tensor.to_contiguous()));
+        let normalise = affine.as_ref().map(|affine| ChannelAffine { values: affine.storage(), frame_groups: 1, silu: true });
+        let reads = Conv3dInput {
+            values: input.storage(),
+            normalise,
+            bias: Some(bias.storage()),
+            residual: residual.as_ref().map(|residual| residual.storage()),
+        };
+        let run = || {
+            let set = InstructionSet::best();
+            let packed = PackedConv3dWeight::from_taps(weight.storage(), out_channels, in_channels, geometry.kernel, set)?;
+            let [out_frames, out_height, out_width] = shape.output()?;
+            let mut values = vec![0.0f32; shape.output_len()?];
+            cpu_conv3d(&shape, reads, &packed, &mut values)?;
+            Ok::<_, Conv3dError>(TensorData::new(values, [batch, out_frames, out_height, out_width, out_channels]))
+        };
+        match run() {
+            Ok(data) => FlexTensor::from_data(data),
+            Err(error) => std::panic::panic_any(KernelError { kernel: "conv3d", reason: error.to_string() }),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! One task of tile attention: some queries of one frame and one head, against all keys that the frame keeps.
+//!
+//! Queries are lanes: a panel holds one or two vectors of queries, transposed, so that scores are `[key, query]`.
+//! Maximum, exponential and sum of the softmax are then plain vector operations, and both products broadcast keys and
+//! values as they lie in memory.
+
+use super::lanes::{Kernel, Lanes};
+use super::microkernel::{self, LeftRows, MAX_PANEL, PANEL_VECTORS};
+use super::tile_attention::{TileAttentionInput, TileAttentionShape};
+
+pub(super) const MAX_HEAD_SIZE: usize = 128;
+/// The most keys whose scores are computed at once: with a panel's queries and sums they fit a first-level cache.
+const KEY_BLOCK: usize = 96;
+
+/// Some consecutive queries of one frame and head.
+pub(super) struct HeadTask<'a, 'out> {
+    pub shape: &'a TileAttentionShape,
+    pub input: &'a TileAttentionInput<'a>,
+    /// Counted over the whole batch.
+    pub head: usize,
+    pub frame: usize,
+    pub first_token: usize,
+    pub out: &'out mut [f32],
+}
+
+/// The state of one panel of queries.
+struct Panel {
+    vectors: usize,
+    /// `[head_size, queries of the panel]`, scaled.
+    query: Vec<f32>,
+    /// `[head_size, queries of the panel]`: the weighted sum of the values so far.
+    sums: Vec<f32>,
+    largest: [f32; MAX_PANEL],
+    total_weight: [f32; MAX_PANEL],
+}
+
+/// Consecutive keys of one head.
+struct KeyBlock<'a> {
+    count: usize,
+    /// `[count, head_size]`, as the values.
+    keys: &'a [f32],
+    values: &'a [f32],
+    bias: Option<&'a [f32]>,
+}
+
+impl Kernel for HeadTask<'_, '_> {
+    /// Scores that were computed.
+    type Output = u64;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> u64 {
+        let &TileAttentionShape { heads, head_size, query_frames, query_tokens, key_frames, key_tokens, .. } = self.shape;
+        let queries = self.out.len() / head_size;
+        let first_query = (self.head * query_frames + self.frame) * query_tokens + self.first_token;
+        let panel_queries = PANEL_VECTORS * L::WIDTH;
+        let mut panels = Vec::with_capacity(queries.div_ceil(panel_queries));
+        for query in self.input.query[first_query * head_size..][..queries * head_size].chunks(panel_queries * head_size) {
+            panels.push(Panel::new::<L>(query, head_size, self.input.scale));
+        }
+
+        let offsets = &self.input.kept.offsets[self.frame..];
+        let kept = &self.input.kept.frames[offsets[0] as usize..offsets[1] as usize];
+        let mut scores = [0.0f32; KEY_BLOCK * MAX_PANEL];
+        for &key_frame in kept {
+            let first_key = key_frame as usize * key_tokens;
+            let blocks = key_tokens.div_ceil(KEY_BLOCK);
+            let step = key_tokens.div_ceil(blocks).next_multiple_of(BLOCK_STEP).min(KEY_BLOCK);
+            for start in (0..key_tokens).step_by(step) {
+                let count = step.min(key_tokens - start);
+                let at = self.head * key_frames * key_tokens + first_key + start;
+                let bias_at = self.head / heads * key_frames * key_tokens + first_key + start;
+                let block = KeyBlock {
+                    count,
+                    keys: &self.input.key[at * head_size..][..count * head_size],
+                    values: &self.input.value[at * head_size..][..count * head_size],
+                    bias: self.input.key_bias.map(|bias| &bias[bias_at..bias_at + count]),
+                };
+                for panel in &mut panels {
+                    match panel.vectors {
+                        1 => panel.add::<L, 1>(&block, head_size, &mut scores),
+                        _ => panel.add::<L, PANEL_VECTORS>(&block, head_size, &mut scores),
+                    }
+                }
+            }
+        }
+        for (panel, out) in panels.iter().zip(self.out.chunks_mut(panel_queries * head_size)) {
+            panel.finish::<L>(head_size, out);
+        }
+        (queries * kept.len() * key_tokens) as u64
+    }
+}
+
+/// Blocks of keys are multiples of the microkernel's rows in all instruction sets.
+const BLOCK_STEP: usize = 12;
+
+impl Panel {
+    /// Transposes and scales `query`, `[queries, head_size]`. Queries that are not there are zeros, whose results nobody
+    /// reads.
+    #[inline(always)]
+    fn new<L: Lanes>(query: &[f32], head_size: usize, scale: f32) -> Self {
+        let vectors = (query.len() / head_size).div_ceil(L::WIDTH);
+        let width = vectors * L::WIDTH;
+        let mut transposed = vec![0.0; head_size * width];
+        for (lane, query) in query.chunks_exact(head_size).enumerate() {
+            for (channel, value) in query.iter().enumerate() {
+                transposed[channel * width + lane] = value * scale;
+            }
+        }
+        Self {
+            vectors,
+            query: transposed,
+            sums: vec![0.0; head_size * width],
+            largest: [f32::MIN; MAX_PANEL],
+            total_weight: [0.0; MAX_PANEL],
+        }
+    }
+
+    /// Adds a block of keys to the online softmax.
+    #[inline(always)]
+    fn add<L: Lanes, const VECTORS: usize>(&mut self, block: &KeyBlock, head_size: usize, scores: &mut [f32]) {
+        let width = VECTORS * L::WIDTH;
+        let scores = &mut scores[..block.count * width];
+        for first in (0..block.count).step_by(L::ROWS) {
+            let rows = L::ROWS.min(block.count - first);
+            let left = LeftRows { values: block.keys, starts: &[first * head_size], row_stride: head_size, step_stride: 1 };
+            microkernel::multiply::<L, VECTORS, false>(rows, head_size, left, &self.query, &mut scores[first * width..], width);
+        }
+        if let Some(bias) = block.bias {
+            for (scores, &bias) in scores.chunks_exact_mut(L::WIDTH * VECTORS).zip(bias) {
+                for scores in scores.chunks_exact_mut(L::WIDTH) {
+                    L::load(scores).add(L::splat(bias)).store(scores);
+                }
+            }
+        }
+        self.exponentials::<L, VECTORS>(scores);
+        for first in (0..head_size).step_by(L::ROWS) {
+            let rows = L::ROWS.min(head_size - first);
+            let left = LeftRows { values: block.values, starts: &[first], row_stride: 1, step_stride: head_size };
+            let sums = &mut self.sums[first * width..];
+            microkernel::multiply::<L, VECTORS, true>(rows, block.count, left, scores, sums, width);
+        }
+    }
+
+    /// Turns scores into weights relative to the largest score so far, and what was summed before to the same measure.
+    #[inline(always)]
+    fn exponentials<L: Lanes, const VECTORS: usize>(&mut self, scores: &mut [f32]) {
+        let width = VECTORS * L::WIDTH;
+        for lane in (0..width).step_by(L::WIDTH) {
+            let before = L::load(&self.largest[lane..]);
+            // Four chains, since a maximum has to wait for the one before it.
+            let mut largest = [before; 4];
+            for (key, scores) in scores.chunks_exact(width).enumerate() {
+                largest[key % 4] = largest[key % 4].max(L::load(&scores[lane..]));
+            }
+            let largest = largest[0].max(largest[1]).max(largest[2].max(largest[3]));
+            let minus_largest = largest.mul(L::splat(-1.0));
+            let mut weight = L::zero();
+            for scores in scores.chunks_exact_mut(width) {
+                let scores = &mut scores[lane..];
+                let one = L::load(scores).add(minus_largest).exp();
+                weight = weight.add(one);
+                one.store(scores);
+            }
+            let rescale = before.add(minus_largest).exp();
+            L::load(&self.total_weight[lane..]).mul_add(rescale, weight).store(&mut self.total_weight[lane..]);
+            largest.store(&mut self.largest[lane..]);
+            for sums in self.sums.chunks_exact_mut(width) {
+                L::load(&sums[lane..]).mul(rescale).store(&mut sums[lane..]);
+            }
+        }
+    }
+
+    /// Writes the weighted means, `[queries, head_size]`.
+    #[inline(always)]
+    fn finish<L: Lanes>(&self, head_size: usize, out: &mut [f32]) {
+        let width = self.vectors * L::WIDTH;
+        for (lane, out) in out.chunks_exact_mut(head_size).enumerate() {
+            let weight = self.total_weight[lane];
+            // Without any key there is no weight.
+            let share = if weight == 0.0 { 0.0 } else { weight.recip() };
+            for (channel, out) in out.iter_mut().enumerate() {
+                *out = self.sums[channel * width + lane] * share;
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The statistics of GroupNorm as one scale and shift a channel, so that the next convolution can normalise while it reads.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::wgpu::CubeBackend;
+use burn::backend::{Backend, Dispatch, Flex, backend_extension};
+use burn::tensor::{FloatDType, Tensor};
+
+
+/// Groups of every norm of the VAE, fixed by the reference.
+pub const GROUPS: usize = 32;
+/// Added to the variance, as the reference.
+pub const EPSILON: f64 = 1e-6;
+
+#[backend_extension(Cube, Flex)]
+pub(crate) trait GroupNormKernel: Backend {
+    fn group_norm_affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+/// Scale and shift `[batch, 2, channels]` in f32 such that `x * scale + shift` is the GroupNorm of `x`
+/// `[batch, frames, height, width, channels]` with the affine `weight` and `bias`; statistics run over frames too.
+pub fn group_norm_affine(x: Tensor<5>, weight: Tensor<1>, bias: Tensor<1>) -> Tensor<3> {
+    Tensor::from_dispatch(Dispatch::group_norm_affine(x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()))
+}
+
+/// Plain form, from burn's own operations.
+fn composed(x: Tensor<5>, weight: Tensor<1>, bias: Tensor<1>) -> Tensor<3> {
+    let [batch, frames, height, width, channels] = x.dims();
+    let members = channels / GROUPS;
+    let pixels: Tensor<3> = x.cast(FloatDType::F32).reshape([batch, frames * height * width, channels]);
+    // Mean of the pixels, then of the group's channels; the variance around that mean, so that nothing cancels.
+    let over_group = |x: Tensor<3>| -> Tensor<3> {
+        let groups: Tensor<4> = x.reshape([batch, 1, GROUPS, members]);
+        groups.mean_dim(3).expand([batch, 1, GROUPS, members]).reshape([batch, 1, channels])
+    };
+    let mean = over_group(pixels.clone().mean_dim(1));
+    let variance = over_group((pixels - mean.clone()).powi_scalar(2).mean_dim(1));
+    let scale = (variance + EPSILON).sqrt().recip() * weight.reshape([1, 1, channels]);
+    let shift = -mean * scale.clone() + bias.reshape([1, 1, channels]);
+    Tensor::cat(vec![scale, shift], 1)
+}
+
+impl GroupNormKernel for CubeBackend {
+    fn group_norm_affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        let affine = composed(
+            Tensor::from_primitive::<Self>(x),
+            Tensor::from_primitive::<Self>(weight),
+            Tensor::from_primitive::<Self>(bias),
+        );
+        affine.try_into_primitive::<Self>().expect("a tensor stays on its backend")
+    }
+}
+
+impl GroupNormKernel for Flex {
+    fn group_norm_affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        let affine = composed(
+            Tensor::from_primitive::<Self>(x),
+            Tensor::from_primitive::<Self>(weight),
+            Tensor::from_primitive::<Self>(bias),
+        );
+        affine.try_into_primitive::<Self>().expect("a tensor stays on its backend")
+    }
+}

@@ -1,0 +1,108 @@
+//! What all WGSL launchers share: the kernel's identity, its bindings and its dispatch.
+
+use std::collections::HashSet;
+use std::sync::Mutex;
+
+use burn::backend::wgpu::{CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous};
+use burn::cubecl::prelude::*;
+use burn::cubecl::server::{KernelArguments, MetadataBindingInfo};
+use burn::tensor::{DType, Shape};
+
+use crate::gpu::shader::Variant;
+
+/// The most workgroups that WebGPU allows in one dimension.
+const DISPATCH_LIMIT: u32 = 65_535;
+
+/// A kernel could not run on this device. It is raised as a panic's payload, because burn's operations return no errors;
+/// the engine's thread turns it into its own error.
+#[derive(Debug, thiserror::Error)]
+#[error("The kernel {kernel} does not run on this device: {reason}. Use `--device cpu`, and report this with the output of `tilereel doctor`.")]
+pub struct KernelError {
+    pub kernel: &'static str,
+    pub reason: String,
+}
+
+/// One variant of one shader file.
+#[derive(Clone)]
+pub(super) struct Shader {
+    pub name: &'static str,
+    pub template: &'static str,
+    pub variant: Variant,
+    pub workgroup_size: u32,
+}
+
+impl KernelSource for Shader {
+    fn source(&self) -> SourceTemplate {
+        SourceTemplate::new(self.variant.expand(self.template))
+    }
+
+    fn id(&self) -> KernelId {
+        KernelId::new::<Self>()
+            .info((self.name, self.variant.clone()))
+            .cube_dim(CubeDim::new_1d(self.workgroup_size).into())
+            .mode(ExecutionMode::Unchecked)
+    }
+
+    fn lang(&self) -> &'static str {
+        "wgsl"
+    }
+}
+
+/// Runs `shader` over `workgroups` with the inputs and then the outputs as bindings 0, 1, .. and `info` as the last one.
+pub(super) fn launch(shader: Shader, inputs: &[&CubeTensor], outputs: &[&CubeTensor], info: &[u32], workgroups: [u32; 3]) {
+    assert!(
+        workgroups.iter().all(|&count| count <= DISPATCH_LIMIT),
+        "{}: {workgroups:?} workgroups are more than {DISPATCH_LIMIT} in one dimension",
+        shader.name
+    );
+    let mut arguments = KernelArguments::new();
+    for tensor in inputs.iter().chain(outputs) {
+        arguments = arguments.with_buffer(tensor.handle.clone().binding());
+    }
+    let words = info.chunks(2).map(|pair| u64::from(pair[0]) | u64::from(pair.get(1).copied().unwrap_or(0)) << 32);
+    arguments.info = MetadataBindingInfo::custom(words.collect());
+
+    let (name, variant) = (shader.name, shader.variant.clone());
+    let output = outputs[0];
+    let kernel = SourceKernel::new(shader.clone(), CubeDim::new_1d(shader.workgroup_size));
+    let [x, y, z] = workgroups;
+    output.client.launch(Box::new(kernel), CubeCount::Static(x, y, z), arguments);
+    check_first_use(name, variant, output);
+}
+
+/// A shader that does not compile shows only when it is asked for; later launches of the same variant cannot fail that way.
+fn check_first_use(name: &'static str, variant: Variant, output: &CubeTensor) {
+    static CHECKED: Mutex<Option<HashSet<(&'static str, Variant, String)>>> = Mutex::new(None);
+    let device = format!("{:?}", output.device);
+    let mut checked = CHECKED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let checked = checked.get_or_insert_default();
+    if checked.contains(&(name, variant.clone(), device.clone())) {
+        return;
+    }
+    if let Err(error) = output.client.check([&output.handle]) {
+        std::panic::panic_any(KernelError { kernel: name, reason: error.to_string() });
+    }
+    checked.insert((name, variant, device));
+}
+
+/// A new, not yet written tensor on the device of `like`.
+pub(super) fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+    let buffer = like.client.empty(shape.num_elements() * dtype.size());
+    CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, buffer, dtype)
+}
+
+/// Row-major and of the wanted type, as the shaders read it.
+pub(super) fn row_major(tensor: CubeTensor, dtype: DType) -> CubeTensor {
+    let tensor = into_contiguous(tensor);
+    assert_eq!(tensor.dtype, dtype, "all tensors of a kernel have one storage type");
+    tensor
+}
+
+/// Name of a storage type in WGSL.
+pub(super) fn element(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F32 => "f32",
+        DType::F16 => "f16",
+        other => panic!("the kernels store f32 or f16, not {other:?}"),
+    }
+}

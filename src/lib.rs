@@ -1,0 +1,5 @@
+pub mod clip;
+pub mod generate;
+pub mod gpu;
+pub mod mask;
+pub mod model;

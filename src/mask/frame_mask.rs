@@ -1,0 +1,153 @@
+//! One layer's mask: for every pair of latent frames, whether the first attends to the second.
+
+use super::{MOST_FRAMES, MaskError};
+
+/// F x F tiles of attention, query frame by key frame. Every query frame keeps at least one key frame.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FrameMask {
+    frames: usize,
+    /// Row-major, query frame first.
+    kept: Vec<bool>,
+}
+
+impl FrameMask {
+    /// A mask from its entries, row by row (query frame first).
+    ///
+    /// # Errors
+    /// If the entries are not `frames` x `frames`, or a query frame keeps no key frame: its softmax would be over nothing.
+    pub fn new(frames: usize, kept: Vec<bool>) -> Result<FrameMask, MaskError> {
+        check_frames(frames)?;
+        if kept.len() != frames * frames {
+            return Err(MaskError::MatrixSize { frames, entries: kept.len() });
+        }
+        match kept.chunks(frames).position(|row| !row.contains(&true)) {
+            Some(query) => Err(MaskError::BlindFrame(query)),
+            None => Ok(FrameMask { frames, kept }),
+        }
+    }
+
+    /// The mask that keeps every tile.
+    pub fn full(frames: usize) -> Result<FrameMask, MaskError> {
+        check_frames(frames)?;
+        FrameMask::new(frames, vec![true; frames * frames])
+    }
+
+    /// Number of latent frames, F.
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// Whether frame `query` attends to frame `key`.
+    ///
+    /// # Panics
+    /// If either is not below [`Self::frames`].
+    pub fn keeps(&self, query: usize, key: usize) -> bool {
+        assert!(key < self.frames, "frame {key} of {}", self.frames);
+        self.kept[query * self.frames + key]
+    }
+
+    /// The entries of each query frame in turn.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[bool]> {
+        self.kept.chunks(self.frames)
+    }
+
+    /// Tiles that are computed.
+    pub fn kept_tiles(&self) -> u64 {
+        self.kept.iter().filter(|&&kept| kept).count() as u64
+    }
+
+    /// Kept tiles of all tiles, in (0, 1]. All frames have equally many tokens, so this is the density of the attention
+    /// matrix too, token by token.
+    pub fn density(&self) -> f64 {
+        self.kept_tiles() as f64 / self.kept.len() as f64
+    }
+
+    /// Whether nothing is left out.
+    pub fn is_full(&self) -> bool {
+        !self.kept.contains(&false)
+    }
+
+    /// The kept key frames of each query frame, as kernels read them.
+    pub fn key_frames(&self) -> KeyFrames {
+        let mut offsets = vec![0];
+        let mut frames = Vec::new();
+        for row in self.rows() {
+            frames.extend((0..).zip(row).filter(|(_, kept)| **kept).map(|(key, _): (u32, _)| key));
+            offsets.push(frames.len() as u32);
+        }
+        KeyFrames { offsets, frames }
+    }
+}
+
+pub(super) fn check_frames(frames: usize) -> Result<(), MaskError> {
+    if (1..=MOST_FRAMES).contains(&frames) { Ok(()) } else { Err(MaskError::Frames(frames)) }
+}
+
+/// The kept key frames of each query frame, in ascending order, one list after the other (compressed sparse rows).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyFrames {
+    offsets: Vec<u32>,
+    frames: Vec<u32>,
+}
+
+impl KeyFrames {
+    /// Every one of `frames` frames sees all of them.
+    pub fn dense(frames: usize) -> Self {
+        let offsets = (0..=frames).map(|query| (query * frames) as u32).collect();
+        Self { offsets, frames: (0..frames).flat_map(|_| 0..frames as u32).collect() }
+    }
+
+    /// How many query frames there are.
+    pub fn query_frames(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Where each query frame's list begins in [`Self::frames`]; one entry more than there are frames, the last being the
+    /// end.
+    pub fn offsets(&self) -> &[u32] {
+        &self.offsets
+    }
+
+    /// All lists, one after the other.
+    pub fn frames(&self) -> &[u32] {
+        &self.frames
+    }
+
+    /// The key frames of one query frame.
+    pub fn of(&self, query: usize) -> &[u32] {
+        &self.frames[self.offsets[query] as usize..self.offsets[query + 1] as usize]
+    }
+
+    /// Whether a query frame sees all frames, so that its keys lie in one piece.
+    pub fn is_dense(&self, query: usize) -> bool {
+        self.of(query).len() + 1 == self.offsets.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_masks_are_refused() {
+        assert!(matches!(FrameMask::full(0), Err(MaskError::Frames(0))));
+        assert!(matches!(FrameMask::full(usize::MAX), Err(MaskError::Frames(_))));
+        assert!(matches!(FrameMask::new(2, vec![true; 3]), Err(MaskError::MatrixSize { frames: 2, entries: 3 })));
+        assert!(matches!(FrameMask::new(2, vec![true, false, false, false]), Err(MaskError::BlindFrame(1))));
+    }
+
+    #[test]
+    fn key_frames_list_the_kept_tiles() {
+        let mask = FrameMask::new(3, vec![true, false, true, true, true, true, false, true, false]).unwrap();
+        let keys = mask.key_frames();
+        assert_eq!(keys.offsets(), [0, 2, 5, 6]);
+        assert_eq!(keys.frames(), [0, 2, 0, 1, 2, 1]);
+        assert_eq!(keys.of(1), [0, 1, 2]);
+        assert_eq!([0, 1, 2].map(|query| keys.is_dense(query)), [false, true, false]);
+        for query in 0..3 {
+            for key in 0..3 {
+                assert_eq!(mask.keeps(query, key), keys.of(query).contains(&(key as u32)));
+            }
+        }
+    }
+}

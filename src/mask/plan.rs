@@ -1,0 +1,287 @@
+//! A plan: one mask for each layer of the model.
+//!
+//! The paper searches the number of reference frames layer by layer, because layers differ in how much they look across
+//! frames. All heads of a layer share its mask.
+
+use serde_json::{Map, Value};
+
+use super::{FrameMask, MOST_LAYERS, MaskError, MaskFamily};
+
+/// The rule behind a layer's mask.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Layout {
+    /// Every frame sees every frame.
+    Full,
+    /// Reference frames.
+    Family(MaskFamily),
+    /// No rule: tiles chosen one by one.
+    Painted,
+}
+
+/// One layer's mask and the rule behind it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LayerMask {
+    layout: Layout,
+    mask: FrameMask,
+    /// Fields of its entry in a plan file that mean nothing here.
+    pub(super) notes: Map<String, Value>,
+}
+
+impl LayerMask {
+    /// Dense attention.
+    pub fn full(frames: usize) -> Result<LayerMask, MaskError> {
+        Ok(LayerMask { layout: Layout::Full, mask: FrameMask::full(frames)?, notes: Map::new() })
+    }
+
+    /// A member of a mask family.
+    ///
+    /// # Errors
+    /// If its hand-picked reference frames do not exist.
+    pub fn of_family(family: &MaskFamily, frames: usize) -> Result<LayerMask, MaskError> {
+        let mask = family.frame_mask(frames)?;
+        Ok(LayerMask { layout: Layout::Family(family.settled(frames)?), mask, notes: Map::new() })
+    }
+
+    /// Any mask.
+    pub fn painted(mask: FrameMask) -> LayerMask {
+        LayerMask { layout: Layout::Painted, mask, notes: Map::new() }
+    }
+
+    /// The mask that a name stands for: `full`, or `K:N` for the paper's family with K reference frames of K + N.
+    ///
+    /// # Errors
+    /// If the name is none, is for another number of frames, or asks for more evenly spaced frames than there is room for.
+    pub fn named(name: &str, frames: usize) -> Result<LayerMask, MaskError> {
+        if name == "full" {
+            return LayerMask::full(frames);
+        }
+        let references = references_of_name(name, frames)?;
+        let layer = LayerMask::of_family(&MaskFamily::paper(references), frames)?;
+        let fitting = MaskFamily::paper(references).reference_frames(frames)?.len();
+        if fitting != references {
+            return Err(MaskError::NoRoom { name: name.to_owned(), frames, fitting });
+        }
+        Ok(layer)
+    }
+
+    /// The paper's name k:(F-k), `full` or `painted`.
+    pub fn name(&self) -> String {
+        match &self.layout {
+            Layout::Full => "full".to_owned(),
+            Layout::Family(_) => {
+                let references = self.reference_frames().len();
+                format!("{references}:{}", self.mask.frames() - references)
+            }
+            Layout::Painted => "painted".to_owned(),
+        }
+    }
+
+    /// The rule behind the mask.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Which frame sees which.
+    pub fn mask(&self) -> &FrameMask {
+        &self.mask
+    }
+
+    /// The reference frames, ascending: all frames of a full mask, none of a painted one.
+    pub fn reference_frames(&self) -> Vec<usize> {
+        match &self.layout {
+            Layout::Full => (0..self.mask.frames()).collect(),
+            // Cannot fail: the family was settled for this number of frames.
+            Layout::Family(family) => family.reference_frames(self.mask.frames()).unwrap_or_default(),
+            Layout::Painted => Vec::new(),
+        }
+    }
+
+    fn adapted(&self, frames: usize) -> Result<LayerMask, MaskError> {
+        match &self.layout {
+            _ if frames == self.mask.frames() => Ok(self.clone()),
+            Layout::Full => LayerMask::full(frames),
+            Layout::Family(MaskFamily { placement: super::Placement::Listed(_), .. }) | Layout::Painted => {
+                Err(MaskError::NotAdaptable(self.mask.frames()))
+            }
+            Layout::Family(family) => LayerMask::of_family(family, frames),
+        }
+    }
+}
+
+/// K of a name K:N with K + N = `frames`.
+pub(super) fn references_of_name(name: &str, frames: usize) -> Result<usize, MaskError> {
+    let number = |text: &str| text.parse::<u16>().ok().map(usize::from);
+    let (references, others) = name
+        .split_once(':')
+        .and_then(|(references, others)| Some((number(references)?, number(others)?)))
+        .ok_or_else(|| MaskError::Name(name.to_owned()))?;
+    if references + others != frames {
+        return Err(MaskError::NameFrames { name: name.to_owned(), named: references + others, frames });
+    }
+    Ok(references)
+}
+
+/// The masks of all layers of a model, for one number of latent frames.
+#[derive(Clone, PartialEq, Debug)]
+pub struct MaskPlan {
+    layers: Vec<LayerMask>,
+    /// Fields of its file that mean nothing here, such as losses of the search.
+    pub(super) notes: Map<String, Value>,
+}
+
+impl MaskPlan {
+    /// Dense attention in every layer.
+    pub fn dense(layers: usize, frames: usize) -> Result<MaskPlan, MaskError> {
+        MaskPlan::uniform(layers, frames, "full")
+    }
+
+    /// One mask for every layer, by its name: `full` or `K:N`.
+    ///
+    /// # Errors
+    /// As [`LayerMask::named`], and if there are no layers.
+    pub fn uniform(layers: usize, frames: usize, name: &str) -> Result<MaskPlan, MaskError> {
+        check_layers(layers)?;
+        MaskPlan::of_layers(vec![LayerMask::named(name, frames)?; layers])
+    }
+
+    /// A plan from the masks of its layers.
+    ///
+    /// # Errors
+    /// If there are none, or they cover different numbers of frames.
+    pub fn of_layers(layers: Vec<LayerMask>) -> Result<MaskPlan, MaskError> {
+        check_layers(layers.len())?;
+        let others = layers[0].mask.frames();
+        for (layer, frames) in layers.iter().map(|layer| layer.mask.frames()).enumerate() {
+            if frames != others {
+                return Err(MaskError::UnlikeOthers { frames, others }.in_layer(layer));
+            }
+        }
+        Ok(MaskPlan { layers, notes: Map::new() })
+    }
+
+    /// The masks, first layer first.
+    pub fn layers(&self) -> &[LayerMask] {
+        &self.layers
+    }
+
+    /// Number of latent frames, F.
+    pub fn frames(&self) -> usize {
+        self.layers[0].mask.frames()
+    }
+
+    /// Fails unless the plan is for a model of so many layers and a video of so many latent frames.
+    pub fn check(&self, layers: usize, frames: usize) -> Result<(), MaskError> {
+        if self.layers.len() != layers {
+            return Err(MaskError::LayerCount { plan: self.layers.len(), model: layers });
+        }
+        if self.frames() != frames {
+            return Err(MaskError::FrameCount { plan: self.frames(), video: frames });
+        }
+        Ok(())
+    }
+
+    /// The plan for another number of latent frames: each layer's rule, applied anew. A layer keeps its number k of
+    /// reference frames (as far as there are so many frames, and at a stride as far as they fit), so that the cost stays
+    /// linear in the length; a full layer stays full. What the file noted about the search does not carry over.
+    ///
+    /// # Errors
+    /// If a layer's mask follows no rule: it was painted, or its reference frames were picked by hand.
+    pub fn adapted(&self, frames: usize) -> Result<MaskPlan, MaskError> {
+        if frames == self.frames() {
+            return Ok(self.clone());
+        }
+        let layers = self.layers.iter().enumerate().map(|(layer, mask)| mask.adapted(frames).map_err(|e| e.in_layer(layer)));
+        MaskPlan::of_layers(layers.collect::<Result<_, _>>()?)
+    }
+
+    /// Tiles that are computed, all layers together.
+    pub fn kept_tiles(&self) -> u64 {
+        self.layers.iter().map(|layer| layer.mask.kept_tiles()).sum()
+    }
+
+    /// Kept tiles of all tiles, in (0, 1]: the mean of the layers' densities.
+    pub fn density(&self) -> f64 {
+        self.kept_tiles() as f64 / (self.layers.len() * self.frames().pow(2)) as f64
+    }
+
+    /// Floating-point operations of the self-attention products (queries by keys, weights by values) of one forward pass
+    /// at batch 1, a multiplication and an addition counted as two: 4 n^2 `width` a tile, with n tokens a latent frame and
+    /// `width` = heads x head size. Softmax and projections are not in it.
+    pub fn attention_flops(&self, tokens_per_frame: usize, width: usize) -> u128 {
+        4 * (tokens_per_frame as u128).pow(2) * u128::from(self.kept_tiles()) * width as u128
+    }
+}
+
+fn check_layers(layers: usize) -> Result<(), MaskError> {
+    if (1..=MOST_LAYERS).contains(&layers) { Ok(()) } else { Err(MaskError::Layers(layers)) }
+}
+
+impl MaskError {
+    pub(super) fn in_layer(self, layer: usize) -> MaskError {
+        MaskError::InLayer { layer, source: Box::new(self) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mask::{Mode, Placement};
+
+    /// TFLOP of the published model (32 layers of 24 x 96) at 720 x 1280, from an independent calculation.
+    #[test]
+    fn flops_are_those_of_the_published_model() {
+        let tera = |frames, name: &str| MaskPlan::uniform(32, frames, name).unwrap().attention_flops(3600, 24 * 96) as f64 / 1e12;
+        assert!((tera(8, "full") - 244.6).abs() < 0.05);
+        assert!((tera(24, "full") - 2201.5).abs() < 0.05);
+        for (name, share) in [("1:7", 0.344), ("2:6", 0.531), ("3:5", 0.688), ("4:4", 0.813)] {
+            assert!((tera(8, name) / tera(8, "full") - share).abs() < 6e-4, "{name}");
+        }
+        for (name, share) in [("1:23", 0.122), ("2:22", 0.198), ("3:21", 0.271), ("4:20", 0.340)] {
+            assert!((tera(24, name) / tera(24, "full") - share).abs() < 6e-4, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_checked_against_the_frames() {
+        let message = |name: &str| MaskPlan::uniform(12, 8, name).unwrap_err().to_string();
+        assert!(message("2:7").contains("K + N = 8"), "{}", message("2:7"));
+        assert!(message("5:3").contains("4:4"), "{}", message("5:3"));
+        for name in ["", ":", "2", "2:6:1", "a:b", "-1:9", "2: 6", "99999999999999999999:1", "painted"] {
+            assert!(message(name).contains("no mask name"), "{name}: {}", message(name));
+        }
+        assert!(matches!(MaskPlan::dense(0, 8), Err(MaskError::Layers(0))));
+        assert!(matches!(MaskPlan::dense(12, 0), Err(MaskError::Frames(0))));
+        let diagonal = MaskPlan::uniform(2, 8, "0:8").unwrap();
+        assert_eq!(diagonal.kept_tiles(), 16);
+        assert_eq!(MaskPlan::uniform(2, 8, "8:0").unwrap().density(), 1.0);
+    }
+
+    #[test]
+    fn a_plan_fits_its_model_and_video_only() {
+        let plan = MaskPlan::uniform(12, 8, "2:6").unwrap();
+        plan.check(12, 8).unwrap();
+        assert!(matches!(plan.check(32, 8), Err(MaskError::LayerCount { plan: 12, model: 32 })));
+        assert!(matches!(plan.check(12, 24), Err(MaskError::FrameCount { plan: 8, video: 24 })));
+        let mixed = MaskPlan::of_layers(vec![LayerMask::full(8).unwrap(), LayerMask::full(7).unwrap()]);
+        assert!(mixed.unwrap_err().to_string().starts_with("layer 1"));
+    }
+
+    #[test]
+    fn adapting_applies_the_rules_anew() {
+        let layers = ["full", "2:6", "4:4"].map(|name| LayerMask::named(name, 8).unwrap());
+        let plan = MaskPlan::of_layers(layers.to_vec()).unwrap();
+        let names = |frames| -> Vec<String> { plan.adapted(frames).unwrap().layers().iter().map(LayerMask::name).collect() };
+        assert_eq!(names(24), ["full", "2:22", "4:20"]);
+        assert_eq!(names(3), ["full", "2:1", "3:0"]);
+        assert_eq!(names(1), ["full", "1:0", "1:0"]);
+        assert_eq!(plan.adapted(24).unwrap().layers()[2].reference_frames(), [0, 6, 12, 18]);
+        assert_eq!(plan.adapted(8).unwrap(), plan);
+
+        let picked = MaskFamily { placement: Placement::Listed(vec![1, 2]), mode: Mode::Symmetric };
+        for layer in [LayerMask::of_family(&picked, 8).unwrap(), LayerMask::painted(FrameMask::full(8).unwrap())] {
+            let plan = MaskPlan::of_layers(vec![layer]).unwrap();
+            assert!(plan.adapted(24).unwrap_err().to_string().starts_with("layer 0"));
+            assert_eq!(plan.adapted(8).unwrap(), plan);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! One transformer block: self-attention, cross-attention, feed-forward, modulated by the timestep.
+
+use std::sync::Arc;
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+use burn::tensor::activation::gelu_approximate;
+
+use super::attention::Attention;
+use super::config::TransformerConfig;
+use super::rope::RotaryTables;
+use crate::mask::KeyFrames;
+use crate::model::layers::{Linear, modulated_layer_norm, to_f32};
+use crate::model::weights::Loader;
+
+/// A place inside the network whose values can be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Site {
+    PatchEmbed,
+    /// `[batch, 1, width]`.
+    EmbeddedTimestep,
+    /// `[batch, 1, 6 * width]`.
+    Modulations,
+    Caption,
+    Query,
+    Key,
+    /// `[batch, heads * tokens, head]`, as [`Site::RotatedKey`].
+    RotatedQuery,
+    RotatedKey,
+    SelfAttention,
+    CrossAttention,
+    FeedForward,
+    Block,
+}
+
+/// Watches the network while it runs; costs nothing when nobody watches.
+#[derive(Default)]
+pub struct Probe<'a> {
+    watcher: Option<Watcher<'a>>,
+    pub(super) layer: usize,
+}
+
+type Watcher<'a> = &'a mut dyn FnMut(Site, usize, Tensor<3>);
+
+impl<'a> Probe<'a> {
+    /// `watcher` gets the site, the layer (0 outside of blocks) and the values.
+    pub fn new(watcher: &'a mut dyn FnMut(Site, usize, Tensor<3>)) -> Self {
+        Self { watcher: Some(watcher), layer: 0 }
+    }
+
+    pub(super) fn see(&mut self, site: Site, values: impl FnOnce() -> Tensor<3>) {
+        if let Some(watcher) = &mut self.watcher {
+            watcher(site, self.layer, values());
+        }
+    }
+}
+
+/// What all blocks of one call share.
+pub struct Context {
+    /// `[batch, text tokens, width]`.
+    pub caption: Tensor<3>,
+    /// `[batch, 6, width]`.
+    pub modulations: Tensor<3>,
+    pub text_bias: Option<Tensor<2>>,
+    pub latent_bias: Option<Tensor<2>>,
+    pub rope: RotaryTables,
+}
+
+#[derive(Module, Debug)]
+struct FeedForward {
+    proj: Linear,
+    out: Linear,
+}
+
+#[derive(Module, Debug)]
+pub struct Block {
+    scale_shift_table: Param<Tensor<2>>,
+    attn1: Attention,
+    attn2: Attention,
+    ff: FeedForward,
+    epsilon: f64,
+}
+
+impl Block {
+    pub fn load(loader: &mut Loader<'_>, index: usize, config: &TransformerConfig) -> Self {
+        let name = format!("transformer_blocks.{index}");
+        let width = config.width();
+        Self {
+            scale_shift_table: loader.exact(&format!("{name}.scale_shift_table"), [6, width]),
+            attn1: Attention::load(loader, &format!("{name}.attn1"), config),
+            attn2: Attention::load(loader, &format!("{name}.attn2"), config),
+            ff: FeedForward {
+                proj: loader.linear(&format!("{name}.ff.net.0.proj"), width, 4 * width, true),
+                out: loader.linear(&format!("{name}.ff.net.2"), 4 * width, width, true),
+            },
+            epsilon: config.norm_eps,
+        }
+    }
+
+    /// Tokens `[batch, tokens, width]` in f32, which is the residual stream.
+    pub fn forward(&self, tokens: Tensor<3>, context: &Context, key_frames: &Arc<KeyFrames>, probe: &mut Probe<'_>) -> Tensor<3> {
+        let table = self.scale_shift_table.val().unsqueeze::<3>() + context.modulations.clone(); // [batch, 6, width]
+        let row = |index: usize| table.clone().narrow(1, index, 1);
+        let (shift, scale, gate) = (row(0), row(1), row(2));
+
+        let x = modulated_layer_norm(tokens.clone(), shift, scale, self.epsilon);
+        let x = self.attn1.self_attention(x, &context.rope, key_frames, context.latent_bias.clone(), probe);
+        probe.see(Site::SelfAttention, || x.clone());
+        let tokens = tokens + to_f32(x) * gate;
+
+        // No norm before, no gate after: as the reference.
+        let x = self.attn2.cross_attention(tokens.clone(), context.caption.clone(), context.text_bias.clone());
+        probe.see(Site::CrossAttention, || x.clone());
+        let tokens = tokens + to_f32(x);
+
+        let (shift, scale, gate) = (row(3), row(4), row(5));
+        let x = modulated_layer_norm(tokens.clone(), shift, scale, self.epsilon);
+        let x = self.ff.out.forward(gelu_approximate(self.ff.proj.forward(x)));
+        probe.see(Site::FeedForward, || x.clone());
+        let tokens = tokens + to_f32(x) * gate;
+        probe.see(Site::Block, || tokens.clone());
+        tokens
+    }
+}

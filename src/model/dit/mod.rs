@@ -1,0 +1,14 @@
+//! OpenSoraT2V, the video diffusion transformer of Open-Sora-Plan v1.2: latents, a timestep and a caption to the noise.
+//!
+//! Self-attention obeys a [`crate::mask::MaskPlan`]: each layer computes only the frame-to-frame tiles that its mask keeps.
+
+mod attention;
+mod block;
+mod config;
+mod embeddings;
+pub mod rope;
+mod transformer;
+
+pub use block::{Probe, Site};
+pub use config::TransformerConfig;
+pub use transformer::{TextContext, Transformer};

@@ -1,0 +1,74 @@
+//! The 3D rotary embedding.
+//!
+//! The head is split into three runs of `head_dim / 3` channels for t, h and w. In each, position `index / scale` turns the
+//! first half of the run against the second half.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use half::bf16;
+use serde::Deserialize;
+
+/// Whether angles are rounded before their cosine is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AngleRounding {
+    /// f32 angles: mathematically right.
+    #[default]
+    Exact,
+    /// The reference rounds to the tokens' type first, so its bf16 samples carry errors up to 0.06 in these tables.
+    Bf16,
+}
+
+/// cos and sin `[positions, run / 2]` of one axis, row-major.
+pub fn axis_table(positions: usize, run: usize, scale: f64, rounding: AngleRounding) -> (Vec<f32>, Vec<f32>) {
+    let half = run / 2;
+    let frequencies: Vec<f32> = (0..half).map(|k| (1.0 / 10_000f64.powf(2.0 * k as f64 / run as f64)) as f32).collect();
+    let round = |value: f32| match rounding {
+        AngleRounding::Exact => value,
+        AngleRounding::Bf16 => bf16::from_f32(value).to_f32(),
+    };
+    let angles = (0..positions).flat_map(|index| {
+        let position = index as f32 / scale as f32;
+        frequencies.iter().map(move |&frequency| position * frequency).collect::<Vec<_>>()
+    });
+    angles.map(|angle| f64::from(round(angle))).map(|angle| (round(angle.cos() as f32), round(angle.sin() as f32))).unzip()
+}
+
+/// Tables for a grid of tokens, ready to multiply with `[batch, heads, tokens, 3, 1, run / 2]`.
+#[derive(Clone, Debug)]
+pub struct RotaryTables {
+    cos: Tensor<6>,
+    sin: Tensor<6>,
+}
+
+impl RotaryTables {
+    /// `grid` and `scales` are (t, h, w); tokens are ordered with w fastest.
+    pub fn new(grid: [usize; 3], head_dim: usize, scales: [f64; 3], rounding: AngleRounding, device: &Device) -> Self {
+        let run = head_dim / 3;
+        let half = run / 2;
+        let axes: Vec<_> = (0..3).map(|axis| axis_table(grid[axis], run, scales[axis], rounding)).collect();
+        let tokens = grid.iter().product::<usize>();
+        let (mut cos, mut sin) = (Vec::with_capacity(tokens * 3 * half), Vec::with_capacity(tokens * 3 * half));
+        for token in 0..tokens {
+            let place = [token / (grid[1] * grid[2]), token / grid[2] % grid[1], token % grid[2]];
+            for axis in 0..3 {
+                let row = place[axis] * half..(place[axis] + 1) * half;
+                cos.extend_from_slice(&axes[axis].0[row.clone()]);
+                sin.extend_from_slice(&axes[axis].1[row]);
+            }
+        }
+        let tensor = |values| Tensor::from_data(TensorData::new(values, [1, 1, tokens, 3, 1, half]), device);
+        Self { cos: tensor(cos), sin: tensor(sin) }
+    }
+
+    /// Turns queries or keys `[batch, heads, tokens, head_dim]`.
+    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
+        let [batch, heads, tokens, head_dim] = x.dims();
+        let half = head_dim / 6;
+        let runs: Tensor<6> = x.reshape([batch, heads, tokens, 3, 2, half]); // t, h, w; first and second half
+        let first = runs.clone().narrow(4, 0, 1);
+        let second = runs.narrow(4, 1, 1);
+        let turned_first = first.clone() * self.cos.clone() - second.clone() * self.sin.clone();
+        let turned_second = second * self.cos.clone() + first * self.sin.clone();
+        Tensor::cat(vec![turned_first, turned_second], 4).reshape([batch, heads, tokens, head_dim])
+    }
+}

@@ -1,0 +1,131 @@
+//! The whole transformer.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::block::{Block, Context, Probe, Site};
+use super::config::TransformerConfig;
+use super::embeddings::{AdaLayerNormSingle, CaptionProjection, FinalLayer, PatchEmbed};
+use super::rope::{AngleRounding, RotaryTables};
+use crate::mask::KeyFrames;
+use crate::model::weights::{Loader, WeightError};
+
+/// What a key that must not be seen has added to its score. The reference's value; a row whose keys are all hidden stays finite.
+const HIDDEN: f32 = -10_000.0;
+
+#[derive(Module, Debug)]
+pub struct Transformer {
+    pos_embed: PatchEmbed,
+    adaln_single: AdaLayerNormSingle,
+    caption_projection: CaptionProjection,
+    blocks: Vec<Block>,
+    last: FinalLayer,
+    head_dim: usize,
+    patch_size: usize,
+    scales: [f64; 3],
+    #[module(skip)]
+    rounding: AngleRounding,
+}
+
+/// Encoded captions of one batch.
+#[derive(Clone, Debug)]
+pub struct TextContext {
+    /// `[batch, tokens, caption channels]`; padded places hold whatever the encoder gave.
+    pub embedding: Tensor<3>,
+    /// 1 where a token counts, `[batch * tokens]`.
+    pub mask: Vec<f32>,
+}
+
+impl Transformer {
+    /// # Errors
+    /// The weights do not fit the configuration.
+    pub fn load(mut loader: Loader<'_>, config: &TransformerConfig) -> Result<Self, WeightError> {
+        let transformer = Self {
+            pos_embed: PatchEmbed::load(&mut loader, config),
+            adaln_single: AdaLayerNormSingle::load(&mut loader, config),
+            caption_projection: CaptionProjection::load(&mut loader, config),
+            blocks: (0..config.num_layers).map(|index| Block::load(&mut loader, index, config)).collect(),
+            last: FinalLayer::load(&mut loader, config),
+            head_dim: config.attention_head_dim,
+            patch_size: config.patch_size,
+            scales: config.interpolation_scales(),
+            rounding: config.rotary_angles,
+        };
+        loader.finish(|_| false)?;
+        Ok(transformer)
+    }
+
+    pub fn layers(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// The predicted noise `[batch, channels, frames, height, width]` for latents of that shape, f32.
+    ///
+    /// `latent_mask` is 1 where a latent counts, row-major `[batch, frames, height, width]`; sampling never needs it.
+    /// `key_frames` holds one entry a layer.
+    pub fn forward(
+        &self,
+        latents: Tensor<5>,
+        timesteps: &[f32],
+        text: &TextContext,
+        latent_mask: Option<&[f32]>,
+        key_frames: &[Arc<KeyFrames>],
+        probe: &mut Probe<'_>,
+    ) -> Tensor<5> {
+        let [batch, _, frames, height, width] = latents.dims();
+        let device = latents.device();
+        let p = self.patch_size;
+        assert!(height % p == 0 && width % p == 0, "latent height and width must be multiples of the patch size");
+        assert_eq!(key_frames.len(), self.blocks.len(), "one mask a layer");
+        let grid = [frames, height / p, width / p];
+
+        let mut tokens = self.pos_embed.forward(latents);
+        let (embedded_timestep, modulations) = self.adaln_single.forward(timesteps, &device);
+        let caption = self.caption_projection.forward(text.embedding.clone());
+        probe.layer = 0;
+        probe.see(Site::PatchEmbed, || tokens.clone());
+        probe.see(Site::EmbeddedTimestep, || embedded_timestep.clone().unsqueeze_dim(1));
+        probe.see(Site::Modulations, || modulations.clone().unsqueeze_dim(1));
+        probe.see(Site::Caption, || caption.clone());
+
+        let [_, model_width] = embedded_timestep.dims();
+        let context = Context {
+            caption,
+            modulations: modulations.reshape([batch, 6, model_width]),
+            text_bias: key_bias(&text.mask, batch, &device),
+            latent_bias: latent_mask.and_then(|mask| key_bias(&pool_mask(mask, [batch * frames, height, width], p), batch, &device)),
+            rope: RotaryTables::new(grid, self.head_dim, self.scales, self.rounding, &device),
+        };
+        for (index, (block, key_frames)) in self.blocks.iter().zip(key_frames).enumerate() {
+            probe.layer = index;
+            tokens = block.forward(tokens, &context, key_frames, probe);
+        }
+        self.last.forward(tokens, embedded_timestep, grid)
+    }
+}
+
+/// Additive bias of masked keys `[batch, keys]`; none when every key is seen, as the reference drops such a mask.
+fn key_bias(mask: &[f32], batch: usize, device: &Device) -> Option<Tensor<2>> {
+    if mask.iter().all(|&m| m == 1.0) {
+        return None;
+    }
+    let bias: Vec<f32> = mask.iter().map(|m| (1.0 - m) * HIDDEN).collect();
+    let keys = bias.len() / batch;
+    Some(Tensor::from_data(TensorData::new(bias, [batch, keys]), device))
+}
+
+/// Largest mask value of every patch.
+fn pool_mask(mask: &[f32], [frames, height, width]: [usize; 3], patch: usize) -> Vec<f32> {
+    let mut pooled = Vec::with_capacity(mask.len() / (patch * patch));
+    for frame in 0..frames {
+        for y in (0..height).step_by(patch) {
+            for x in (0..width).step_by(patch) {
+                let cells = (0..patch * patch).map(|i| mask[(frame * height + y + i / patch) * width + x + i % patch]);
+                pooled.push(cells.fold(f32::MIN, f32::max));
+            }
+        }
+    }
+    pooled
+}

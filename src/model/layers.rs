@@ -1,0 +1,52 @@
+//! Layers that the transformer and the text encoder share.
+//!
+//! Weights are kept in the storage type of the device (f16 on GPUs that have it); what flows between layers is f32, so that
+//! norms, residual streams and softmax never lose precision.
+
+use burn::module::{Module, Param};
+use burn::tensor::{FloatDType, Tensor};
+
+/// `x W + b` with the weight as `[in, out]`.
+#[derive(Module, Debug)]
+pub struct Linear {
+    pub weight: Param<Tensor<2>>,
+    pub bias: Option<Param<Tensor<1>>>,
+}
+
+impl Linear {
+    /// `x` `[.., in]` of any type to `[.., out]` in the storage type of the weight.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let weight = self.weight.val();
+        let x = cast_like(x, &weight);
+        burn::tensor::module::linear(x, weight, self.bias.as_ref().map(Param::val))
+    }
+}
+
+/// Two linear layers with an activation between them.
+#[derive(Module, Debug)]
+pub struct TwoLayers {
+    pub linear_1: Linear,
+    pub linear_2: Linear,
+}
+
+impl TwoLayers {
+    pub fn forward<const D: usize>(&self, x: Tensor<D>, activation: fn(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
+        self.linear_2.forward(activation(self.linear_1.forward(x)))
+    }
+}
+
+/// LayerNorm without affine over the last axis, then AdaLN's `x * (1 + scale) + shift`; all in f32.
+pub fn modulated_layer_norm(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>, epsilon: f64) -> Tensor<3> {
+    let [_, _, width] = x.dims();
+    let ones = Tensor::ones([width], &x.device());
+    burn::tensor::module::layer_norm(x, ones, None, epsilon) * (scale + 1.0) + shift
+}
+
+/// `x` in the storage type of `like`.
+pub fn cast_like<const D: usize, const E: usize>(x: Tensor<D>, like: &Tensor<E>) -> Tensor<D> {
+    if x.dtype() == like.dtype() { x } else { x.cast(like.dtype()) }
+}
+
+pub fn to_f32<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if x.dtype() == FloatDType::F32.into() { x } else { x.cast(FloatDType::F32) }
+}

@@ -1,0 +1,109 @@
+//! The whole VAE with its two directions.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use super::config::{ConvKind, VaeConfig};
+use super::decoder::Decoder;
+use super::encoder::Encoder;
+use super::layers::Conv;
+use super::site::Sites;
+use super::tiling::{Pass, Tiling};
+use crate::model::layers::to_f32;
+use crate::model::weights::{Loader, WeightError, is_ignorable_vae_key};
+
+/// Mean and log-variance of the latents of a video, `[batch, channels, frames, height, width]`, before the scaling factor.
+#[derive(Clone, Debug)]
+pub struct Posterior {
+    pub mean: Tensor<5>,
+    pub log_variance: Tensor<5>,
+}
+
+impl Posterior {
+    /// A latent of this posterior for unit noise of its shape.
+    pub fn sample(&self, noise: Tensor<5>) -> Tensor<5> {
+        self.mean.clone() + (self.log_variance.clone() * 0.5).exp() * noise
+    }
+}
+
+#[derive(Module, Debug)]
+pub struct Vae {
+    encoder: Encoder,
+    decoder: Decoder,
+    quant_conv: Conv,
+    post_quant_conv: Conv,
+    embed_dim: usize,
+    scaling_factor: f64,
+}
+
+impl Vae {
+    /// # Errors
+    /// The weights do not fit the configuration.
+    pub fn load(mut loader: Loader<'_>, config: &VaeConfig) -> Result<Self, WeightError> {
+        let (z, embed) = (config.z_channels, config.embed_dim);
+        let vae = Self {
+            encoder: Encoder::load(&mut loader, config),
+            decoder: Decoder::load(&mut loader, config),
+            quant_conv: Conv::pointwise(&mut loader, "quant_conv", ConvKind::CausalConv3d, 2 * z, 2 * embed),
+            post_quant_conv: Conv::pointwise(&mut loader, "post_quant_conv", ConvKind::CausalConv3d, embed, z),
+            embed_dim: embed,
+            scaling_factor: config.scaling_factor,
+        };
+        loader.finish(is_ignorable_vae_key)?;
+        Ok(vae)
+    }
+
+    pub fn scaling_factor(&self) -> f64 {
+        self.scaling_factor
+    }
+
+    /// Video `[batch, 3, frames, height, width]` in [-1, 1] to the posterior of its latents; tiled where an axis is larger
+    /// than `tiling` says.
+    pub fn encode(&self, video: Tensor<5>, tiling: Option<Tiling>, sites: &mut Sites<'_>) -> Posterior {
+        let pass = tiling.map(|t| Pass { tile: t.sample_size, tile_frames: t.sample_frames, output_tile: t.latent_size, overlap: t.overlap });
+        let mut network = |x| {
+            let moments = self.quant_conv.forward(self.encoder.forward(x, sites));
+            sites.see(|| "quant_conv".into(), &moments);
+            to_f32(moments)
+        };
+        let x = channels_last(video);
+        let moments = match pass {
+            Some(pass) => pass.run(x, &mut network),
+            None => network(x),
+        };
+        let moments = channels_first(moments);
+        Posterior {
+            mean: moments.clone().narrow(1, 0, self.embed_dim),
+            log_variance: moments.narrow(1, self.embed_dim, self.embed_dim).clamp(-30.0, 20.0),
+        }
+    }
+
+    /// Latents `[batch, channels, frames, height, width]`, already divided by the scaling factor, to video
+    /// `[batch, frames, height, width, 3]` around [-1, 1] in f32; tiled where an axis is larger than `tiling` says.
+    pub fn decode(&self, latents: Tensor<5>, tiling: Option<Tiling>, sites: &mut Sites<'_>) -> Tensor<5> {
+        let pass = tiling.map(|t| Pass { tile: t.latent_size, tile_frames: t.latent_frames, output_tile: t.sample_size, overlap: t.overlap });
+        let mut network = |x| {
+            let z = self.post_quant_conv.forward(x);
+            sites.see(|| "post_quant_conv".into(), &z);
+            to_f32(self.decoder.forward(z, sites))
+        };
+        let x = channels_last(latents);
+        match pass {
+            Some(pass) => pass.run(x, &mut network),
+            None => network(x),
+        }
+    }
+}
+
+pub fn channels_last(x: Tensor<5>) -> Tensor<5> {
+    x.permute([0, 2, 3, 4, 1])
+}
+
+pub fn channels_first(x: Tensor<5>) -> Tensor<5> {
+    x.permute([0, 4, 1, 2, 3])
+}
+
+/// Decoded values around [-1, 1] to 8 bits, truncated and not rounded, as the reference.
+pub fn to_rgb8(video: &[f32]) -> Vec<u8> {
+    video.iter().map(|v| ((v / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0) as u8).collect()
+}
