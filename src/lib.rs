@@ -1,5 +1,25 @@
+//! Tilereel turns prompts into video with a distilled, tile-sparse video diffusion transformer.
+//!
+//! ```text
+//! prompt -> text -> noise -> sampler <-> dit (mask plan -> kernels -> shaders) -> vae -> frames -> preview | clip file
+//! ```
+//!
+//! The rooms, from top to bottom; an import points downward only, which `tests/suite/architecture.rs` holds:
+//!
+//! | room | what it owns |
+//! |---|---|
+//! | [`cli`] | the commands, one file each; no model code |
+//! | [`studio`] | what fronts talk to: the engine's thread, its events |
+//! | [`generate`] | recipe to clip: the pipeline, step records, previews, the cost estimate |
+//! | [`model`] | the networks under their published names: `text`, `dit`, `vae`, `sampler`, `weights`, `folder` |
+//! | [`clip`] | frames to files and back, with the recipe inside |
+//! | [`gpu`] | devices, kernels, the kernels' self-test |
+//! | [`mask`] | which frame sees which: plans, families, densities; plain integers |
+
+pub mod cli;
 pub mod clip;
 pub mod generate;
 pub mod gpu;
 pub mod mask;
 pub mod model;
+pub mod studio;

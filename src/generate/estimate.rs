@@ -1,1 +1,314 @@
 //! The cost of a run before it starts.
+//!
+//! Operations and memory follow from the model's configurations and the recipe by formula; how many operations a device does
+//! in a second is learned from the runs before ([`Speeds`]), and until there are any, taken from typical figures and said so.
+
+mod speeds;
+mod work;
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use speeds::Speeds;
+
+use super::GenerateError;
+use super::pipeline::{transformer_config, vae_config};
+use super::recipe::Recipe;
+use crate::gpu::device::{ComputeDevice, Precision};
+use crate::model::folder::ModelFolder;
+use crate::model::sampler::Sampler;
+use crate::model::text::encoder::TextEncoderConfig;
+use crate::model::vae::Tiling;
+use crate::model::weights::{is_ignorable_text_encoder_key, is_ignorable_vae_key};
+
+/// One value for each phase that takes time in a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PhaseValues<T> {
+    /// Reading the prompt, the loading of the text encoder included.
+    pub text: T,
+    /// All calls of the transformer.
+    pub sampling: T,
+    /// The VAE, all tiles.
+    pub decoding: T,
+}
+
+impl PhaseValues<f64> {
+    pub fn total(&self) -> f64 {
+        self.text + self.sampling + self.decoding
+    }
+}
+
+/// Where the seconds of an estimate come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// So many runs of about this size on this device, in the phase that fewest were measured of.
+    Measured { runs: usize },
+    /// Figures of other machines, or of runs of a very different size.
+    Typical,
+}
+
+impl fmt::Display for Basis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Measured { runs: 1 } => f.write_str("measured in one run like it"),
+            Self::Measured { runs } => write!(f, "measured in {runs} runs like it"),
+            Self::Typical => f.write_str("a rough guess, as nothing like it has run on this device yet"),
+        }
+    }
+}
+
+/// What a run will cost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Of all phases; loading the transformer and the VAE and writing the clip come on top.
+    pub seconds: f64,
+    pub basis: Basis,
+    /// Seconds.
+    pub phases: PhaseValues<f64>,
+    /// Floating-point operations, a multiplication and an addition counted as two.
+    pub flops: PhaseValues<f64>,
+    /// The most that weights and activations take on the device at once.
+    pub memory_bytes: u64,
+    /// Share of the attention tiles that the plan computes, in (0, 1].
+    pub density: f64,
+    /// Calls of the transformer; with guidance each is one of two rows.
+    pub model_calls: usize,
+}
+
+impl Estimate {
+    /// The cost of `recipe` with the model in `folder`, whose weights are listed but not read.
+    ///
+    /// # Errors
+    /// The recipe cannot be run, or a configuration or weight file of the model cannot be read.
+    pub fn of(folder: &ModelFolder, recipe: &Recipe, device: &ComputeDevice, speeds: &Speeds) -> Result<Self, GenerateError> {
+        recipe.check()?;
+        let (transformer, vae, text_encoder) = (transformer_config(folder)?, vae_config(folder)?, text_encoder_config(folder)?);
+        let plan = recipe.plan(transformer.num_layers)?;
+        let model_calls = Sampler::new(recipe.sampler, recipe.steps)?.calls();
+        let rows = if recipe.guidance_scale > 1.0 { 2 } else { 1 };
+        let [_, frames, height, width] = recipe.size().latent_shape(transformer.in_channels);
+        let tokens_per_frame = (height / transformer.patch_size) * (width / transformer.patch_size);
+
+        let call_flops = rows as f64 * work::transformer_flops(&transformer, &plan, tokens_per_frame, recipe.max_tokens);
+        let text_flops = rows as f64 * work::text_encoder_flops(&text_encoder, recipe.max_tokens);
+        let decoding = Tiling::STANDARD.decoding_cost(&vae, [frames, height, width]);
+        let decoding_flops = decoding.convolution_flops + decoding.attention_flops;
+        let flops = PhaseValues { text: text_flops, sampling: call_flops * model_calls as f64, decoding: decoding_flops };
+
+        let of_one_call = PhaseValues { sampling: call_flops, ..flops };
+        let (measured, typical) = (speeds.of(device, &of_one_call), typical_speeds(device));
+        let seconds =
+            |flops: f64, measured: Option<speeds::Speed>, typical: f64| flops / measured.map_or(typical, |s| s.flops_per_second);
+        let phases = PhaseValues {
+            text: seconds(flops.text, measured.text, typical.text),
+            sampling: seconds(flops.sampling, measured.sampling, typical.sampling),
+            decoding: seconds(flops.decoding, measured.decoding, typical.decoding),
+        };
+        let runs = [measured.text, measured.sampling, measured.decoding].map(|speed| speed.map_or(0, |s| s.runs_alike));
+        let basis = match runs.into_iter().min() {
+            Some(runs) if runs > 0 => Basis::Measured { runs },
+            _ => Basis::Typical,
+        };
+
+        let bytes = value_bytes(device);
+        let activations = PhaseValues {
+            text: work::text_encoder_activation_bytes(&text_encoder, recipe.max_tokens, rows),
+            sampling: work::transformer_activation_bytes(&transformer, frames * tokens_per_frame, rows, bytes),
+            decoding: decoding.largest_activations * bytes + decoded_bytes(recipe),
+        };
+        let weights = weight_bytes(folder, &text_encoder, device)?;
+        // The text encoder goes when the prompt is read, unless it is small.
+        let on_top = [weights.text + activations.text, activations.sampling, activations.decoding];
+        let memory_bytes = weights.sampling + weights.decoding + on_top.into_iter().fold(0.0, f64::max);
+
+        Ok(Self {
+            seconds: phases.total(),
+            basis,
+            phases,
+            flops,
+            memory_bytes: memory_bytes as u64,
+            density: plan.density(),
+            model_calls,
+        })
+    }
+}
+
+impl Estimate {
+    /// Where in the run sampling begins and ends, from 0 to 1: for a progress bar.
+    pub fn sampling_share(&self) -> (f64, f64) {
+        let PhaseValues { text, sampling, .. } = self.phases;
+        (text / self.seconds, (text + sampling) / self.seconds)
+    }
+}
+
+/// The text encoder's configuration, checked.
+fn text_encoder_config(folder: &ModelFolder) -> Result<TextEncoderConfig, GenerateError> {
+    let unsupported = |reason: String| GenerateError::Unsupported { location: folder.location(), reason };
+    let config: TextEncoderConfig = serde_json::from_value(folder.text_encoder_config().clone())
+        .map_err(|error| unsupported(format!("the text encoder's config.json is not understood: {error}")))?;
+    match config.unsupported() {
+        Some(reason) => Err(unsupported(format!("the text encoder: {reason}"))),
+        None => Ok(config),
+    }
+}
+
+/// Bytes of a weight and of a value between layers.
+fn value_bytes(device: &ComputeDevice) -> f64 {
+    match device.precision {
+        Precision::F32 => 4.0,
+        Precision::F16 => 2.0,
+    }
+}
+
+/// The decoded video in f32: its tiles, and the whole that they are joined to.
+fn decoded_bytes(recipe: &Recipe) -> f64 {
+    2.0 * 4.0 * 3.0 * (recipe.frames * recipe.width * recipe.height) as f64
+}
+
+/// Bytes that the networks' parameters take on the device: text encoder, transformer, VAE.
+fn weight_bytes(
+    folder: &ModelFolder,
+    text_encoder: &TextEncoderConfig,
+    device: &ComputeDevice,
+) -> Result<PhaseValues<f64>, GenerateError> {
+    let bytes = value_bytes(device);
+    let count = |source: &crate::model::weights::WeightSource, ignorable: fn(&str) -> bool| -> f64 {
+        source.tensors().filter(|(name, _)| !ignorable(name)).map(|(_, info)| info.element_count() as f64).sum()
+    };
+    let transformer = count(&folder.transformer_weights()?, |_| false);
+    let vae = count(&folder.vae_weights()?, is_ignorable_vae_key);
+    // The token table stays in f32 in the computer's memory, and so does `wo` on the device; a file may hold the table twice.
+    let is_not_in_blocks =
+        |name: &str| is_ignorable_text_encoder_key(name) || crate::model::weights::TOKEN_EMBEDDING_KEYS.contains(&name);
+    let blocks = count(&folder.text_encoder_weights()?, is_not_in_blocks);
+    let wo = (text_encoder.num_layers * text_encoder.d_ff * text_encoder.d_model) as f64;
+    let table = if device.is_cpu() { (text_encoder.vocab_size * text_encoder.d_model) as f64 } else { 0.0 };
+    let text = (blocks - wo) * bytes + (wo + table) * 4.0;
+    Ok(PhaseValues { text, sampling: transformer * bytes, decoding: vae * bytes })
+}
+
+/// Operations a second before anything was measured, low rather than high.
+fn typical_speeds(device: &ComputeDevice) -> PhaseValues<f64> {
+    const GIGA: f64 = 1e9;
+    match &device.adapter {
+        // Measured on two threads with AVX-512.
+        None => {
+            let pairs = rayon::current_num_threads() as f64 / 2.0;
+            PhaseValues { text: 60.0 * GIGA * pairs, sampling: 60.0 * GIGA * pairs, decoding: 150.0 * GIGA * pairs }
+        }
+        Some(adapter) if adapter.software => PhaseValues { text: 5.0 * GIGA, sampling: 8.0 * GIGA, decoding: 4.0 * GIGA },
+        Some(adapter) if adapter.kind == "DiscreteGpu" => {
+            PhaseValues { text: 500.0 * GIGA, sampling: 2000.0 * GIGA, decoding: 2000.0 * GIGA }
+        }
+        Some(_) => PhaseValues { text: 100.0 * GIGA, sampling: 300.0 * GIGA, decoding: 300.0 * GIGA },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::device::{self, DeviceChoice};
+    use crate::model::folder::SearchPath;
+
+    fn mini(name: &str) -> (ModelFolder, Recipe, ComputeDevice) {
+        let search = SearchPath { folders: vec![concat!(env!("CARGO_MANIFEST_DIR"), "/assets/models").into()], built_in: false };
+        let folder = ModelFolder::resolve(name, &search).unwrap();
+        let recipe = Recipe::of_model(&folder, "a red ball", Precision::F32).unwrap();
+        (folder, recipe, device::open(&DeviceChoice::Cpu, None).unwrap())
+    }
+
+    fn assert_near(got: f64, want: f64) {
+        assert!((got / want - 1.0).abs() < 0.01, "{got:e} instead of {want:e}");
+    }
+
+    /// The figures of the recipe that `mini` was trained by: 27.3 GFLOP a call, 0.770 TFLOP a decode.
+    #[test]
+    fn the_small_model_costs_what_its_recipe_says() {
+        let (folder, mut recipe, device) = mini("mini/base");
+        recipe.set_mask(&folder, &crate::generate::recipe::MaskChoice::Dense).unwrap();
+        recipe.guidance_scale = 1.0;
+        let estimate = Estimate::of(&folder, &recipe, &device, &Speeds::default()).unwrap();
+        assert_near(estimate.flops.sampling / estimate.model_calls as f64, 27.3e9);
+        assert_near(estimate.flops.decoding, 0.770e12);
+        assert_eq!(estimate.density, 1.0);
+        assert_eq!(estimate.basis, Basis::Typical);
+        assert_near(estimate.phases.total(), estimate.seconds);
+        let (begin, end) = estimate.sampling_share();
+        assert_near((end - begin) * estimate.seconds, estimate.phases.sampling);
+
+        recipe.guidance_scale = 2.0;
+        let guided = Estimate::of(&folder, &recipe, &device, &Speeds::default()).unwrap();
+        assert_near(guided.flops.sampling, 2.0 * estimate.flops.sampling);
+        assert_eq!(guided.flops.decoding, estimate.flops.decoding);
+    }
+
+    #[test]
+    fn the_plan_saves_attention_only() {
+        let (folder, mut recipe, device) = mini("mini/fast");
+        let sparse = Estimate::of(&folder, &recipe, &device, &Speeds::default()).unwrap();
+        recipe.set_mask(&folder, &crate::generate::recipe::MaskChoice::Dense).unwrap();
+        let dense = Estimate::of(&folder, &recipe, &device, &Speeds::default()).unwrap();
+        assert_eq!(sparse.model_calls, 8);
+        assert!((sparse.density - 0.495).abs() < 0.001, "{}", sparse.density);
+        // Four operations a pair of tokens and channel, of 1152 x 1152 tokens, 192 channels and 12 layers in 8 calls.
+        let attention = 4.0 * 1152.0 * 1152.0 * 192.0 * 12.0 * 8.0;
+        assert_near(dense.flops.sampling - sparse.flops.sampling, (1.0 - sparse.density) * attention);
+        assert!(sparse.seconds < dense.seconds);
+        assert_eq!(sparse.flops.decoding, dense.flops.decoding);
+    }
+
+    #[test]
+    fn a_learned_run_is_estimated_at_what_it_took() {
+        let (folder, recipe, device) = mini("mini/fast");
+        let mut speeds = Speeds::default();
+        let first = Estimate::of(&folder, &recipe, &device, &speeds).unwrap();
+        let timing = super::super::networks::Timing { text_millis: 30.0, step_millis: vec![200.0; 8], decode_millis: 5000.0 };
+        speeds.add(&device, &first, &timing);
+        let second = Estimate::of(&folder, &recipe, &device, &speeds).unwrap();
+        assert_eq!(second.basis, Basis::Measured { runs: 1 });
+        assert_near(second.phases.text, 0.03);
+        assert_near(second.phases.sampling, 1.6);
+        assert_near(second.phases.decoding, 5.0);
+
+        let mut longer = recipe.clone();
+        longer.steps = 16;
+        assert_near(Estimate::of(&folder, &longer, &device, &speeds).unwrap().phases.sampling, 3.2);
+    }
+
+    #[test]
+    fn a_recipe_that_cannot_run_has_no_estimate() {
+        let (folder, mut recipe, device) = mini("mini/fast");
+        recipe.frames = 30;
+        assert!(matches!(Estimate::of(&folder, &recipe, &device, &Speeds::default()), Err(GenerateError::Size(_))));
+    }
+
+    // TEMPORARY
+    #[test]
+    fn zz_measure() {
+        let (folder, mut recipe, mut device) = mini("mini/fast");
+        if std::env::var_os("SMALL").is_some() {
+            (recipe.frames, recipe.width, recipe.height) = (5, 64, 64);
+            recipe.set_mask(&folder, &crate::generate::recipe::MaskChoice::Dense).unwrap();
+        }
+        if std::env::var("ZZ").as_deref() == Ok("wgpu") {
+            device = device::open(&DeviceChoice::Index(0), Some(Precision::F32)).unwrap();
+        }
+        let e = Estimate::of(&folder, &recipe, &device, &Speeds::default()).unwrap();
+        println!("{} {e:#?}", device.name);
+        let rss = |w: &str| {
+            let s = std::fs::read_to_string("/proc/self/status").unwrap();
+            let l: Vec<_> = s.lines().filter(|l| l.starts_with("VmHWM") || l.starts_with("VmRSS")).collect();
+            println!("{w}: {l:?}");
+        };
+        rss("start");
+        let mut m = crate::generate::pipeline::LoadedModel::load(folder, &device).unwrap();
+        rss("loaded");
+        for _ in 0..2 {
+            let o = m.run(&recipe, &Default::default(), &mut crate::generate::observer::Unobserved).unwrap();
+            println!("{:?}", o.timing);
+            rss("run");
+        }
+    }
+}

@@ -11,5 +11,6 @@ pub mod pipeline;
 pub mod preview;
 pub mod recipe;
 pub mod step_record;
+pub mod tensor_file;
 
 pub use error::GenerateError;

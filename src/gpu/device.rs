@@ -13,6 +13,8 @@ use burn::tensor::wgpu::{WgpuSetup, wgpu};
 use burn::tensor::{Device, FloatDType};
 use serde::{Deserialize, Serialize};
 
+use crate::gpu::kernels::cpu::lanes::InstructionSet;
+
 /// What the person asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum DeviceChoice {
@@ -117,7 +119,12 @@ impl ComputeDevice {
 
     /// The kernel tier that runs: the plain shaders on an adapter, the Rust kernels on the CPU.
     pub fn kernel_tier(&self) -> &'static str {
-        if self.is_cpu() { "cpu" } else { "plain" }
+        if self.is_cpu() { InstructionSet::best().name() } else { "plain" }
+    }
+
+    /// Why that tier, in words for the person.
+    pub fn tier_reason(&self) -> &'static str {
+        if self.is_cpu() { "the widest vectors of this processor" } else { "the only shader tier so far; faster ones are not there yet" }
     }
 }
 

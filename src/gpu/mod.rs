@@ -5,5 +5,5 @@
 
 pub mod device;
 pub mod kernels;
-//SELFTEST
+pub mod self_test;
 pub mod shader;

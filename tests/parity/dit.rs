@@ -46,7 +46,10 @@ fn check_case(folder: &Path, file: &Path, transformer: &Transformer, device: &Te
     let (batch, frames) = (latents.shape[0], latents.shape[2]);
     let (text_tokens, channels) = (text.shape[text.shape.len() - 2], text.shape[text.shape.len() - 1]);
     let text = TextContext {
-        embedding: Tensor::from_data(TensorData::new(text.values.clone(), [batch, text_tokens, channels]), &device.compute.device),
+        embedding: Tensor::from_data(
+            TensorData::new(text.values.clone(), [batch, text_tokens, channels]),
+            &device.compute.device,
+        ),
         mask: case.get("in.encoder_attention_mask")?.values.clone(),
     };
     let layers = transformer.layers();

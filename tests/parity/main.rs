@@ -7,27 +7,46 @@
 
 mod device;
 mod dit;
+mod end_to_end;
+mod pickle;
 mod report;
 mod rotary;
+mod schedulers;
+mod sparse_attention;
 mod tensors;
 mod text_encoder;
+mod text_preprocessing;
+mod tokenizer;
 mod vae;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
+use anyhow::Result;
 use device::TestDevice;
 use report::Report;
 
 type Recognise = fn(&Path) -> bool;
-type Check = fn(&Path, &TestDevice, &mut Report) -> anyhow::Result<()>;
 
-/// Checks of networks run on the chosen device; the others are of plain Rust code and run with the CPU's only.
+enum Check {
+    /// Runs on the chosen device.
+    OnDevice(fn(&Path, &TestDevice, &mut Report) -> Result<()>),
+    /// Plain Rust code, the same whatever the device.
+    Plain(fn(&Path, &mut Report) -> Result<()>),
+}
+
 const SETS: &[(Recognise, Check)] = &[
-    (dit::recognises, dit::check),
-    (vae::recognises, vae::check),
-    (text_encoder::recognises, text_encoder::check),
-    (rotary::recognises, rotary::check),
+    (dit::recognises, Check::OnDevice(dit::check)),
+    (vae::recognises, Check::OnDevice(vae::check)),
+    (text_encoder::recognises, Check::OnDevice(text_encoder::check)),
+    (sparse_attention::recognises, Check::OnDevice(sparse_attention::check)),
+    (end_to_end::recognises, Check::OnDevice(end_to_end::check)),
+    (rotary::recognises, Check::Plain(rotary::check)),
+    (schedulers::recognises, Check::Plain(schedulers::check)),
+    (tokenizer::recognises, Check::Plain(tokenizer::check)),
+    (text_preprocessing::recognises, Check::Plain(text_preprocessing::check)),
+    (pickle::recognises, Check::Plain(pickle::check)),
 ];
 
 fn main() -> ExitCode {
@@ -41,7 +60,9 @@ fn main() -> ExitCode {
     println!("parity on {} in {}", device.compute.name, device.compute.precision);
     let mut report = Report::default();
     let mut roots = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"))];
-    roots.extend(std::env::var_os("TILEREEL_FIXTURES").iter().flat_map(std::env::split_paths).filter(|p| !p.as_os_str().is_empty()));
+    roots.extend(
+        std::env::var_os("TILEREEL_FIXTURES").iter().flat_map(std::env::split_paths).filter(|p| !p.as_os_str().is_empty()),
+    );
     for root in &roots {
         walk(root, &device, &mut report);
     }
@@ -71,7 +92,13 @@ fn walk(folder: &Path, device: &TestDevice, report: &mut Report) {
         match checks.as_slice() {
             [(_, check)] => {
                 let before = report.passed + report.failed + report.skipped;
-                if let Err(error) = check(folder, device, report) {
+                let started = Instant::now();
+                let outcome = match check {
+                    Check::OnDevice(check) => check(folder, device, report),
+                    Check::Plain(check) => check(folder, report),
+                };
+                println!("      {name}: {:.1} s", started.elapsed().as_secs_f64());
+                if let Err(error) = outcome {
                     report.exact(&name, "set", "check", false, format!("{error:#}"));
                 }
                 if report.passed + report.failed + report.skipped == before {

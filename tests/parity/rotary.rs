@@ -7,13 +7,14 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use tilereel::model::dit::rope::{AngleRounding, axis_table};
 
-use crate::device::{TestDevice, case_name, cases, set_name};
+use crate::device::{case_name, cases, set_name};
 use crate::report::{Report, Tolerance};
 use crate::tensors::FixtureFile;
 
 pub fn recognises(folder: &Path) -> bool {
     let Ok(files) = cases(folder, Path::new("")) else { return false };
-    !files.is_empty() && files.iter().all(|file| FixtureFile::read(file).is_ok_and(|f| f.tensors.keys().all(|name| parts(name).is_some())))
+    !files.is_empty()
+        && files.iter().all(|file| FixtureFile::read(file).is_ok_and(|f| f.tensors.keys().all(|name| parts(name).is_some())))
 }
 
 /// (axis, cos or sin, precision).
@@ -28,7 +29,7 @@ fn parts(name: &str) -> Option<(&str, &str, AngleRounding)> {
     (["cos", "sin"].contains(&function) && words.next().is_none()).then_some((axis, function, rounding))
 }
 
-pub fn check(folder: &Path, _: &TestDevice, report: &mut Report) -> Result<()> {
+pub fn check(folder: &Path, report: &mut Report) -> Result<()> {
     for file in cases(folder, Path::new(""))? {
         let case = FixtureFile::read(&file)?;
         let note = case.metadata.values().cloned().collect::<Vec<_>>().join(" ");

@@ -58,17 +58,21 @@ pub fn recognises(folder: &Path) -> bool {
     model(folder).is_some() && !case_files(folder).is_empty()
 }
 
-pub fn check(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
-    let set = folder.file_name().context("the set has no name")?.to_string_lossy();
+pub fn load(folder: &Path) -> anyhow::Result<Tokenizer> {
     let (bytes, is_json) = model(folder).context("the set has no tokenizer model")?;
     let config = fs::read(folder.join("tokenizer_config.json")).ok();
     let map = fs::read(folder.join("special_tokens_map.json")).ok();
     let special_tokens = SpecialTokens::from_json(config.as_deref(), map.as_deref())?;
-    let tokenizer = if is_json {
+    Ok(if is_json {
         Tokenizer::from_tokenizer_json(&bytes, &special_tokens)?
     } else {
         Tokenizer::from_sentencepiece(&bytes, &special_tokens)?
-    };
+    })
+}
+
+pub fn check(folder: &Path, report: &mut Report) -> anyhow::Result<()> {
+    let set = folder.file_name().context("the set has no name")?.to_string_lossy();
+    let tokenizer = load(folder)?;
     for (stem, cases) in case_files(folder) {
         for (index, case) in cases.iter().enumerate() {
             check_case(&set, &format!("{stem}[{index}]"), case, &tokenizer, report)?;

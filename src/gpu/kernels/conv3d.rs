@@ -4,15 +4,17 @@
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::wgpu::{CubeBackend, into_contiguous};
+use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Shape, Tensor, TensorData};
 
-use super::cpu::conv3d::{Conv3dError, Conv3dInput, Conv3dShape, ConvPadding, PackedConv3dWeight, conv3d as cpu_conv3d};
+use super::OptionalTensor;
+use super::cpu::conv3d::{
+    Conv3dError, Conv3dInput, Conv3dShape, ConvPadding, PackedConv3dWeight, WeightLayout, conv3d as cpu_conv3d,
+};
 use super::cpu::group_norm::ChannelAffine;
 use super::cpu::lanes::InstructionSet;
-use super::OptionalTensor;
-use super::launch::{self, KernelError, Shader};
+use super::launch::{self, KernelError, Shader, ShaderCall};
 use crate::gpu::shader::Variant;
 
 /// Kernel size, steps and padding of a convolution.
@@ -84,13 +86,11 @@ const CHANNELS: usize = 64;
 /// Workgroups in the first dimension before the pixel blocks go on in the second.
 const FOLD: usize = 16_384;
 
-pub(in crate::gpu) const TEMPLATE: &str = include_str!("../../../shaders/convolution/conv3d.wgsl");
-
-/// The variant for a storage type, with the numbers of its bindings.
-pub(in crate::gpu) fn variant(element: &str, affine: bool, residual: bool) -> Variant {
+/// The shader for a storage type, with the numbers of its bindings.
+pub fn shader(element: &str, affine: bool, residual: bool) -> Shader {
     let (affine_at, residual_at) = (3, 3 + usize::from(affine));
     let output_at = residual_at + usize::from(residual);
-    Variant::default()
+    let variant = Variant::default()
         .switch("half", element == "f16")
         .switch("affine", affine)
         .switch("residual", residual)
@@ -98,7 +98,32 @@ pub(in crate::gpu) fn variant(element: &str, affine: bool, residual: bool) -> Va
         .value("affine_binding", affine_at)
         .value("residual_binding", residual_at)
         .value("output_binding", output_at)
-        .value("info_binding", output_at + 1)
+        .value("info_binding", output_at + 1);
+    Shader {
+        name: "conv3d",
+        template: include_str!("../../../shaders/convolution/conv3d.wgsl"),
+        variant,
+        workgroup_size: WORKGROUP_SIZE,
+        constants: &[("PIXELS", PIXELS), ("CHANNELS", CHANNELS)],
+    }
+}
+
+/// The launch of `shader` for an input `[batch, frames, height, width, channels]`.
+pub fn shader_call(shader: Shader, input: [usize; 5], channels_out: usize, geometry: &Geometry) -> ShaderCall {
+    let [batch, frames, height, width, channels_in] = input;
+    let [frames_out, height_out, width_out] = geometry.output([frames, height, width]);
+    let info = [frames, height, width, channels_in, frames_out, height_out, width_out, channels_out]
+        .into_iter()
+        .chain(geometry.kernel)
+        .chain(geometry.stride)
+        .chain([geometry.causal_frames, geometry.top, geometry.left])
+        .map(|word| word as u32)
+        .collect();
+    let channel_groups = channels_out.div_ceil(CHANNELS);
+    let pixel_blocks = (frames_out * height_out * width_out).div_ceil(PIXELS);
+    let across = pixel_blocks.min((FOLD / channel_groups).max(1));
+    let workgroups = [(across * channel_groups) as u32, pixel_blocks.div_ceil(across) as u32, batch as u32];
+    ShaderCall { shader, workgroups, info }
 }
 
 impl Conv3dKernel for CubeBackend {
@@ -113,34 +138,18 @@ impl Conv3dKernel for CubeBackend {
         let dtype = input.dtype;
         let [input, weight, bias] = [input, weight, bias].map(|tensor| launch::row_major(tensor, dtype));
         let affine = affine.into_option().map(|tensor| launch::row_major(tensor, DType::F32));
-        let residual = residual.into_option().map(into_contiguous);
+        let residual = residual.into_option().map(|tensor| launch::row_major(tensor, dtype));
         let shape: [usize; 5] = input.meta.shape().dims();
-        let [batch, frames, height, width, channels_in] = shape;
+        let [batch, frames, height, width, _] = shape;
         let channels_out = bias.meta.shape().num_elements();
         let [frames_out, height_out, width_out] = geometry.output([frames, height, width]);
         let output = launch::empty(&input, Shape::new([batch, frames_out, height_out, width_out, channels_out]), dtype);
 
-        let shader = Shader {
-            name: "conv3d",
-            template: TEMPLATE,
-            variant: variant(launch::element(dtype), affine.is_some(), residual.is_some()),
-            workgroup_size: WORKGROUP_SIZE,
-        };
+        let shader = shader(launch::element(dtype), affine.is_some(), residual.is_some());
         let mut inputs = vec![&input, &weight, &bias];
         inputs.extend(affine.as_ref());
         inputs.extend(residual.as_ref());
-        let info: Vec<u32> = [frames, height, width, channels_in, frames_out, height_out, width_out, channels_out]
-            .into_iter()
-            .chain(geometry.kernel)
-            .chain(geometry.stride)
-            .chain([geometry.causal_frames, geometry.top, geometry.left])
-            .map(|word| word as u32)
-            .collect();
-        let channel_groups = channels_out.div_ceil(CHANNELS);
-        let pixel_blocks = (frames_out * height_out * width_out).div_ceil(PIXELS);
-        let across = pixel_blocks.min((FOLD / channel_groups).max(1));
-        let workgroups = [(across * channel_groups) as u32, pixel_blocks.div_ceil(across) as u32, batch as u32];
-        launch::launch(shader, &inputs, &[&output], &info, workgroups);
+        launch::launch(shader_call(shader, shape, channels_out, &geometry), &inputs, &[&output]);
         output
     }
 }
@@ -184,7 +193,7 @@ impl Conv3dKernel for Flex {
         };
         let run = || {
             let set = InstructionSet::best();
-            let packed = PackedConv3dWeight::from_taps(weight.storage(), out_channels, in_channels, geometry.kernel, set)?;
+            let packed = PackedConv3dWeight::for_shape(weight.storage(), WeightLayout::Taps, &shape, set)?;
             let [out_frames, out_height, out_width] = shape.output()?;
             let mut values = vec![0.0f32; shape.output_len()?];
             cpu_conv3d(&shape, reads, &packed, &mut values)?;

@@ -1,10 +1,14 @@
 //! The statistics of GroupNorm as one scale and shift a channel, so that the next convolution can normalise while it reads.
 
+use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor, TensorData};
 
+use super::cpu::group_norm::{GroupNormShape, Statistics, group_norm};
+use super::cpu::lanes::InstructionSet;
+use super::launch::KernelError;
 
 /// Groups of every norm of the VAE, fixed by the reference.
 pub const GROUPS: usize = 32;
@@ -22,7 +26,7 @@ pub fn group_norm_affine(x: Tensor<5>, weight: Tensor<1>, bias: Tensor<1>) -> Te
     Tensor::from_dispatch(Dispatch::group_norm_affine(x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()))
 }
 
-/// Plain form, from burn's own operations.
+/// From burn's own operations, for adapters.
 fn composed(x: Tensor<5>, weight: Tensor<1>, bias: Tensor<1>) -> Tensor<3> {
     let [batch, frames, height, width, channels] = x.dims();
     let members = channels / GROUPS;
@@ -52,11 +56,13 @@ impl GroupNormKernel for CubeBackend {
 
 impl GroupNormKernel for Flex {
     fn group_norm_affine(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        let affine = composed(
-            Tensor::from_primitive::<Self>(x),
-            Tensor::from_primitive::<Self>(weight),
-            Tensor::from_primitive::<Self>(bias),
-        );
-        affine.try_into_primitive::<Self>().expect("a tensor stays on its backend")
+        let [batch, frames, height, width, channels]: [usize; 5] = x.layout().shape().dims();
+        let shape = GroupNormShape { batch, frames, pixels: height * width, channels, groups: GROUPS };
+        let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
+        let (set, over) = (InstructionSet::best(), Statistics::Clip);
+        match group_norm(set, &shape, over, x.storage(), weight.storage(), bias.storage(), EPSILON) {
+            Ok(affine) => FlexTensor::from_data(TensorData::new(affine, [batch, 2, channels])),
+            Err(error) => std::panic::panic_any(KernelError { kernel: "group_norm", reason: error.to_string() }),
+        }
     }
 }

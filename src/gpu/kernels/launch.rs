@@ -16,19 +16,32 @@ const DISPATCH_LIMIT: u32 = 65_535;
 /// A kernel could not run on this device. It is raised as a panic's payload, because burn's operations return no errors;
 /// the engine's thread turns it into its own error.
 #[derive(Debug, thiserror::Error)]
-#[error("The kernel {kernel} does not run on this device: {reason}. Use `--device cpu`, and report this with the output of `tilereel doctor`.")]
+#[error(
+    "The kernel {kernel} does not run on this device: {reason}. Use `--device cpu`, and report this with the output of `tilereel doctor`."
+)]
 pub struct KernelError {
     pub kernel: &'static str,
     pub reason: String,
 }
 
 /// One variant of one shader file.
-#[derive(Clone)]
-pub(super) struct Shader {
+#[derive(Clone, Debug)]
+pub struct Shader {
     pub name: &'static str,
     pub template: &'static str,
     pub variant: Variant,
     pub workgroup_size: u32,
+    /// Constants of the WGSL text that the launcher counts on. A test holds them against the text.
+    pub constants: &'static [(&'static str, usize)],
+}
+
+/// A shader with what a launch of it needs besides its tensors.
+#[derive(Clone, Debug)]
+pub struct ShaderCall {
+    pub shader: Shader,
+    pub workgroups: [u32; 3],
+    /// The words of the last binding.
+    pub info: Vec<u32>,
 }
 
 impl KernelSource for Shader {
@@ -48,8 +61,9 @@ impl KernelSource for Shader {
     }
 }
 
-/// Runs `shader` over `workgroups` with the inputs and then the outputs as bindings 0, 1, .. and `info` as the last one.
-pub(super) fn launch(shader: Shader, inputs: &[&CubeTensor], outputs: &[&CubeTensor], info: &[u32], workgroups: [u32; 3]) {
+/// Runs a shader with the inputs and then the outputs as bindings 0, 1, .. and the words of information as the last one.
+pub(super) fn launch(call: ShaderCall, inputs: &[&CubeTensor], outputs: &[&CubeTensor]) {
+    let ShaderCall { shader, workgroups, info } = call;
     assert!(
         workgroups.iter().all(|&count| count <= DISPATCH_LIMIT),
         "{}: {workgroups:?} workgroups are more than {DISPATCH_LIMIT} in one dimension",

@@ -9,8 +9,9 @@ pub mod group_norm;
 mod launch;
 pub mod reference;
 pub mod tile_attention;
+pub mod variants;
 
-pub use launch::KernelError;
+pub use launch::{KernelError, Shader, ShaderCall};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType};

@@ -12,7 +12,9 @@ use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Shape, Tensor, TensorData};
 
 use super::OptionalTensor;
-use super::launch::{self, Shader};
+use super::cpu::lanes::InstructionSet;
+use super::cpu::tile_attention::{KeptFrames, TileAttentionInput, TileAttentionShape, tile_attention as cpu_tile_attention};
+use super::launch::{self, KernelError, Shader, ShaderCall};
 use crate::gpu::shader::Variant;
 use crate::mask::KeyFrames;
 
@@ -54,7 +56,13 @@ pub(crate) trait TileAttentionKernel: Backend {
 ///
 /// `query` is `[batch, heads, query frames * query tokens, head]`, `key` and `value` `[batch, heads, key frames * key tokens,
 /// head]`, `key_bias` `[batch, key frames * key tokens]` in f32; heads have at most [`LARGEST_HEAD`] channels.
-pub fn tile_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, key_bias: Option<Tensor<2>>, tiles: Tiles) -> Tensor<4> {
+pub fn tile_attention(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    key_bias: Option<Tensor<2>>,
+    tiles: Tiles,
+) -> Tensor<4> {
     check(&query, &key, &value, key_bias.as_ref(), &tiles);
     Tensor::from_dispatch(Dispatch::tile_attention(
         query.into_dispatch(),
@@ -66,7 +74,13 @@ pub fn tile_attention(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, key_bi
 }
 
 /// Runs [`tile_attention`] and counts: for every block of queries how many tiles the kernel walked through.
-pub fn tile_attention_work(query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, key_bias: Option<Tensor<2>>, tiles: Tiles) -> Tensor<1> {
+pub fn tile_attention_work(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    key_bias: Option<Tensor<2>>,
+    tiles: Tiles,
+) -> Tensor<1> {
     check(&query, &key, &value, key_bias.as_ref(), &tiles);
     Tensor::from_dispatch(Dispatch::tile_attention_work(
         query.into_dispatch(),
@@ -100,19 +114,34 @@ const WORKGROUP_SIZE: u32 = 128;
 const LANES: usize = 8;
 const QUERY_BLOCK: usize = 32;
 
-pub(in crate::gpu) const TEMPLATE: &str = include_str!("../../../shaders/attention/tile_attention.wgsl");
-
-/// The variant for a storage type and a head size. Its workgroup memory stays under the 32 KiB that DX12 has.
-pub(in crate::gpu) fn variant(element: &str, head: usize, key_bias: bool, count_work: bool) -> Variant {
+/// The shader for a storage type and a head size. Its workgroup memory stays under the 32 KiB that DX12 has.
+pub fn shader(element: &str, head: usize, key_bias: bool, count_work: bool) -> Shader {
     let head_padded = head.next_multiple_of(LANES);
-    Variant::default()
+    let variant = Variant::default()
         .switch("half", element == "f16")
         .switch("key_bias", key_bias)
         .switch("count_work", count_work)
         .value("element", element)
         .value("head_size", head)
         .value("head_padded", head_padded)
-        .value("key_block", if head_padded > 96 { 16 } else { 32 })
+        .value("key_block", if head_padded > 96 { 16 } else { 32 });
+    Shader {
+        name: "tile_attention",
+        template: include_str!("../../../shaders/attention/tile_attention.wgsl"),
+        variant,
+        workgroup_size: WORKGROUP_SIZE,
+        constants: &[("LANES", LANES), ("QUERY_BLOCK", QUERY_BLOCK), ("THREADS", WORKGROUP_SIZE as usize)],
+    }
+}
+
+/// The launch of `shader` for queries `[batch, heads, _, head]` and so many key frames.
+pub fn shader_call(shader: Shader, [batch, heads, head]: [usize; 3], key_frames: usize, tiles: &Tiles) -> ShaderCall {
+    let query_frames = tiles.key_frames.query_frames();
+    let blocks = query_frames * tiles.query_tokens.div_ceil(QUERY_BLOCK);
+    let sizes = [tiles.query_tokens, tiles.key_tokens, query_frames, key_frames, heads].map(|size| size as u32);
+    let table = tiles.key_frames.offsets().iter().chain(tiles.key_frames.frames()).copied();
+    let info = sizes.into_iter().chain([scale(head).to_bits()]).chain(table).collect();
+    ShaderCall { shader, workgroups: [blocks as u32, (batch * heads) as u32, 1], info }
 }
 
 /// The attention, and the count of tiles if `count_work`.
@@ -129,25 +158,17 @@ fn launch_tiles(
     let key_bias = key_bias.map(|bias| launch::row_major(bias, DType::F32));
     let [batch, heads, _, head]: [usize; 4] = query.meta.shape().dims();
     let [_, _, key_tokens, _]: [usize; 4] = key.meta.shape().dims();
-    let query_frames = tiles.key_frames.query_frames();
-    let blocks = query_frames * tiles.query_tokens.div_ceil(QUERY_BLOCK);
+    let shader = shader(launch::element(dtype), head, key_bias.is_some(), count_work);
+    let call = shader_call(shader, [batch, heads, head], key_tokens / tiles.key_tokens, tiles);
     let output = launch::empty(&query, query.meta.shape().clone(), dtype);
-    let work = count_work.then(|| launch::empty(&query, Shape::new([batch * heads * blocks]), DType::F32));
+    let workgroups = call.workgroups.iter().product::<u32>() as usize;
+    let work = count_work.then(|| launch::empty(&query, Shape::new([workgroups]), DType::F32));
 
-    let shader = Shader {
-        name: "tile_attention",
-        template: TEMPLATE,
-        variant: variant(launch::element(dtype), head, key_bias.is_some(), count_work),
-        workgroup_size: WORKGROUP_SIZE,
-    };
-    let sizes = [tiles.query_tokens, tiles.key_tokens, query_frames, key_tokens / tiles.key_tokens, heads].map(|size| size as u32);
-    let table = tiles.key_frames.offsets().iter().chain(tiles.key_frames.frames()).copied();
-    let info: Vec<u32> = sizes.into_iter().chain([scale(head).to_bits()]).chain(table).collect();
     let mut inputs = vec![&query, &key, &value];
     inputs.extend(key_bias.as_ref());
     let mut outputs = vec![&output];
     outputs.extend(work.as_ref());
-    launch::launch(shader, &inputs, &outputs, &info, [blocks as u32, (batch * heads) as u32, 1]);
+    launch::launch(call, &inputs, &outputs);
     (output, work)
 }
 
@@ -199,19 +220,37 @@ impl TileAttentionKernel for Flex {
     }
 }
 
-/// The attention's values and the tiles that were computed.
-fn run_on_cpu(query: &FlexTensor, key: &FlexTensor, value: &FlexTensor, key_bias: Option<&FlexTensor>, tiles: &Tiles) -> (Vec<f32>, u64) {
-    let [batch, heads, _, head]: [usize; 4] = query.layout().shape().dims();
+/// The attention's values and the tiles that were computed, over all heads and clips.
+fn run_on_cpu(
+    query: &FlexTensor,
+    key: &FlexTensor,
+    value: &FlexTensor,
+    key_bias: Option<&FlexTensor>,
+    tiles: &Tiles,
+) -> (Vec<f32>, u64) {
+    let [batch, heads, _, head_size]: [usize; 4] = query.layout().shape().dims();
+    let shape = TileAttentionShape {
+        batch,
+        heads,
+        head_size,
+        query_frames: tiles.key_frames.query_frames(),
+        query_tokens: tiles.query_tokens,
+        key_frames: key.layout().shape()[2] / tiles.key_tokens,
+        key_tokens: tiles.key_tokens,
+    };
     let [query, key, value] = [query, key, value].map(FlexTensor::to_contiguous);
     let key_bias = key_bias.map(FlexTensor::to_contiguous);
-    let problem = super::reference::TileAttention {
-        batch, heads, head,
-        query_tokens: tiles.query_tokens,
-        key_tokens: tiles.key_tokens,
-        key_frames_total: key.layout().shape()[2] / tiles.key_tokens,
-        key_frames: &tiles.key_frames,
-        scale: scale(head),
+    let input = TileAttentionInput {
+        query: query.storage(),
+        key: key.storage(),
+        value: value.storage(),
+        kept: KeptFrames { offsets: tiles.key_frames.offsets(), frames: tiles.key_frames.frames() },
+        key_bias: key_bias.as_ref().map(|bias| bias.storage()),
+        scale: scale(head_size),
     };
-    let out = super::reference::tile_attention(&problem, query.storage(), key.storage(), value.storage(), key_bias.as_ref().map(|b| b.storage()));
-    (out.iter().map(|&x| x as f32).collect(), 0)
+    let mut values = vec![0.0; query.layout().shape().num_elements()];
+    match cpu_tile_attention(InstructionSet::best(), &shape, &input, &mut values) {
+        Ok(work) => (values, work.tiles(&shape)),
+        Err(error) => std::panic::panic_any(KernelError { kernel: "tile_attention", reason: error.to_string() }),
+    }
 }

@@ -3,6 +3,8 @@
 //! The reference's rules, including their order: rows are blended with the tile above and then columns with the tile on the
 //! left, both of which were blended before. Norms see one tile at a time, so tiling changes results a little.
 
+mod cost;
+
 use burn::tensor::{Tensor, TensorData};
 
 /// Sizes from which on a video is tiled. Space in pixels and latents, time in frames.
@@ -21,6 +23,11 @@ impl Tiling {
     pub const STANDARD: Self = Self { sample_size: 512, sample_frames: 29, latent_size: 64, latent_frames: 8, overlap: 0.125 };
     /// The reference's `--save_memory`.
     pub const SMALL: Self = Self { sample_size: 256, latent_size: 32, ..Self::STANDARD };
+
+    /// The decoder's direction.
+    pub(super) fn decoding(self) -> Pass {
+        Pass { tile: self.latent_size, tile_frames: self.latent_frames, output_tile: self.sample_size, overlap: self.overlap }
+    }
 }
 
 /// One direction of the VAE in tiles.
@@ -42,6 +49,29 @@ impl Pass {
         (self.output_tile as f64 * self.overlap) as usize
     }
 
+    /// Starts and ends of the tiles along height and width. A video that is larger than a tile along one of them is cut along
+    /// both.
+    fn spans(&self, height: usize, width: usize) -> [Vec<(usize, usize)>; 2] {
+        let whole = height <= self.tile && width <= self.tile;
+        [height, width].map(|length| {
+            let step = if whole { length.max(1) } else { self.step() };
+            (0..length).step_by(step).map(|start| (start, (start + self.tile).min(length))).collect()
+        })
+    }
+
+    /// `[frames, height, width]` of every part of a video of that size that the network sees, in the order in which it does.
+    pub fn parts(&self, [frames, height, width]: [usize; 3]) -> Vec<[usize; 3]> {
+        let [rows, columns] = self.spans(height, width);
+        let length = |&(start, end): &(usize, usize)| end - start;
+        let mut parts = Vec::new();
+        for chunk in chunks(frames, self.tile_frames) {
+            for row in &rows {
+                parts.extend(columns.iter().map(|column| [length(&chunk), length(row), length(column)]));
+            }
+        }
+        parts
+    }
+
     /// Runs `network` over all chunks and tiles of `x` `[batch, frames, height, width, channels]`.
     pub fn run(&self, x: Tensor<5>, network: &mut dyn FnMut(Tensor<5>) -> Tensor<5>) -> Tensor<5> {
         let [_, frames, _, _, _] = x.dims();
@@ -56,16 +86,17 @@ impl Pass {
 
     fn run_chunk(&self, x: Tensor<5>, network: &mut dyn FnMut(Tensor<5>) -> Tensor<5>) -> Tensor<5> {
         let [_, _, height, width, _] = x.dims();
-        if height <= self.tile && width <= self.tile {
+        let [rows_of_tiles, columns_of_tiles] = self.spans(height, width);
+        if rows_of_tiles.len() * columns_of_tiles.len() == 1 {
             return network(x);
         }
         let (keep, blend) = (self.output_tile - self.blend(), self.blend());
         let mut rows = Vec::new();
         let mut above: Vec<Tensor<5>> = Vec::new();
-        for top in (0..height).step_by(self.step()) {
+        for (top, bottom) in rows_of_tiles {
             let mut row: Vec<Tensor<5>> = Vec::new();
-            for (column, left) in (0..width).step_by(self.step()).enumerate() {
-                let tile = x.clone().narrow(2, top, self.tile.min(height - top)).narrow(3, left, self.tile.min(width - left));
+            for (column, &(left, right)) in columns_of_tiles.iter().enumerate() {
+                let tile = x.clone().narrow(2, top, bottom - top).narrow(3, left, right - left);
                 let mut tile = network(tile);
                 if let Some(above) = above.get(column) {
                     tile = blend_onto(above.clone(), tile, 2, blend);

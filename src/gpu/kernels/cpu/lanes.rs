@@ -37,6 +37,17 @@ impl InstructionSet {
         Self(Set::Portable)
     }
 
+    /// What doctors and recipes call it.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Set::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => "AVX-512",
+        }
+    }
+
     /// All sets of this processor, the portable one first. For tests and measurements.
     pub fn available() -> Vec<Self> {
         let best = Self::best();

@@ -1,0 +1,106 @@
+//! `tilereel bench`: how long things take on this machine.
+
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::Status;
+use super::generate::timing_json;
+use super::progress::duration;
+use super::settings::{ClipArguments, DeviceArguments};
+use crate::clip::{self, WriteOptions};
+use crate::generate::GenerateError;
+use crate::generate::observer::Unobserved;
+use crate::generate::pipeline::RunOptions;
+use crate::studio::Engine;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// The phases of a whole clip: loading, text, steps, decoding, writing.
+    Clip(Box<ClipBench>),
+}
+
+#[derive(Args)]
+pub struct ClipBench {
+    #[arg(default_value = "a shiny red ball bounces on the snow at sunset")]
+    prompt: String,
+    #[command(flatten)]
+    clip: ClipArguments,
+    #[command(flatten)]
+    device: DeviceArguments,
+    /// Runs; the first is cold (shaders are compiled), the others warm
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(command: Command) -> anyhow::Result<Status> {
+    match command {
+        Command::Clip(bench) => bench.run(),
+    }
+}
+
+impl ClipBench {
+    fn run(mut self) -> anyhow::Result<Status> {
+        self.clip.seed.get_or_insert(1);
+        let device = self.device.open()?;
+        let prepared = self.clip.prepare(Some(&self.prompt), None, &device)?;
+        let engine = Engine::start().context("The system gives no thread for the engine")?;
+        let folder = tempfile::tempdir().context("Cannot make a temporary folder")?;
+        let mut rows = Vec::new();
+        if !self.json {
+            println!("{} with {}, {} frames of {}x{}, {} steps, on {} in {}", prepared.recipe.model.name, prepared.recipe.sampler,
+                prepared.recipe.frames, prepared.recipe.width, prepared.recipe.height, prepared.recipe.steps, device.name, device.precision);
+            println!("{:>4} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}   frames", "run", "load", "text", "sampling", "decoding", "mp4", "total");
+        }
+        for run in 0..self.runs {
+            let started = Instant::now();
+            let (model_folder, recipe, job_device) = (prepared.folder.clone(), prepared.recipe.clone(), device.clone());
+            let ticket = engine.submit(move |workshop, _| {
+                let started = Instant::now();
+                let model = workshop.model(model_folder, &job_device)?;
+                let load_millis = started.elapsed().as_secs_f64() * 1000.0;
+                Ok::<_, GenerateError>((load_millis, model.run(&recipe, &RunOptions::default(), &mut Unobserved)?))
+            });
+            let (load_millis, outcome) = loop {
+                if let Some(result) = ticket.result(std::time::Duration::from_secs(1)) {
+                    break result?;
+                }
+            };
+            let writing = Instant::now();
+            let path = folder.path().join("clip.mp4");
+            clip::write_clip(&path, &outcome.frames, Some(&prepared.recipe.to_json()), &WriteOptions::default()).map_err(GenerateError::from)?;
+            let write_millis = writing.elapsed().as_secs_f64() * 1000.0;
+            let total_millis = started.elapsed().as_secs_f64() * 1000.0;
+            let timing = &outcome.timing;
+            let sampling_millis: f64 = timing.step_millis.iter().sum();
+            if !self.json {
+                let cell = |millis: f64| duration_cell(millis);
+                println!("{:>4} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}   {}", run + 1, cell(load_millis), cell(timing.text_millis), cell(sampling_millis),
+                    cell(timing.decode_millis), cell(write_millis), cell(total_millis), &outcome.frames.sha256()[..12]);
+            }
+            rows.push(json!({ "load_millis": load_millis, "timing": timing_json(timing), "write_millis": write_millis,
+                "total_millis": total_millis, "frames_sha256": outcome.frames.sha256() }));
+        }
+        if self.json {
+            println!("{:#}", json!({ "device": device.name, "precision": device.precision, "recipe": prepared.recipe, "runs": rows }));
+        } else if let Some(peak) = peak_memory_bytes() {
+            println!("peak memory of the process: {}", super::progress::bytes(peak));
+        }
+        Ok(Status::Done)
+    }
+}
+
+fn duration_cell(millis: f64) -> String {
+    if millis < 1000.0 { format!("{millis:.0} ms") } else { duration(millis / 1000.0) }
+}
+
+/// The most memory that this process had resident; known on Linux only.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}

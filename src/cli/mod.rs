@@ -1,0 +1,112 @@
+//! The commands: what was typed becomes jobs for the engine, and their results become lines, files and an exit code.
+
+mod bench;
+mod doctor;
+mod generate;
+mod models;
+mod progress;
+mod settings;
+mod sheet;
+mod show;
+mod verify;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::{Parser, Subcommand};
+
+use crate::generate::GenerateError;
+use crate::studio::EngineError;
+
+/// Turns prompts into video with a distilled, tile-sparse video diffusion transformer.
+#[derive(Parser)]
+#[command(name = "tilereel", version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a clip from a prompt.
+    Generate(Box<generate::Arguments>),
+    /// Show the recipe inside a clip.
+    Show(show::Arguments),
+    /// Make a clip again from its own recipe and compare the frames.
+    Verify(verify::Arguments),
+    /// Say which devices there are, which one runs the model, and whether it computes rightly.
+    Doctor(doctor::Arguments),
+    /// List the models that can be named with --model.
+    Models,
+    /// Make a contact sheet: one row of frames for each prompt of a text file.
+    Sheet(Box<sheet::Arguments>),
+    /// Measure how long things take on this machine.
+    #[command(subcommand)]
+    Bench(bench::Command),
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    Done,
+    /// It ran, and the answer is no (verify found other frames).
+    Differs,
+    Stopped,
+}
+
+/// Runs the command line; prints errors; gives the exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; a closed pipe is none of ours.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    crate::studio::quiet_engine_panics();
+    let result = match cli.command {
+        Command::Generate(arguments) => generate::run(*arguments),
+        Command::Show(arguments) => show::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Models => models::run(),
+        Command::Sheet(arguments) => sheet::run(*arguments),
+        Command::Bench(command) => bench::run(command),
+    };
+    match result {
+        Ok(Status::Done) => ExitCode::SUCCESS,
+        Ok(Status::Differs) => ExitCode::FAILURE,
+        Ok(Status::Stopped) => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+        }
+    }
+}
+
+/// Whether what was typed is at fault, rather than a file or the device.
+fn is_usage(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<GenerateError>().is_some_and(GenerateError::is_usage)
+            || matches!(cause.downcast_ref::<EngineError>(), Some(EngineError::Generate(error)) if error.is_usage())
+            || cause.downcast_ref::<UsageError>().is_some()
+    })
+}
+
+/// Flags that do not go together, or a value that no flag takes.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// From now on Ctrl-C only sets a flag.
+fn catch_interrupts() {
+    // A second handler cannot be set; the first does the same.
+    let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed));
+}
+
+fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}

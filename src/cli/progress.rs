@@ -1,0 +1,129 @@
+//! The progress line: phase, steps, time left.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::generate::observer::Phase;
+use crate::studio::{EngineError, Event, Ticket};
+
+/// How long a job may take to stop by itself after Ctrl-C. Records are whole at any time, so after that the program just ends.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Follows a job on the terminal until it ends.
+pub struct Progress {
+    bar: ProgressBar,
+    started: Instant,
+    /// Shares of the whole run by the estimate, in percent: where sampling begins and ends.
+    sampling: (f64, f64),
+    quiet: bool,
+}
+
+/// How a followed job ended.
+pub enum Ended<T> {
+    Result(Result<T, EngineError>),
+    /// Ctrl-C; the job may still be running.
+    Interrupted { steps_done: usize },
+}
+
+impl Progress {
+    /// `sampling` is the part of the time in which the sampler runs, 0 to 1.
+    pub fn new(quiet: bool, sampling: (f64, f64)) -> Self {
+        let bar = ProgressBar::with_draw_target(Some(1000), if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
+        // The template is a constant of this program.
+        if let Ok(style) = ProgressStyle::with_template("{msg:<34} [{bar:30}] {percent:>3} %  {prefix}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self { bar, started: Instant::now(), sampling, quiet }
+    }
+
+    /// Shows a job's events until its result is there. `after_step` is called with the ticket after every step.
+    pub fn follow<T>(&self, ticket: &Ticket<T>, mut after_step: impl FnMut(&Ticket<T>)) -> Ended<T> {
+        let mut steps_done = 0;
+        let mut show = |event: Event, steps_done: &mut usize| {
+            if let Event::Step { call, .. } = event {
+                *steps_done = call + 1;
+                after_step(ticket);
+            }
+            self.show(event);
+        };
+        loop {
+            if let Some(event) = ticket.next_event(Duration::from_millis(50)) {
+                show(event, &mut steps_done);
+            }
+            if let Some(result) = ticket.result(Duration::ZERO) {
+                while let Some(event) = ticket.next_event(Duration::ZERO) {
+                    show(event, &mut steps_done);
+                }
+                self.bar.finish_and_clear();
+                return Ended::Result(result);
+            }
+            if super::interrupted() {
+                ticket.stop();
+                let result = ticket.result(PATIENCE);
+                while let Some(event) = ticket.next_event(Duration::ZERO) {
+                    show(event, &mut steps_done);
+                }
+                self.bar.finish_and_clear();
+                return match result {
+                    Some(Ok(value)) => Ended::Result(Ok(value)),
+                    _ => Ended::Interrupted { steps_done },
+                };
+            }
+        }
+    }
+
+    fn show(&self, event: Event) {
+        let (from, to) = self.sampling;
+        match event {
+            Event::Phase(phase) => {
+                self.bar.set_message(phase.doing());
+                match phase {
+                    Phase::Load | Phase::Text => self.place(0.0),
+                    Phase::Sampling => self.place(from),
+                    Phase::Decoding => self.place(to),
+                }
+            }
+            Event::Step { call, calls, .. } => {
+                let done = (call + 1) as f64 / calls as f64;
+                self.bar.set_message(format!("{}, step {} of {calls}", Phase::Sampling.doing(), call + 1));
+                self.place(from + (to - from) * done);
+            }
+            Event::Warning(warning) => {
+                if self.quiet {
+                    return;
+                }
+                self.bar.suspend(|| eprintln!("warning: {warning}"));
+            }
+        }
+    }
+
+    /// Sets the bar, and the time that is left at this pace.
+    fn place(&self, share: f64) {
+        self.bar.set_position((share * 1000.0) as u64);
+        let elapsed = self.started.elapsed().as_secs_f64();
+        if share > 0.02 && elapsed > 0.2 {
+            self.bar.set_prefix(format!("about {} left", duration(elapsed * (1.0 - share) / share)));
+        }
+    }
+}
+
+/// Seconds as a person says them.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 9.95 => format!("{s:.1} s"),
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+/// Bytes as a person says them.
+pub fn bytes(bytes: u64) -> String {
+    match bytes as f64 {
+        b if b < 1e3 => format!("{bytes} bytes"),
+        b if b < 1e6 => format!("{:.0} kB", b / 1e3),
+        b if b < 1e9 => format!("{:.1} MB", b / 1e6),
+        b => format!("{:.1} GB", b / 1e9),
+    }
+}

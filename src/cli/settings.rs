@@ -1,0 +1,208 @@
+//! The flags that describe a clip, and how they become a recipe: defaults of the model, then a given recipe, then the flags.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::UsageError;
+use crate::clip;
+use crate::generate::GenerateError;
+use crate::generate::pipeline::transformer_config;
+use crate::generate::recipe::{MaskChoice, Recipe};
+use crate::gpu::device::{self, ComputeDevice, DeviceChoice, Precision};
+use crate::model::folder::{ModelFolder, SearchPath};
+use crate::model::latent::ClipSize;
+use crate::model::sampler::SamplerKind;
+
+/// The model that is used when none is named: few steps and a sparse plan.
+pub const DEFAULT_MODEL: &str = "fast";
+
+/// Which device, and how numbers are stored there.
+#[derive(Args, Clone, Debug)]
+pub struct DeviceArguments {
+    /// auto, cpu, or an adapter's number or a part of its name (see `tilereel doctor`)
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// f16 or f32; without it f16 on GPUs that have it, else f32
+    #[arg(long, value_parser = parse_precision)]
+    pub precision: Option<Precision>,
+}
+
+impl DeviceArguments {
+    /// # Errors
+    /// There is no such device, or it refuses.
+    pub fn open(&self) -> Result<ComputeDevice, GenerateError> {
+        Ok(device::open(&self.device.parse::<DeviceChoice>()?, self.precision)?)
+    }
+}
+
+fn parse_precision(text: &str) -> Result<Precision, String> {
+    match text {
+        "f32" => Ok(Precision::F32),
+        "f16" => Ok(Precision::F16),
+        _ => Err("use f16 or f32".into()),
+    }
+}
+
+/// What the clip should be.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ClipArguments {
+    /// What the clip should not show; it needs --guidance above 1
+    #[arg(long)]
+    pub negative: Option<String>,
+    /// Number that the noise is made from; without it a new one, which is printed
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Sampling steps
+    #[arg(long)]
+    pub steps: Option<usize>,
+    /// Guidance scale; 1 is none
+    #[arg(long)]
+    pub guidance: Option<f64>,
+    /// ddim, ddim-trailing, euler-ancestral, pndm, .. (a wrong name lists all)
+    #[arg(long)]
+    pub sampler: Option<String>,
+    /// Frames of the clip: 1, 5, 9, .. (4k + 1)
+    #[arg(long)]
+    pub frames: Option<usize>,
+    /// WIDTHxHEIGHT in pixels, both multiples of 16
+    #[arg(long)]
+    pub size: Option<String>,
+    /// Frames per second of the file
+    #[arg(long)]
+    pub fps: Option<u32>,
+    /// base, fast, or a folder in the published layout [default: fast]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Which attention tiles are computed: plan (the model's own), dense, K:N in every layer, or a plan's file
+    #[arg(long)]
+    pub mask: Option<String>,
+}
+
+/// A recipe with the model that it is for.
+pub struct Prepared {
+    pub folder: ModelFolder,
+    pub recipe: Recipe,
+    pub warnings: Vec<String>,
+}
+
+impl ClipArguments {
+    /// Settles every setting. `base` is a recipe to start from; a prompt or flag that is given goes before it.
+    ///
+    /// # Errors
+    /// The model is not found, or a setting cannot be used.
+    pub fn prepare(&self, prompt: Option<&str>, base: Option<Recipe>, device: &ComputeDevice) -> anyhow::Result<Prepared> {
+        let name = self.model.as_deref().or(base.as_ref().map(|recipe| recipe.model.name.as_str())).unwrap_or(DEFAULT_MODEL);
+        let folder = ModelFolder::resolve(name, &SearchPath::standard()).map_err(GenerateError::from)?;
+        let precision = device.precision;
+        let keeps_model = self.model.is_none();
+        let mut recipe = match base {
+            Some(mut recipe) => {
+                if let Some(prompt) = prompt {
+                    recipe.prompt = prompt.to_owned();
+                }
+                if !keeps_model {
+                    recipe.model.name = folder.name().to_owned();
+                    recipe.model.sha256 = folder.hash().map_err(GenerateError::from)?;
+                }
+                recipe
+            }
+            None => {
+                let prompt = prompt.ok_or_else(|| UsageError("Say what the clip should show: tilereel generate \"a shiny red ball bounces on the snow at sunset\".".into()))?;
+                let mut recipe = Recipe::of_model(&folder, prompt, precision)?;
+                recipe.seed = random_seed();
+                recipe
+            }
+        };
+        recipe.made = None;
+        recipe.precision = precision;
+        let frames_before = recipe.frames;
+        self.apply(&mut recipe)?;
+        recipe.check()?;
+        if self.mask.is_some() || recipe.frames != frames_before || !keeps_model {
+            recipe.set_mask(&folder, &MaskChoice::from(self.mask.as_deref().unwrap_or("plan")))?;
+        }
+        recipe.plan(transformer_config(&folder)?.num_layers)?;
+        let warnings = warnings(&recipe, &folder);
+        Ok(Prepared { folder, recipe, warnings })
+    }
+
+    fn apply(&self, recipe: &mut Recipe) -> anyhow::Result<()> {
+        fn set<T: Clone>(value: &mut T, flag: &Option<T>) {
+            if let Some(flag) = flag {
+                value.clone_from(flag);
+            }
+        }
+        set(&mut recipe.negative_prompt, &self.negative);
+        set(&mut recipe.seed, &self.seed);
+        set(&mut recipe.steps, &self.steps);
+        set(&mut recipe.guidance_scale, &self.guidance);
+        set(&mut recipe.frames, &self.frames);
+        set(&mut recipe.frames_per_second, &self.fps);
+        if let Some(name) = &self.sampler {
+            recipe.sampler = name.parse::<SamplerKind>().map_err(GenerateError::from)?;
+        }
+        if let Some(size) = &self.size {
+            (recipe.width, recipe.height) = parse_size(size)?;
+        }
+        Ok(())
+    }
+}
+
+fn parse_size(text: &str) -> Result<(usize, usize), UsageError> {
+    let sides = text.split_once(['x', 'X', '×']).and_then(|(w, h)| Some((w.trim().parse().ok()?, h.trim().parse().ok()?)));
+    sides.ok_or_else(|| UsageError(format!("--size {text} is not understood. Write WIDTHxHEIGHT, such as 256x144.")))
+}
+
+/// What the person should know about these settings, though they can be used.
+fn warnings(recipe: &Recipe, folder: &ModelFolder) -> Vec<String> {
+    let trained = &folder.facts().trained;
+    let mut warnings = Vec::new();
+    let ClipSize { frames, width, height } = recipe.size();
+    if !trained.frames.is_empty() && !trained.frames.contains(&frames) {
+        warnings.push(format!("{} was trained on clips of {:?} frames; {frames} may look wrong", folder.name(), trained.frames));
+    }
+    if !trained.sizes.is_empty() && !trained.sizes.contains(&[width, height]) {
+        let sizes: Vec<String> = trained.sizes.iter().map(|[w, h]| format!("{w}x{h}")).collect();
+        warnings.push(format!("{} was trained at {}; {width}x{height} may look wrong", folder.name(), sizes.join(", ")));
+    }
+    if !trained.steps.is_empty() && !trained.steps.contains(&recipe.steps) {
+        warnings.push(format!("{} was distilled for {:?} steps; {} may look wrong", folder.name(), trained.steps, recipe.steps));
+    }
+    let defaults = &folder.facts().defaults;
+    if recipe.guidance_scale <= 1.0 && !recipe.negative_prompt.is_empty() && recipe.negative_prompt != defaults.negative_prompt {
+        warnings.push("the negative prompt has no effect without --guidance above 1".into());
+    }
+    if defaults.guidance_scale <= 1.0 && recipe.guidance_scale > 1.0 {
+        warnings.push(format!("{} has its guidance built in; a scale above 1 doubles the time and may look burnt", folder.name()));
+    }
+    warnings
+}
+
+/// A recipe from a JSON file or from inside a clip.
+///
+/// # Errors
+/// There is none, or it comes from a newer program.
+pub fn read_recipe(path: &Path) -> anyhow::Result<Recipe> {
+    if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) {
+        const LARGEST: u64 = 16 << 20;
+        let size = std::fs::metadata(path).with_context(|| format!("Cannot read {}", path.display()))?.len();
+        if size > LARGEST {
+            return Err(GenerateError::NoRecipe { reason: format!("{} has {size} bytes", path.display()) }.into());
+        }
+        let text = std::fs::read_to_string(path).with_context(|| format!("Cannot read {}", path.display()))?;
+        return Ok(Recipe::from_json(&text)?);
+    }
+    match clip::read_recipe(path).map_err(GenerateError::from)? {
+        Some(text) => Ok(Recipe::from_json(&text)?),
+        None => Err(GenerateError::ClipWithoutRecipe { path: PathBuf::from(path) }.into()),
+    }
+}
+
+/// A seed that is easy to type again.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // The standard library's hasher is seeded from the system's random numbers.
+    std::collections::hash_map::RandomState::new().build_hasher().finish() % 1_000_000_000
+}

@@ -1,0 +1,45 @@
+//! `tilereel show`: the recipe inside a clip.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Status;
+use super::settings::read_recipe;
+use crate::mask::MaskPlan;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A clip, or a recipe's JSON file
+    clip: PathBuf,
+    /// Print the recipe as JSON, as it is stored
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
+    let recipe = read_recipe(&arguments.clip)?;
+    if arguments.json {
+        println!("{}", recipe.to_json());
+        return Ok(Status::Done);
+    }
+    println!("prompt     {}", recipe.prompt);
+    if !recipe.negative_prompt.is_empty() {
+        println!("negative   {}", recipe.negative_prompt);
+    }
+    println!("seed       {}", recipe.seed);
+    println!("sampling   {} with {} steps, guidance {}", recipe.sampler, recipe.steps, recipe.guidance_scale);
+    println!("clip       {} frames, {}x{}, {} fps", recipe.frames, recipe.width, recipe.height, recipe.frames_per_second);
+    println!("model      {} ({}..)", recipe.model.name, recipe.model.sha256.chars().take(12).collect::<String>());
+    if let Ok(plan) = MaskPlan::from_json(&recipe.mask_plan.to_string()) {
+        let layers: Vec<String> = plan.layers().iter().map(|layer| layer.name()).collect();
+        println!("attention  {:.1} % of the tiles: {}", 100.0 * plan.density(), layers.join(" "));
+    }
+    if let Some(made) = &recipe.made {
+        let driver = if made.driver.is_empty() { String::new() } else { format!(", {}", made.driver) };
+        println!("made on    {}{driver}, {}, {} kernels", made.device, recipe.precision, made.kernel_tier);
+        println!("frames     SHA-256 {}", made.frames_sha256);
+    }
+    println!("program    {}", recipe.program);
+    Ok(Status::Done)
+}

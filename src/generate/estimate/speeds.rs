@@ -1,0 +1,298 @@
+//! How fast devices have been: what earlier runs took, kept in one small file of the user's data folder.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Estimate, PhaseValues};
+use crate::generate::networks::Timing;
+use crate::gpu::device::ComputeDevice;
+
+/// Replaces the user's data folder.
+const DATA_VARIABLE: &str = "TILEREEL_DATA";
+const FILE_NAME: &str = "speeds.json";
+const FORMAT: u32 = 1;
+/// A file of a hundred devices has 200 kB.
+const LARGEST_FILE: u64 = 4 << 20;
+
+/// So many runs are kept of a device, and so many of them speak for its speed.
+const RUNS_KEPT: usize = 20;
+const RUNS_ASKED: usize = 5;
+/// Runs up to so many times smaller or larger than the one in question are like it: small work does not fill a device.
+const ALIKE: f64 = 8.0;
+
+/// What earlier runs have shown of this machine's devices.
+#[derive(Debug, Default)]
+pub struct Speeds {
+    path: Option<PathBuf>,
+    table: Table,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Table {
+    format: u32,
+    devices: BTreeMap<String, PhaseValues<Vec<Measurement>>>,
+}
+
+/// One phase of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Measurement {
+    /// Of the phase; of one call when sampling.
+    flops: f64,
+    /// For these `flops`.
+    seconds: f64,
+}
+
+/// A speed that was measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Speed {
+    pub flops_per_second: f64,
+    /// The runs behind it that were about as large; 0 if it comes from others.
+    pub runs_alike: usize,
+}
+
+impl Speeds {
+    /// The user's own: `speeds.json` in the folder that TILEREEL_DATA names, else in the user's data folder.
+    pub fn load() -> Self {
+        let folder = std::env::var_os(DATA_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let folder = folder.or_else(|| Some(directories::ProjectDirs::from("", "", "tilereel")?.data_dir().to_owned()));
+        folder.map_or_else(Self::default, |folder| Self::in_folder(&folder))
+    }
+
+    /// Takes a finished run into account, in the user's own file. That it cannot be written is no reason to fail: it is only
+    /// logged.
+    pub fn learn(device: &ComputeDevice, estimate: &Estimate, timing: &Timing) {
+        // Loaded anew: another process may have learned since.
+        let mut speeds = Self::load();
+        speeds.add(device, estimate, timing);
+        speeds.keep();
+    }
+
+    fn keep(&self) {
+        if let Some(path) = &self.path
+            && let Err(error) = self.table.write(path)
+        {
+            log::info!("the speed of this run was not kept in {}: {error}", path.display());
+        }
+    }
+
+    /// Those of a folder. A file that is damaged is as good as none.
+    fn in_folder(folder: &Path) -> Self {
+        let path = folder.join(FILE_NAME);
+        Self { table: Table::read(&path), path: Some(path) }
+    }
+
+    pub(super) fn add(&mut self, device: &ComputeDevice, estimate: &Estimate, timing: &Timing) {
+        let calls = timing.step_millis.len() as f64;
+        let sampling = Measurement {
+            flops: estimate.flops.sampling / estimate.model_calls as f64,
+            seconds: timing.step_millis.iter().sum::<f64>() / 1000.0 / calls,
+        };
+        let run = PhaseValues {
+            text: Measurement { flops: estimate.flops.text, seconds: timing.text_millis / 1000.0 },
+            sampling,
+            decoding: Measurement { flops: estimate.flops.decoding, seconds: timing.decode_millis / 1000.0 },
+        };
+        let kept = self.table.devices.entry(key(device)).or_default();
+        for (kept, measurement) in
+            [(&mut kept.text, run.text), (&mut kept.sampling, run.sampling), (&mut kept.decoding, run.decoding)]
+        {
+            if measurement.is_sound() {
+                kept.push(measurement);
+                kept.drain(..kept.len().saturating_sub(RUNS_KEPT));
+            }
+        }
+    }
+
+    /// The speeds for work of so many operations (of one call when sampling): the median of the last runs that were about as
+    /// large, else of the last runs at all. None for a phase that never ran on this device.
+    pub(super) fn of(&self, device: &ComputeDevice, flops: &PhaseValues<f64>) -> PhaseValues<Option<Speed>> {
+        let Some(kept) = self.table.devices.get(&key(device)) else { return PhaseValues::default() };
+        PhaseValues {
+            text: speed(&kept.text, flops.text),
+            sampling: speed(&kept.sampling, flops.sampling),
+            decoding: speed(&kept.decoding, flops.decoding),
+        }
+    }
+}
+
+fn key(device: &ComputeDevice) -> String {
+    format!("{}, {}", device.name, device.precision)
+}
+
+fn speed(kept: &[Measurement], flops: f64) -> Option<Speed> {
+    let is_alike = |other: &&Measurement| (flops / ALIKE..=flops * ALIKE).contains(&other.flops);
+    let last = |runs: &mut dyn Iterator<Item = &Measurement>| -> Vec<f64> {
+        runs.take(RUNS_ASKED).map(|measurement| measurement.flops / measurement.seconds).collect()
+    };
+    let alike = last(&mut kept.iter().rev().filter(is_alike));
+    let runs_alike = alike.len();
+    let mut asked = if alike.is_empty() { last(&mut kept.iter().rev()) } else { alike };
+    asked.sort_by(f64::total_cmp);
+    let flops_per_second = *asked.get(asked.len() / 2)?;
+    Some(Speed { flops_per_second, runs_alike })
+}
+
+impl Measurement {
+    fn is_sound(&self) -> bool {
+        [self.flops, self.seconds, self.flops / self.seconds].iter().all(|value| value.is_finite() && *value > 0.0)
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self { format: FORMAT, devices: BTreeMap::new() }
+    }
+}
+
+impl Table {
+    fn read(path: &Path) -> Self {
+        match Self::try_read(path) {
+            Ok(table) => table,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
+            Err(error) => {
+                log::warn!("what earlier runs took is forgotten: {} cannot be used: {error}", path.display());
+                Self::default()
+            }
+        }
+    }
+
+    fn try_read(path: &Path) -> io::Result<Self> {
+        let mut text = String::new();
+        std::fs::File::open(path)?.take(LARGEST_FILE).read_to_string(&mut text)?;
+        let table: Self = serde_json::from_str(&text)?;
+        if table.format != FORMAT {
+            return Err(io::Error::other(format!("its format is {}, not {FORMAT}", table.format)));
+        }
+        let phases = table.devices.values().flat_map(|kept| [&kept.text, &kept.sampling, &kept.decoding]);
+        if !phases.flatten().all(Measurement::is_sound) {
+            return Err(io::Error::other("it holds a measurement that none can be"));
+        }
+        Ok(table)
+    }
+
+    /// Whole or not at all.
+    fn write(&self, path: &Path) -> io::Result<()> {
+        let folder = path.parent().ok_or_else(|| io::Error::other("it has no folder"))?;
+        std::fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(&serde_json::to_vec_pretty(self)?)?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::estimate::Basis;
+    use crate::gpu::device::{self, DeviceChoice};
+
+    fn cpu() -> ComputeDevice {
+        device::open(&DeviceChoice::Cpu, None).unwrap()
+    }
+
+    /// A run of 8 calls, with so many operations in each phase.
+    fn estimate(flops: f64) -> Estimate {
+        let values = PhaseValues { text: flops, sampling: flops, decoding: flops };
+        Estimate {
+            seconds: 0.0,
+            basis: Basis::Typical,
+            phases: values,
+            flops: values,
+            memory_bytes: 0,
+            density: 1.0,
+            model_calls: 8,
+        }
+    }
+
+    fn timing(seconds: f64) -> Timing {
+        Timing { text_millis: seconds * 1e3, step_millis: vec![seconds * 1e3 / 8.0; 8], decode_millis: seconds * 1e3 }
+    }
+
+    /// As [`Speeds::learn`], in a folder of the test's own.
+    fn learn(folder: &Path, estimate: &Estimate, timing: &Timing) {
+        let mut speeds = Speeds::in_folder(folder);
+        speeds.add(&cpu(), estimate, timing);
+        speeds.keep();
+    }
+
+    fn of(speeds: &Speeds, flops: f64) -> Option<Speed> {
+        let speeds = speeds.of(&cpu(), &PhaseValues { text: flops, sampling: flops / 8.0, decoding: flops });
+        assert_eq!(speeds.text, speeds.decoding);
+        assert_eq!(speeds.text.map(|s| s.runs_alike), speeds.sampling.map(|s| s.runs_alike));
+        assert!(
+            speeds.text.zip(speeds.sampling).is_none_or(|(a, b)| (a.flops_per_second / b.flops_per_second - 1.0).abs() < 1e-9)
+        );
+        speeds.text
+    }
+
+    #[test]
+    fn the_median_of_the_last_runs_speaks_and_outlives_the_process() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(of(&Speeds::in_folder(folder.path()), 1e9), None);
+        // The first two are forgotten behind five later ones; one outlier does not move the median.
+        for seconds in [100.0, 100.0, 2.0, 1.0, 50.0, 4.0, 2.5] {
+            learn(folder.path(), &estimate(1e9), &timing(seconds));
+        }
+        let speed = of(&Speeds::in_folder(folder.path()), 1e9).unwrap();
+        assert_eq!(speed.runs_alike, 5);
+        assert!((speed.flops_per_second - 1e9 / 2.5).abs() < 1.0, "{speed:?}");
+        for _ in 0..50 {
+            learn(folder.path(), &estimate(1e9), &timing(1.0));
+        }
+        assert_eq!(Speeds::in_folder(folder.path()).table.devices.values().next().unwrap().decoding.len(), RUNS_KEPT);
+    }
+
+    #[test]
+    fn runs_of_another_size_speak_only_when_nobody_else_does() {
+        let mut speeds = Speeds::default();
+        speeds.add(&cpu(), &estimate(1e9), &timing(1.0));
+        assert_eq!(of(&speeds, 1e15), Some(Speed { flops_per_second: 1e9, runs_alike: 0 }));
+        speeds.add(&cpu(), &estimate(2e15), &timing(10.0));
+        assert_eq!(of(&speeds, 1e15), Some(Speed { flops_per_second: 2e14, runs_alike: 1 }));
+        assert_eq!(of(&speeds, 1e9), Some(Speed { flops_per_second: 1e9, runs_alike: 1 }));
+    }
+
+    #[test]
+    fn an_empty_or_absurd_run_teaches_nothing() {
+        let mut speeds = Speeds::default();
+        speeds.add(&cpu(), &estimate(1e9), &Timing::default());
+        speeds.add(&cpu(), &estimate(f64::INFINITY), &timing(1.0));
+        assert_eq!(of(&speeds, 1e9), None);
+    }
+
+    #[test]
+    fn a_damaged_file_is_begun_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        let sound = |seconds: &str| {
+            let runs = format!(r#"[{{"flops": 1e9, "seconds": {seconds}}}]"#);
+            format!(
+                r#"{{"format": 1, "devices": {{"{}": {{"text": {runs}, "sampling": [], "decoding": {runs}}}}}}}"#,
+                key(&cpu())
+            )
+        };
+        std::fs::write(&path, sound("2")).unwrap();
+        let flops = PhaseValues { text: 1e9, sampling: 1e9, decoding: 1e9 };
+        assert!(Speeds::in_folder(folder.path()).of(&cpu(), &flops).text.is_some());
+        let damaged = ["", "[", "{}", r#"{"format": 2, "devices": {}}"#, &sound("0"), &sound("-1"), &sound("1e999"), "\0\0\0"];
+        for text in damaged {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(Speeds::in_folder(folder.path()).of(&cpu(), &flops).text, None, "{text}");
+            learn(folder.path(), &estimate(1e9), &timing(1.0));
+            assert!(of(&Speeds::in_folder(folder.path()), 1e9).is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_does_not_matter() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "not a folder").unwrap();
+        learn(&file, &estimate(1e9), &timing(1.0));
+        assert_eq!(std::fs::read(&file).unwrap(), b"not a folder");
+    }
+}

@@ -1,0 +1,263 @@
+//! The one thread that works on a device.
+//!
+//! Queues of the GPU belong to the thread that fills them, so all model work of the program happens here, one job after the
+//! other. Facts travel to the front in one ordered stream with a bound; pictures go into a slot that holds the latest only;
+//! a stop flag is looked at between steps. A panic of the device's library ends the job, not the program.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::generate::GenerateError;
+use crate::generate::observer::{Observer, Phase};
+use crate::generate::pipeline::LoadedModel;
+use crate::gpu::device::ComputeDevice;
+use crate::gpu::kernels::KernelError;
+use crate::model::folder::ModelFolder;
+use crate::model::latent::Latent;
+
+const THREAD_NAME: &str = "tilereel engine";
+/// Events that may wait for a front before the engine waits too.
+const EVENTS_WAITING: usize = 1024;
+
+/// Something happened in a job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    Phase(Phase),
+    /// A step is done; `call` counts from 0.
+    Step { call: usize, calls: usize, step_millis: f64 },
+    /// Something that the person should know, though the job goes on.
+    Warning(String),
+}
+
+/// Why a job gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+    #[error(transparent)]
+    Kernel(KernelError),
+    #[error("The device's library gave up: {message}. Try again; if it happens twice, use `--device cpu` and report it with the output of `tilereel doctor`.")]
+    Panicked { message: String },
+    #[error("The engine's thread has ended. Start the program again.")]
+    Gone,
+}
+
+/// What the engine keeps between jobs: the model that was used last.
+#[derive(Default)]
+pub struct Workshop {
+    model: Option<LoadedModel>,
+}
+
+impl Workshop {
+    /// The networks of a model on a device; loaded only if they are not those of the last job.
+    ///
+    /// # Errors
+    /// A part of the model is missing, damaged or of another family.
+    pub fn model(&mut self, folder: ModelFolder, device: &ComputeDevice) -> Result<&mut LoadedModel, GenerateError> {
+        let hash = folder.hash()?;
+        let loaded = match self.model.take() {
+            Some(model)
+                if model.networks().device.name == device.name
+                    && model.networks().device.precision == device.precision
+                    && model.folder().hash()? == hash =>
+            {
+                model
+            }
+            _ => LoadedModel::load(folder, device)?,
+        };
+        Ok(self.model.insert(loaded))
+    }
+}
+
+/// A job's line to its front.
+pub struct Feed {
+    events: SyncSender<Event>,
+    denoised: Arc<Mutex<Option<(usize, Latent)>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Feed {
+    pub fn warn(&mut self, warning: String) {
+        self.send(Event::Warning(warning));
+    }
+
+    fn send(&mut self, event: Event) {
+        // A front that no longer listens is no reason to stop.
+        let _ = self.events.send(event);
+    }
+}
+
+impl Observer for Feed {
+    fn phase(&mut self, phase: Phase) {
+        self.send(Event::Phase(phase));
+    }
+
+    fn step(&mut self, call: usize, calls: usize, step_millis: f64) {
+        self.send(Event::Step { call, calls, step_millis });
+    }
+
+    fn denoised(&mut self, call: usize, latent: &Latent) {
+        *self.denoised.lock().unwrap_or_else(PoisonError::into_inner) = Some((call, latent.clone()));
+    }
+
+    fn stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// A front's end of a job.
+pub struct Ticket<T> {
+    events: Receiver<Event>,
+    result: Receiver<Result<T, EngineError>>,
+    denoised: Arc<Mutex<Option<(usize, Latent)>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl<T> Ticket<T> {
+    /// The next event; None if there was none in this time.
+    pub fn next_event(&self, within: Duration) -> Option<Event> {
+        match self.events.recv_timeout(within) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    /// The latest estimate of the clean latent that nobody took yet, with the call that it comes from.
+    pub fn take_denoised(&self) -> Option<(usize, Latent)> {
+        self.denoised.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Asks the job to stop at the next chance.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// The result, if the job has ended within this time.
+    pub fn result(&self, within: Duration) -> Option<Result<T, EngineError>> {
+        match self.result.recv_timeout(within) {
+            Ok(result) => Some(result),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => Some(Err(EngineError::Gone)),
+        }
+    }
+}
+
+type Job = Box<dyn FnOnce(&mut Workshop) + Send>;
+
+pub struct Engine {
+    jobs: Sender<Job>,
+}
+
+impl Engine {
+    /// Starts the engine's thread.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start() -> std::io::Result<Self> {
+        let (jobs, waiting) = channel::<Job>();
+        thread::Builder::new().name(THREAD_NAME.into()).spawn(move || {
+            let mut workshop = Workshop::default();
+            for job in waiting {
+                job(&mut workshop);
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Queues a job.
+    pub fn submit<T, J>(&self, job: J) -> Ticket<T>
+    where
+        T: Send + 'static,
+        J: FnOnce(&mut Workshop, &mut Feed) -> Result<T, GenerateError> + Send + 'static,
+    {
+        let (events, events_out) = sync_channel(EVENTS_WAITING);
+        let (result, result_out) = sync_channel(1);
+        let (denoised, stop) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
+        let mut feed = Feed { events, denoised: denoised.clone(), stop: stop.clone() };
+        let run: Job = Box::new(move |workshop| {
+            let outcome = catch_unwind(AssertUnwindSafe(|| job(workshop, &mut feed)));
+            let outcome = match outcome {
+                Ok(outcome) => outcome.map_err(EngineError::from),
+                Err(payload) => {
+                    // Tensors of a failed device must not serve another job.
+                    workshop.model = None;
+                    Err(describe_panic(payload))
+                }
+            };
+            let _ = result.send(outcome);
+        });
+        // Without a thread the result's channel is closed, which reads as `EngineError::Gone`.
+        let _ = self.jobs.send(run);
+        Ticket { events: events_out, result: result_out, denoised, stop }
+    }
+}
+
+fn describe_panic(payload: Box<dyn Any + Send>) -> EngineError {
+    let payload = match payload.downcast::<KernelError>() {
+        Ok(error) => return EngineError::Kernel(*error),
+        Err(payload) => payload,
+    };
+    let message = match (payload.downcast_ref::<String>(), payload.downcast_ref::<&str>()) {
+        (Some(text), _) => text.clone(),
+        (None, Some(text)) => (*text).to_owned(),
+        (None, None) => "no reason was given".to_owned(),
+    };
+    let first_line = message.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    EngineError::Panicked { message: first_line.trim_end_matches('.').to_owned() }
+}
+
+/// Keeps panics of the engine's thread out of the terminal: they come back as errors. Others are shown as ever.
+pub fn quiet_engine_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if thread::current().name() == Some(THREAD_NAME) {
+            log::debug!("{info}");
+        } else {
+            default(info);
+        }
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait<T>(ticket: &Ticket<T>) -> Result<T, EngineError> {
+        ticket.result(Duration::from_secs(10)).expect("the job ends")
+    }
+
+    #[test]
+    fn jobs_run_in_order_and_panics_become_errors() {
+        let engine = Engine::start().expect("a thread");
+        let first = engine.submit(|_, feed| {
+            feed.phase(Phase::Text);
+            Ok(1)
+        });
+        let second = engine.submit(|_, _| -> Result<(), GenerateError> { std::panic::panic_any(KernelError { kernel: "k", reason: "r".into() }) });
+        let third = engine.submit(|_, _| -> Result<(), GenerateError> { panic!("\n  boom.\nmore") });
+        let fourth = engine.submit(|_, _| Ok(4));
+        assert_eq!(wait(&first).unwrap(), 1);
+        assert_eq!(first.next_event(Duration::ZERO), Some(Event::Phase(Phase::Text)));
+        assert!(matches!(wait(&second), Err(EngineError::Kernel(KernelError { kernel: "k", .. }))));
+        assert!(matches!(wait(&third), Err(EngineError::Panicked { message }) if message == "boom"));
+        assert_eq!(wait(&fourth).unwrap(), 4);
+    }
+
+    #[test]
+    fn a_stop_reaches_the_job() {
+        let engine = Engine::start().expect("a thread");
+        let ticket = engine.submit(|_, feed| -> Result<(), GenerateError> {
+            while !feed.stop() {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(GenerateError::Stopped)
+        });
+        ticket.stop();
+        assert!(matches!(wait(&ticket), Err(EngineError::Generate(GenerateError::Stopped))));
+    }
+}
