@@ -52,9 +52,21 @@ impl ClipBench {
         let folder = tempfile::tempdir().context("Cannot make a temporary folder")?;
         let mut rows = Vec::new();
         if !self.json {
-            println!("{} with {}, {} frames of {}x{}, {} steps, on {} in {}", prepared.recipe.model.name, prepared.recipe.sampler,
-                prepared.recipe.frames, prepared.recipe.width, prepared.recipe.height, prepared.recipe.steps, device.name, device.precision);
-            println!("{:>4} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}   frames", "run", "load", "text", "sampling", "decoding", "mp4", "total");
+            println!(
+                "{} with {}, {} frames of {}x{}, {} steps, on {} in {}",
+                prepared.recipe.model.name,
+                prepared.recipe.sampler,
+                prepared.recipe.frames,
+                prepared.recipe.width,
+                prepared.recipe.height,
+                prepared.recipe.steps,
+                device.name,
+                device.precision
+            );
+            println!(
+                "{:>4} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}   frames",
+                "run", "load", "text", "sampling", "decoding", "mp4", "total"
+            );
         }
         for run in 0..self.runs {
             let started = Instant::now();
@@ -72,21 +84,34 @@ impl ClipBench {
             };
             let writing = Instant::now();
             let path = folder.path().join("clip.mp4");
-            clip::write_clip(&path, &outcome.frames, Some(&prepared.recipe.to_json()), &WriteOptions::default()).map_err(GenerateError::from)?;
+            clip::write_clip(&path, &outcome.frames, Some(&prepared.recipe.to_json()), &WriteOptions::default())
+                .map_err(GenerateError::from)?;
             let write_millis = writing.elapsed().as_secs_f64() * 1000.0;
             let total_millis = started.elapsed().as_secs_f64() * 1000.0;
             let timing = &outcome.timing;
             let sampling_millis: f64 = timing.step_millis.iter().sum();
             if !self.json {
                 let cell = |millis: f64| duration_cell(millis);
-                println!("{:>4} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}   {}", run + 1, cell(load_millis), cell(timing.text_millis), cell(sampling_millis),
-                    cell(timing.decode_millis), cell(write_millis), cell(total_millis), &outcome.frames.sha256()[..12]);
+                println!(
+                    "{:>4} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}   {}",
+                    run + 1,
+                    cell(load_millis),
+                    cell(timing.text_millis),
+                    cell(sampling_millis),
+                    cell(timing.decode_millis),
+                    cell(write_millis),
+                    cell(total_millis),
+                    &outcome.frames.sha256()[..12]
+                );
             }
             rows.push(json!({ "load_millis": load_millis, "timing": timing_json(timing), "write_millis": write_millis,
                 "total_millis": total_millis, "frames_sha256": outcome.frames.sha256() }));
         }
         if self.json {
-            println!("{:#}", json!({ "device": device.name, "precision": device.precision, "recipe": prepared.recipe, "runs": rows }));
+            println!(
+                "{:#}",
+                json!({ "device": device.name, "precision": device.precision, "recipe": prepared.recipe, "runs": rows })
+            );
         } else if let Some(peak) = peak_memory_bytes() {
             println!("peak memory of the process: {}", super::progress::bytes(peak));
         }

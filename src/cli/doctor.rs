@@ -19,7 +19,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     println!("{} {}, {} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
     match memory() {
-        Some((free, total)) => println!("memory     {} free of {}; GPU memory is not reported by the graphics interface", bytes(free), bytes(total)),
+        Some((free, total)) => {
+            println!("memory     {} free of {}; GPU memory is not reported by the graphics interface", bytes(free), bytes(total))
+        }
         None => println!("memory     this system does not say how much there is"),
     }
     println!("adapters");

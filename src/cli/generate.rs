@@ -115,8 +115,15 @@ impl Arguments {
         if let Some(record) = &resume
             && record.recipe != prepared.recipe
         {
-            let what = if record.recipe.precision == prepared.recipe.precision { "flags that change the clip" } else { "a device with another precision" };
-            return Err(UsageError(format!("A stopped run cannot go on with {what}. Give --resume with the flags and device of before.")).into());
+            let what = if record.recipe.precision == prepared.recipe.precision {
+                "flags that change the clip"
+            } else {
+                "a device with another precision"
+            };
+            return Err(UsageError(format!(
+                "A stopped run cannot go on with {what}. Give --resume with the flags and device of before."
+            ))
+            .into());
         }
         if let Some(path) = &self.noise {
             prepared.recipe.noise_sha256 = Some(tensor_file::read_noise(path, &prepared.recipe, &prepared.folder)?.1);
@@ -128,7 +135,11 @@ impl Arguments {
         };
         ClipFormat::from_path(&out).map_err(GenerateError::from)?;
         let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        anyhow::ensure!(folder.is_dir(), "The folder {} does not exist. Make it first, or choose another one with --out.", folder.display());
+        anyhow::ensure!(
+            folder.is_dir(),
+            "The folder {} does not exist. Make it first, or choose another one with --out.",
+            folder.display()
+        );
         let estimate = Estimate::of(&prepared.folder, &prepared.recipe, &device, &Speeds::load())?;
         Ok(Plan { prepared, device, estimate, resume, out })
     }
@@ -153,7 +164,10 @@ impl Arguments {
             feed.phase(Phase::Load);
             let model = workshop.model(folder, &device)?;
             if model.is_cut(&job_recipe)? {
-                feed.warn(format!("the prompt is longer than the {} tokens that the model reads; its end is ignored", job_recipe.max_tokens));
+                feed.warn(format!(
+                    "the prompt is longer than the {} tokens that the model reads; its end is ignored",
+                    job_recipe.max_tokens
+                ));
             }
             if previews {
                 *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(model.projection()?.clone());
@@ -178,7 +192,15 @@ impl Arguments {
         self.finish(plan, recipe, out, &records, outcome, started)
     }
 
-    fn finish(&self, plan: &Plan, mut recipe: Recipe, out: &Path, records: &Path, outcome: Outcome, started: Instant) -> anyhow::Result<Status> {
+    fn finish(
+        &self,
+        plan: &Plan,
+        mut recipe: Recipe,
+        out: &Path,
+        records: &Path,
+        outcome: Outcome,
+        started: Instant,
+    ) -> anyhow::Result<Status> {
         let resumed = plan.resume.is_some();
         let Outcome { frames, latent, timing } = outcome;
         recipe.made = Some(made(&plan.device, frames.sha256()));
@@ -209,7 +231,13 @@ impl Arguments {
             };
             println!(
                 "{name}: {} frames, {}x{}, {} in {} on {}, seed {}",
-                frames.count(), frames.width, frames.height, bytes(written.bytes), duration(seconds), plan.device.name, recipe.seed
+                frames.count(),
+                frames.width,
+                frames.height,
+                bytes(written.bytes),
+                duration(seconds),
+                plan.device.name,
+                recipe.seed
             );
             if let Some(note) = &written.note {
                 println!("note: {note}");
@@ -235,7 +263,10 @@ fn say_stopped<T>(ended: &Ended<T>, records: &Path, steps: usize) {
         Ended::Result(_) => 0,
     };
     if StepRecord::last_of(records).is_ok() {
-        eprintln!("Stopped after step {done} of {steps}. Go on with: tilereel generate --resume {}", shell_word(&records.display().to_string()));
+        eprintln!(
+            "Stopped after step {done} of {steps}. Go on with: tilereel generate --resume {}",
+            shell_word(&records.display().to_string())
+        );
     } else {
         eprintln!("Stopped before the first step was done; nothing was written.");
     }
@@ -316,7 +347,10 @@ fn dry_run_text(plan: &Plan) -> String {
         format!("prompt     {}", recipe.prompt),
         format!("model      {} ({})", recipe.model.name, plan.prepared.folder.location()),
         format!("clip       {} frames, {}x{}, {} fps", recipe.frames, recipe.width, recipe.height, recipe.frames_per_second),
-        format!("sampling   {} with {} steps, guidance {}, seed {}", recipe.sampler, recipe.steps, recipe.guidance_scale, recipe.seed),
+        format!(
+            "sampling   {} with {} steps, guidance {}, seed {}",
+            recipe.sampler, recipe.steps, recipe.guidance_scale, recipe.seed
+        ),
         format!("attention  {:.1} % of the tiles", 100.0 * estimate.density),
         format!("device     {}, {}", plan.device.name, recipe.precision),
         format!("time       about {} ({})", duration(estimate.seconds), estimate.basis),

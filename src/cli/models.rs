@@ -11,8 +11,17 @@ pub fn run() -> anyhow::Result<Status> {
             Ok(folder) => {
                 let facts = folder.facts();
                 let defaults = &facts.defaults;
-                println!("{:<14} {} frames of {}x{}, {} with {} steps, guidance {}  ({})", model.name, defaults.frames, defaults.width,
-                    defaults.height, defaults.sampler, defaults.steps, defaults.guidance_scale, model.location);
+                println!(
+                    "{:<14} {} frames of {}x{}, {} with {} steps, guidance {}  ({})",
+                    model.name,
+                    defaults.frames,
+                    defaults.width,
+                    defaults.height,
+                    defaults.sampler,
+                    defaults.steps,
+                    defaults.guidance_scale,
+                    model.location
+                );
                 if let Some(card) = &facts.card {
                     println!("{:14} {card}", "");
                 }

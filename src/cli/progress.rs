@@ -23,13 +23,18 @@ pub struct Progress {
 pub enum Ended<T> {
     Result(Result<T, EngineError>),
     /// Ctrl-C; the job may still be running.
-    Interrupted { steps_done: usize },
+    Interrupted {
+        steps_done: usize,
+    },
 }
 
 impl Progress {
     /// `sampling` is the part of the time in which the sampler runs, 0 to 1.
     pub fn new(quiet: bool, sampling: (f64, f64)) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(1000), if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
+        let bar = ProgressBar::with_draw_target(
+            Some(1000),
+            if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() },
+        );
         // The template is a constant of this program.
         if let Ok(style) = ProgressStyle::with_template("{msg:<34} [{bar:30}] {percent:>3} %  {prefix}") {
             bar.set_style(style.progress_chars("=> "));

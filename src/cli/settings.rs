@@ -109,7 +109,12 @@ impl ClipArguments {
                 recipe
             }
             None => {
-                let prompt = prompt.ok_or_else(|| UsageError("Say what the clip should show: tilereel generate \"a shiny red ball bounces on the snow at sunset\".".into()))?;
+                let prompt = prompt.ok_or_else(|| {
+                    UsageError(
+                        "Say what the clip should show: tilereel generate \"a shiny red ball bounces on the snow at sunset\"."
+                            .into(),
+                    )
+                })?;
                 let mut recipe = Recipe::of_model(&folder, prompt, precision)?;
                 recipe.seed = random_seed();
                 recipe
@@ -175,7 +180,8 @@ fn warnings(recipe: &Recipe, folder: &ModelFolder) -> Vec<String> {
         warnings.push("the negative prompt has no effect without --guidance above 1".into());
     }
     if defaults.guidance_scale <= 1.0 && recipe.guidance_scale > 1.0 {
-        warnings.push(format!("{} has its guidance built in; a scale above 1 doubles the time and may look burnt", folder.name()));
+        warnings
+            .push(format!("{} has its guidance built in; a scale above 1 doubles the time and may look burnt", folder.name()));
     }
     warnings
 }

@@ -34,7 +34,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> anyhow::Result<Status> {
-    let text = std::fs::read_to_string(&arguments.prompts).with_context(|| format!("Cannot read {}", arguments.prompts.display()))?;
+    let text =
+        std::fs::read_to_string(&arguments.prompts).with_context(|| format!("Cannot read {}", arguments.prompts.display()))?;
     let prompts: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     if prompts.is_empty() {
         return Err(UsageError(format!("{} has no prompts. Write one a line.", arguments.prompts.display())).into());
@@ -65,7 +66,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Status> {
         eprintln!("{} of {}: {prompt}", index + 1, prompts.len());
     }
     let clips: Vec<&Frames> = clips.iter().collect();
-    let sheet = contact_sheet(&clips, usize::from(arguments.columns), usize::from(arguments.tile_width)).map_err(GenerateError::from)?;
+    let sheet =
+        contact_sheet(&clips, usize::from(arguments.columns), usize::from(arguments.tile_width)).map_err(GenerateError::from)?;
     clip::write_clip(&arguments.out, &sheet, None, &WriteOptions::default()).map_err(GenerateError::from)?;
     println!("{}: {} prompts in {}", arguments.out.display(), prompts.len(), duration(started.elapsed().as_secs_f64()));
     Ok(Status::Done)

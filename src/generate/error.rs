@@ -16,13 +16,19 @@ use crate::model::weights::WeightError;
 pub enum GenerateError {
     #[error("The prompt is empty. Say what the clip should show, such as \"a shiny red ball bounces on the snow at sunset\".")]
     EmptyPrompt,
-    #[error("The {which} has {bytes} bytes. At most {LONGEST_PROMPT_BYTES} are accepted, and the model reads only its first {max_tokens} tokens: shorten it.")]
+    #[error(
+        "The {which} has {bytes} bytes. At most {LONGEST_PROMPT_BYTES} are accepted, and the model reads only its first {max_tokens} tokens: shorten it."
+    )]
     LongPrompt { which: &'static str, bytes: usize, max_tokens: usize },
     #[error(transparent)]
     Size(#[from] SizeError),
-    #[error("The guidance scale is {scale}. Use a number from 0 to {LARGEST_GUIDANCE}; 1 means none, and most models want 2 to 8.")]
+    #[error(
+        "The guidance scale is {scale}. Use a number from 0 to {LARGEST_GUIDANCE}; 1 means none, and most models want 2 to 8."
+    )]
     Guidance { scale: f64 },
-    #[error("{frames_per_second} frames per second cannot be written. Use a whole number from 1 to 240; models were trained at 24.")]
+    #[error(
+        "{frames_per_second} frames per second cannot be written. Use a whole number from 1 to 240; models were trained at 24."
+    )]
     FrameRate { frames_per_second: u32 },
     #[error(transparent)]
     Sampler(#[from] SamplerError),
@@ -30,11 +36,15 @@ pub enum GenerateError {
     Mask(#[from] MaskError),
     #[error("This is no recipe: {reason}. Take one from `tilereel show CLIP`, or a clip that holds one.")]
     NoRecipe { reason: String },
-    #[error("The recipe has format {format} and was written by {program}, which is newer than this program. Update Tilereel to use it.")]
+    #[error(
+        "The recipe has format {format} and was written by {program}, which is newer than this program. Update Tilereel to use it."
+    )]
     NewerRecipe { format: u64, program: String },
     #[error("{path} holds no recipe: it was made with --no-recipe, by another program, or a site has removed it.")]
     ClipWithoutRecipe { path: PathBuf },
-    #[error("The recipe wants the model {name} with the hash {wanted}.., but this {name} has {found}... Point --model or TILEREEL_MODELS at the other one.")]
+    #[error(
+        "The recipe wants the model {name} with the hash {wanted}.., but this {name} has {found}... Point --model or TILEREEL_MODELS at the other one."
+    )]
     OtherModel { name: String, wanted: String, found: String },
     #[error("The recipe began from noise in a file, whose SHA-256 is {sha256}. Give that file with --noise.")]
     NoiseFileNeeded { sha256: String },
@@ -52,13 +62,19 @@ pub enum GenerateError {
     Clip(#[from] ClipError),
     #[error(transparent)]
     Device(#[from] DeviceError),
-    #[error("The {part} gave values that are not numbers at step {step}. The device or its driver computes wrongly, or the weights are damaged: try `--precision f32` or `--device cpu`, and see `tilereel doctor`.")]
+    #[error(
+        "The {part} gave values that are not numbers at step {step}. The device or its driver computes wrongly, or the weights are damaged: try `--precision f32` or `--device cpu`, and see `tilereel doctor`."
+    )]
     NotFinite { part: &'static str, step: usize },
-    #[error("The device failed while it {doing}: {reason}. Finished steps are kept; try again, with `--device cpu` if it happens twice.")]
+    #[error(
+        "The device failed while it {doing}: {reason}. Finished steps are kept; try again, with `--device cpu` if it happens twice."
+    )]
     DeviceFailed { doing: &'static str, reason: String },
     #[error("The step record {path} cannot be used: {reason}. Start again without --resume.")]
     StepRecord { path: PathBuf, reason: String },
-    #[error("The step record could not be written to {path}: {source}. Free some space or choose another folder; finished steps are kept.")]
+    #[error(
+        "The step record could not be written to {path}: {source}. Free some space or choose another folder; finished steps are kept."
+    )]
     RecordNotWritten { path: PathBuf, source: std::io::Error },
     #[error("Stopped.")]
     Stopped,

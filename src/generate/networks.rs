@@ -124,7 +124,11 @@ impl Networks {
         let video = self.vae.decode(scaled, Some(Tiling::STANDARD), &mut Sites::default());
         let video = video.narrow(1, 0, size.frames).narrow(2, 0, size.height).narrow(3, 0, size.width);
         let values = read(video, "decoded")?;
-        if values.iter().all(|value| value.is_finite()) { Ok(values) } else { Err(GenerateError::NotFinite { part: "VAE", step: 0 }) }
+        if values.iter().all(|value| value.is_finite()) {
+            Ok(values)
+        } else {
+            Err(GenerateError::NotFinite { part: "VAE", step: 0 })
+        }
     }
 }
 

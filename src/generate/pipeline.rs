@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::GenerateError;
 use super::networks::{Networks, Timing, Walk, millis};
-use super::preview::Projection;
 use super::observer::{Observer, Phase};
+use super::preview::Projection;
 use super::recipe::Recipe;
 use super::step_record::StepRecord;
-use super::GenerateError;
 use crate::clip::Frames;
 use crate::gpu::device::ComputeDevice;
 use crate::model::dit::{TextContext, Transformer, TransformerConfig};
@@ -78,9 +78,15 @@ fn text_encoder_config(folder: &ModelFolder) -> Result<TextEncoderConfig, Genera
     Ok(config)
 }
 
-fn parse<T: serde::de::DeserializeOwned>(value: &serde_json::Value, folder: &ModelFolder, what: &str) -> Result<T, GenerateError> {
-    serde_json::from_value(value.clone())
-        .map_err(|error| GenerateError::Unsupported { location: folder.location(), reason: format!("{what} is not understood: {error}") })
+fn parse<T: serde::de::DeserializeOwned>(
+    value: &serde_json::Value,
+    folder: &ModelFolder,
+    what: &str,
+) -> Result<T, GenerateError> {
+    serde_json::from_value(value.clone()).map_err(|error| GenerateError::Unsupported {
+        location: folder.location(),
+        reason: format!("{what} is not understood: {error}"),
+    })
 }
 
 fn supported(reason: Option<String>, folder: &ModelFolder, what: &str) -> Result<(), GenerateError> {
@@ -106,7 +112,11 @@ impl LoadedModel {
         }
         let tokenizer = load_tokenizer(&folder)?;
         if tokenizer.vocabulary_size() > encoder_config.vocab_size {
-            let reason = format!("the tokenizer knows {} pieces, the text encoder {}", tokenizer.vocabulary_size(), encoder_config.vocab_size);
+            let reason = format!(
+                "the tokenizer knows {} pieces, the text encoder {}",
+                tokenizer.vocabulary_size(),
+                encoder_config.vocab_size
+            );
             return Err(GenerateError::Unsupported { location: folder.location(), reason });
         }
         let source = folder.transformer_weights()?;
@@ -114,7 +124,10 @@ impl LoadedModel {
         let source = folder.vae_weights()?;
         let vae = Vae::load(Loader::new(&source, device), &vae_config)?;
         let projection = match folder.preview_projection()? {
-            Some(text) => Some(Projection::from_json(&text).map_err(|reason| GenerateError::Unsupported { location: folder.location(), reason })?),
+            Some(text) => Some(
+                Projection::from_json(&text)
+                    .map_err(|reason| GenerateError::Unsupported { location: folder.location(), reason })?,
+            ),
             None => None,
         };
         let projection = projection.filter(|projection| projection.channels() == config.in_channels);
@@ -151,7 +164,11 @@ impl LoadedModel {
         let found = self.folder.hash()?;
         if found != recipe.model.sha256 {
             let short = |hash: &str| hash.chars().take(12).collect();
-            return Err(GenerateError::OtherModel { name: recipe.model.name.clone(), wanted: short(&recipe.model.sha256), found: short(&found) });
+            return Err(GenerateError::OtherModel {
+                name: recipe.model.name.clone(),
+                wanted: short(&recipe.model.sha256),
+                found: short(&found),
+            });
         }
         let plan = recipe.plan(self.networks.transformer.layers())?;
         let key_frames: Vec<_> = plan.layers().iter().map(|layer| Arc::new(layer.mask().key_frames())).collect();

@@ -205,7 +205,9 @@ pub enum MaskChoice {
 
 impl From<&str> for MaskChoice {
     fn from(text: &str) -> Self {
-        let is_uniform = text.split_once(':').is_some_and(|(k, n)| [k, n].iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())));
+        let is_uniform = text
+            .split_once(':')
+            .is_some_and(|(k, n)| [k, n].iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())));
         match text {
             "plan" => Self::Plan,
             "dense" | "full" => Self::Dense,

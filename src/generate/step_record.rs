@@ -144,7 +144,12 @@ impl StepRecord {
     }
 
     /// Puts the sampler behind this record's step; gives the next call and the latent before it.
-    pub(super) fn restore(&self, recipe: &Recipe, sampler: &mut Sampler, shape: [usize; 4]) -> Result<(usize, Latent), GenerateError> {
+    pub(super) fn restore(
+        &self,
+        recipe: &Recipe,
+        sampler: &mut Sampler,
+        shape: [usize; 4],
+    ) -> Result<(usize, Latent), GenerateError> {
         let unusable = |reason: String| GenerateError::StepRecord { path: self.path.clone(), reason };
         if self.recipe != *recipe {
             return Err(unusable("it is of another recipe".into()));

@@ -124,7 +124,11 @@ impl ComputeDevice {
 
     /// Why that tier, in words for the person.
     pub fn tier_reason(&self) -> &'static str {
-        if self.is_cpu() { "the widest vectors of this processor" } else { "the only shader tier so far; faster ones are not there yet" }
+        if self.is_cpu() {
+            "the widest vectors of this processor"
+        } else {
+            "the only shader tier so far; faster ones are not there yet"
+        }
     }
 }
 
@@ -150,10 +154,8 @@ fn adapters_once() -> &'static Adapters {
     static ADAPTERS: OnceLock<Adapters> = OnceLock::new();
     ADAPTERS.get_or_init(|| {
         let backends = wgpu::Backends::PRIMARY;
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-            backends,
-            ..wgpu::InstanceDescriptor::new_without_display_handle()
-        });
+        let instance =
+            wgpu::Instance::new(wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() });
         let list = pollster::block_on(instance.enumerate_adapters(backends))
             .into_iter()
             .enumerate()

@@ -49,11 +49,15 @@ pub const MOST_FRAMES: usize = 1021;
 /// A size that the networks cannot make.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SizeError {
-    #[error("{frames} frames cannot be made: the VAE turns 4 frames into one latent frame after the first, so a clip has 4k + 1 frames. The nearest are {below} and {above}.")]
+    #[error(
+        "{frames} frames cannot be made: the VAE turns 4 frames into one latent frame after the first, so a clip has 4k + 1 frames. The nearest are {below} and {above}."
+    )]
     Frames { frames: usize, below: usize, above: usize },
     #[error("{frames} frames are more than the {MOST_FRAMES} that a clip may have.")]
     TooManyFrames { frames: usize },
-    #[error("{width}x{height} cannot be made: both sides must be multiples of {PIXELS_A_TOKEN} pixels, from {PIXELS_A_TOKEN} to {LARGEST_SIDE}. The nearest is {nearest_width}x{nearest_height}.")]
+    #[error(
+        "{width}x{height} cannot be made: both sides must be multiples of {PIXELS_A_TOKEN} pixels, from {PIXELS_A_TOKEN} to {LARGEST_SIDE}. The nearest is {nearest_width}x{nearest_height}."
+    )]
     Pixels { width: usize, height: usize, nearest_width: usize, nearest_height: usize },
 }
 

@@ -29,7 +29,11 @@ const EVENTS_WAITING: usize = 1024;
 pub enum Event {
     Phase(Phase),
     /// A step is done; `call` counts from 0.
-    Step { call: usize, calls: usize, step_millis: f64 },
+    Step {
+        call: usize,
+        calls: usize,
+        step_millis: f64,
+    },
     /// Something that the person should know, though the job goes on.
     Warning(String),
 }
@@ -41,7 +45,9 @@ pub enum EngineError {
     Generate(#[from] GenerateError),
     #[error(transparent)]
     Kernel(KernelError),
-    #[error("The device's library gave up: {message}. Try again; if it happens twice, use `--device cpu` and report it with the output of `tilereel doctor`.")]
+    #[error(
+        "The device's library gave up: {message}. Try again; if it happens twice, use `--device cpu` and report it with the output of `tilereel doctor`."
+    )]
     Panicked { message: String },
     #[error("The engine's thread has ended. Start the program again.")]
     Gone,
@@ -238,7 +244,9 @@ mod tests {
             feed.phase(Phase::Text);
             Ok(1)
         });
-        let second = engine.submit(|_, _| -> Result<(), GenerateError> { std::panic::panic_any(KernelError { kernel: "k", reason: "r".into() }) });
+        let second = engine.submit(|_, _| -> Result<(), GenerateError> {
+            std::panic::panic_any(KernelError { kernel: "k", reason: "r".into() })
+        });
         let third = engine.submit(|_, _| -> Result<(), GenerateError> { panic!("\n  boom.\nmore") });
         let fourth = engine.submit(|_, _| Ok(4));
         assert_eq!(wait(&first).unwrap(), 1);

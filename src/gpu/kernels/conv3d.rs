@@ -8,13 +8,13 @@ use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Shape, Tensor, TensorData};
 
-use super::OptionalTensor;
 use super::cpu::conv3d::{
     Conv3dError, Conv3dInput, Conv3dShape, ConvPadding, PackedConv3dWeight, WeightLayout, conv3d as cpu_conv3d,
 };
 use super::cpu::group_norm::ChannelAffine;
 use super::cpu::lanes::InstructionSet;
 use super::launch::{self, KernelError, Shader, ShaderCall};
+use super::{OptionalTensor, values};
 use crate::gpu::shader::Variant;
 
 /// Kernel size, steps and padding of a convolution.
@@ -69,6 +69,8 @@ pub fn conv3d(
     let [_, _, _, _, channels] = input.dims();
     let [taps, channels_in, _] = weight.dims();
     assert_eq!((taps, channels_in), (geometry.taps(), channels), "the weight does not fit the geometry or the input");
+    let stored = input.dtype();
+    let residual = residual.map(|residual| if residual.dtype() == stored { residual } else { residual.cast(stored) });
     Tensor::from_dispatch(Dispatch::conv3d_channels_last(
         input.into_dispatch(),
         weight.into_dispatch(),
@@ -184,20 +186,16 @@ impl Conv3dKernel for Flex {
         };
         let [input, weight, bias] = [input, weight, bias].map(|tensor| tensor.to_contiguous());
         let [affine, residual] = [affine, residual].map(|tensor| tensor.into_option().map(|tensor| tensor.to_contiguous()));
-        let normalise = affine.as_ref().map(|affine| ChannelAffine { values: affine.storage(), frame_groups: 1, silu: true });
-        let reads = Conv3dInput {
-            values: input.storage(),
-            normalise,
-            bias: Some(bias.storage()),
-            residual: residual.as_ref().map(|residual| residual.storage()),
-        };
+        let normalise = affine.as_ref().map(|affine| ChannelAffine { values: values(affine), frame_groups: 1, silu: true });
+        let reads =
+            Conv3dInput { values: values(&input), normalise, bias: Some(values(&bias)), residual: residual.as_ref().map(values) };
         let run = || {
             let set = InstructionSet::best();
-            let packed = PackedConv3dWeight::for_shape(weight.storage(), WeightLayout::Taps, &shape, set)?;
+            let packed = PackedConv3dWeight::for_shape(values(&weight), WeightLayout::Taps, &shape, set)?;
             let [out_frames, out_height, out_width] = shape.output()?;
-            let mut values = vec![0.0f32; shape.output_len()?];
-            cpu_conv3d(&shape, reads, &packed, &mut values)?;
-            Ok::<_, Conv3dError>(TensorData::new(values, [batch, out_frames, out_height, out_width, out_channels]))
+            let mut output = vec![0.0f32; shape.output_len()?];
+            cpu_conv3d(&shape, reads, &packed, &mut output)?;
+            Ok::<_, Conv3dError>(TensorData::new(output, [batch, out_frames, out_height, out_width, out_channels]))
         };
         match run() {
             Ok(data) => FlexTensor::from_data(data),

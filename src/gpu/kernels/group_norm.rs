@@ -9,6 +9,7 @@ use burn::tensor::{FloatDType, Tensor, TensorData};
 use super::cpu::group_norm::{GroupNormShape, Statistics, group_norm};
 use super::cpu::lanes::InstructionSet;
 use super::launch::KernelError;
+use super::values;
 
 /// Groups of every norm of the VAE, fixed by the reference.
 pub const GROUPS: usize = 32;
@@ -60,7 +61,7 @@ impl GroupNormKernel for Flex {
         let shape = GroupNormShape { batch, frames, pixels: height * width, channels, groups: GROUPS };
         let [x, weight, bias] = [x, weight, bias].map(|tensor| tensor.to_contiguous());
         let (set, over) = (InstructionSet::best(), Statistics::Clip);
-        match group_norm(set, &shape, over, x.storage(), weight.storage(), bias.storage(), EPSILON) {
+        match group_norm(set, &shape, over, values(&x), values(&weight), values(&bias), EPSILON) {
             Ok(affine) => FlexTensor::from_data(TensorData::new(affine, [batch, 2, channels])),
             Err(error) => std::panic::panic_any(KernelError { kernel: "group_norm", reason: error.to_string() }),
         }

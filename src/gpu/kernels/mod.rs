@@ -5,6 +5,7 @@
 
 pub mod conv3d;
 pub mod cpu;
+pub mod gelu;
 pub mod group_norm;
 mod launch;
 pub mod reference;
@@ -13,9 +14,15 @@ pub mod variants;
 
 pub use launch::{KernelError, Shader, ShaderCall};
 
+use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType};
 use burn::tensor::Tensor;
+
+/// The row-major f32 values of a tensor that was made contiguous; it may be a view into a larger buffer.
+fn values(tensor: &FlexTensor) -> &[f32] {
+    tensor.as_slice().expect("the CPU device holds f32, and the tensor is contiguous")
+}
 
 /// A tensor argument that an operation may go without.
 #[derive(ExtensionType)]

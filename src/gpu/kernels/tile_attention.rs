@@ -11,10 +11,10 @@ use burn::backend::wgpu::{CubeBackend, CubeTensor};
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Shape, Tensor, TensorData};
 
-use super::OptionalTensor;
 use super::cpu::lanes::InstructionSet;
 use super::cpu::tile_attention::{KeptFrames, TileAttentionInput, TileAttentionShape, tile_attention as cpu_tile_attention};
 use super::launch::{self, KernelError, Shader, ShaderCall};
+use super::{OptionalTensor, values};
 use crate::gpu::shader::Variant;
 use crate::mask::KeyFrames;
 
@@ -204,8 +204,8 @@ impl TileAttentionKernel for Flex {
         tiles: Tiles,
     ) -> FloatTensor<Self> {
         let shape = query.layout().shape().clone();
-        let (values, _) = run_on_cpu(&query, &key, &value, key_bias.into_option().as_ref(), &tiles);
-        FlexTensor::from_data(TensorData::new(values, shape))
+        let (output, _) = run_on_cpu(&query, &key, &value, key_bias.into_option().as_ref(), &tiles);
+        FlexTensor::from_data(TensorData::new(output, shape))
     }
 
     fn tile_attention_work(
@@ -241,16 +241,16 @@ fn run_on_cpu(
     let [query, key, value] = [query, key, value].map(FlexTensor::to_contiguous);
     let key_bias = key_bias.map(FlexTensor::to_contiguous);
     let input = TileAttentionInput {
-        query: query.storage(),
-        key: key.storage(),
-        value: value.storage(),
+        query: values(&query),
+        key: values(&key),
+        value: values(&value),
         kept: KeptFrames { offsets: tiles.key_frames.offsets(), frames: tiles.key_frames.frames() },
-        key_bias: key_bias.as_ref().map(|bias| bias.storage()),
+        key_bias: key_bias.as_ref().map(values),
         scale: scale(head_size),
     };
-    let mut values = vec![0.0; query.layout().shape().num_elements()];
-    match cpu_tile_attention(InstructionSet::best(), &shape, &input, &mut values) {
-        Ok(work) => (values, work.tiles(&shape)),
+    let mut output = vec![0.0; query.layout().shape().num_elements()];
+    match cpu_tile_attention(InstructionSet::best(), &shape, &input, &mut output) {
+        Ok(work) => (output, work.tiles(&shape)),
         Err(error) => std::panic::panic_any(KernelError { kernel: "tile_attention", reason: error.to_string() }),
     }
 }

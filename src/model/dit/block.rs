@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::activation::gelu_approximate;
 
 use super::attention::Attention;
 use super::config::TransformerConfig;
 use super::rope::RotaryTables;
+use crate::gpu::kernels::gelu::gelu_tanh;
 use crate::mask::KeyFrames;
 use crate::model::layers::{Linear, modulated_layer_norm, to_f32};
 use crate::model::weights::Loader;
@@ -115,7 +115,7 @@ impl Block {
 
         let (shift, scale, gate) = (row(3), row(4), row(5));
         let x = modulated_layer_norm(tokens.clone(), shift, scale, self.epsilon);
-        let x = self.ff.out.forward(gelu_approximate(self.ff.proj.forward(x)));
+        let x = self.ff.out.forward(gelu_tanh(self.ff.proj.forward(x)));
         probe.see(Site::FeedForward, || x.clone());
         let tokens = tokens + to_f32(x) * gate;
         probe.see(Site::Block, || tokens.clone());

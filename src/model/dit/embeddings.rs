@@ -1,10 +1,11 @@
 //! From latents, timesteps and captions to what the blocks work on, and back.
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::{gelu_approximate, silu};
+use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::config::TransformerConfig;
+use crate::gpu::kernels::gelu::gelu_tanh;
 use crate::model::layers::{Linear, TwoLayers, to_f32};
 use crate::model::weights::Loader;
 
@@ -85,7 +86,7 @@ impl CaptionProjection {
 
     /// `[batch, tokens, caption channels]` to `[batch, tokens, width]`.
     pub fn forward(&self, text: Tensor<3>) -> Tensor<3> {
-        self.layers.forward(text, gelu_approximate)
+        self.layers.forward(text, gelu_tanh)
     }
 }
 

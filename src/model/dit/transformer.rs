@@ -95,7 +95,8 @@ impl Transformer {
             caption,
             modulations: modulations.reshape([batch, 6, model_width]),
             text_bias: key_bias(&text.mask, batch, &device),
-            latent_bias: latent_mask.and_then(|mask| key_bias(&pool_mask(mask, [batch * frames, height, width], p), batch, &device)),
+            latent_bias: latent_mask
+                .and_then(|mask| key_bias(&pool_mask(mask, [batch * frames, height, width], p), batch, &device)),
             rope: RotaryTables::new(grid, self.head_dim, self.scales, self.rounding, &device),
         };
         for (index, (block, key_frames)) in self.blocks.iter().zip(key_frames).enumerate() {

@@ -4,10 +4,11 @@
 //! encoder is larger than any binding, so rows are gathered on the CPU.
 
 use burn::module::{Module, Param};
-use burn::tensor::activation::{gelu_approximate, softmax};
+use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Deserialize;
 
+use crate::gpu::kernels::gelu::gelu_tanh;
 use crate::model::layers::{Linear, to_f32};
 use crate::model::weights::{Loader, TOKEN_EMBEDDING_KEYS, WeightError, is_ignorable_text_encoder_key};
 
@@ -141,7 +142,7 @@ impl EncoderBlock {
     fn forward(&self, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
         let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), bias);
         let hidden = self.feed_forward_norm.forward(x.clone());
-        let gate = to_f32(gelu_approximate(self.wi_0.forward(hidden.clone())));
+        let gate = to_f32(gelu_tanh(self.wi_0.forward(hidden.clone())));
         x + self.wo.forward(gate * to_f32(self.wi_1.forward(hidden)))
     }
 }
@@ -238,7 +239,8 @@ impl TextEncoder {
         if distance < exact {
             return side + distance;
         }
-        let ratio = (distance as f32 / exact as f32).ln() / (self.config.relative_attention_max_distance as f32 / exact as f32).ln();
+        let ratio =
+            (distance as f32 / exact as f32).ln() / (self.config.relative_attention_max_distance as f32 / exact as f32).ln();
         side + (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)
     }
 }

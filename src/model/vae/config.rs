@@ -93,7 +93,9 @@ impl VaeConfig {
 
     /// How many times smaller a latent is than the video: (time, space).
     pub fn compression(&self) -> [usize; 2] {
-        let count = |wanted: &dyn Fn(&DownsampleKind) -> bool| self.encoder_spatial_downsample.iter().filter(|kind| wanted(kind)).count() as u32;
+        let count = |wanted: &dyn Fn(&DownsampleKind) -> bool| {
+            self.encoder_spatial_downsample.iter().filter(|kind| wanted(kind)).count() as u32
+        };
         let time = count(&|kind| *kind == DownsampleKind::Spatial2xTime2x3DDownsample);
         let space = count(&|kind| *kind != DownsampleKind::None);
         [2usize.pow(time), 2usize.pow(space)]

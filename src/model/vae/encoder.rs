@@ -38,7 +38,10 @@ impl Encoder {
                 channels = config.width(level);
             }
             let kind = config.encoder_spatial_downsample[level];
-            down.push(EncoderLevel { blocks, downsample: load_downsample(loader, &format!("{name}.downsample"), kind, channels) });
+            down.push(EncoderLevel {
+                blocks,
+                downsample: load_downsample(loader, &format!("{name}.downsample"), kind, channels),
+            });
         }
         Self {
             conv_in,
@@ -68,4 +71,3 @@ impl Encoder {
         x
     }
 }
-

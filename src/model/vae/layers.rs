@@ -28,7 +28,15 @@ pub enum Step {
 }
 
 impl Conv {
-    pub fn load(loader: &mut Loader<'_>, name: &str, kind: ConvKind, inputs: usize, outputs: usize, kernel: [usize; 3], step: Step) -> Self {
+    pub fn load(
+        loader: &mut Loader<'_>,
+        name: &str,
+        kind: ConvKind,
+        inputs: usize,
+        outputs: usize,
+        kernel: [usize; 3],
+        step: Step,
+    ) -> Self {
         let ([t, h, w], side) = (kernel, kernel[1] / 2);
         let (stride, [top, bottom, left, right]) = match step {
             Step::Same => ([1, 1, 1], [side; 4]),
@@ -158,7 +166,8 @@ pub struct FrameAttention {
 
 impl FrameAttention {
     pub fn load(loader: &mut Loader<'_>, name: &str, channels: usize) -> Self {
-        let mut pointwise = |part: &str| Conv::pointwise(loader, &format!("{name}.{part}"), ConvKind::CausalConv3d, channels, channels);
+        let mut pointwise =
+            |part: &str| Conv::pointwise(loader, &format!("{name}.{part}"), ConvKind::CausalConv3d, channels, channels);
         let [q, k, v, proj_out] = ["q", "k", "v", "proj_out"].map(&mut pointwise);
         Self { norm: GroupNorm::load(loader, &format!("{name}.norm"), channels), q, k, v, proj_out }
     }
@@ -166,7 +175,9 @@ impl FrameAttention {
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         let [batch, frames, height, width, channels] = x.dims();
         let normalised = self.norm.forward(x.clone());
-        let pixels = |conv: &Conv| -> Tensor<3> { to_f32(conv.forward(normalised.clone())).reshape([batch * frames, height * width, channels]) };
+        let pixels = |conv: &Conv| -> Tensor<3> {
+            to_f32(conv.forward(normalised.clone())).reshape([batch * frames, height * width, channels])
+        };
         let (query, key, value) = (pixels(&self.q), pixels(&self.k), pixels(&self.v));
         let query = query * (channels as f64).powf(-0.5);
         // Frame by frame, so that only one score matrix is alive.

@@ -12,7 +12,9 @@ pub fn load_downsample(loader: &mut Loader<'_>, name: &str, kind: DownsampleKind
     let name = format!("{name}.conv");
     match kind {
         DownsampleKind::None => None,
-        DownsampleKind::Downsample => Some(Conv::load(loader, &name, ConvKind::Conv2d, channels, channels, [1, 3, 3], Step::Half)),
+        DownsampleKind::Downsample => {
+            Some(Conv::load(loader, &name, ConvKind::Conv2d, channels, channels, [1, 3, 3], Step::Half))
+        }
         DownsampleKind::Spatial2xTime2x3DDownsample => {
             Some(Conv::load(loader, &name, ConvKind::CausalConv3d, channels, channels, [3, 3, 3], Step::Half))
         }

@@ -17,10 +17,7 @@ pub struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     pub fn new(source: &'a WeightSource, device: &'a ComputeDevice) -> Self {
-        Self {
-            ledger: WeightLedger::new(source),
-            device,
-        }
+        Self { ledger: WeightLedger::new(source), device }
     }
 
     pub fn device(&self) -> &Device {
@@ -49,24 +46,11 @@ impl<'a> Loader<'a> {
     }
 
     /// A linear layer whose weight stays in f32.
-    pub fn exact_linear(
-        &mut self,
-        name: &str,
-        inputs: usize,
-        outputs: usize,
-        bias: bool,
-    ) -> Linear {
+    pub fn exact_linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Linear {
         self.linear_as(name, inputs, outputs, bias, FloatDType::F32)
     }
 
-    fn linear_as(
-        &mut self,
-        name: &str,
-        inputs: usize,
-        outputs: usize,
-        bias: bool,
-        dtype: FloatDType,
-    ) -> Linear {
+    fn linear_as(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool, dtype: FloatDType) -> Linear {
         let weight = self.values(&format!("{name}.weight"), &[outputs, inputs]);
         self.projection(name, weight, inputs, outputs, bias, dtype)
     }
@@ -77,19 +61,20 @@ impl<'a> Loader<'a> {
         self.projection(name, weight, channels * patch * patch, outputs, true, self.device.precision.dtype())
     }
 
-    fn projection(&mut self, name: &str, weight: Vec<f32>, inputs: usize, outputs: usize, bias: bool, dtype: FloatDType) -> Linear {
+    fn projection(
+        &mut self,
+        name: &str,
+        weight: Vec<f32>,
+        inputs: usize,
+        outputs: usize,
+        bias: bool,
+        dtype: FloatDType,
+    ) -> Linear {
         let bias = bias.then(|| {
             let values = self.values(&format!("{name}.bias"), &[outputs]);
             self.parameter(values, [outputs], dtype)
         });
-        Linear {
-            weight: self.parameter(
-                transpose(&weight, outputs, inputs),
-                [inputs, outputs],
-                dtype,
-            ),
-            bias,
-        }
+        Linear { weight: self.parameter(transpose(&weight, outputs, inputs), [inputs, outputs], dtype), bias }
     }
 
     /// `NAME.linear_1` and `NAME.linear_2`.
@@ -123,19 +108,11 @@ impl<'a> Loader<'a> {
             }
         }
         let bias = self.values(&format!("{name}.bias"), &[outputs]);
-        (
-            self.parameter(reordered, [taps, inputs, outputs], dtype),
-            self.parameter(bias, [outputs], dtype),
-        )
+        (self.parameter(reordered, [taps, inputs, outputs], dtype), self.parameter(bias, [outputs], dtype))
     }
 
     /// The ledger answers a tensor that it does not have with no values; the placeholder only lives until [`Self::finish`].
-    fn parameter<const D: usize>(
-        &self,
-        values: Vec<f32>,
-        shape: [usize; D],
-        dtype: FloatDType,
-    ) -> Param<Tensor<D>> {
+    fn parameter<const D: usize>(&self, values: Vec<f32>, shape: [usize; D], dtype: FloatDType) -> Param<Tensor<D>> {
         let device = &self.device.device;
         let tensor = if values.len() == shape.iter().product::<usize>() {
             let data = TensorData::new(values, Shape::new(shape)).convert_dtype(dtype.into());

@@ -191,6 +191,21 @@ pub trait Lanes: Copy {
     /// x * sigmoid(x), within 4 units in the last place down to -80, below which the result is within 1e-32.
     #[inline(always)]
     fn silu(self) -> Self {
+        self.mul(self.sigmoid())
+    }
+
+    /// The tanh form of GELU, which is x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)) exactly.
+    #[inline(always)]
+    fn gelu_tanh(self) -> Self {
+        const LINEAR: f32 = 1.595_769_1;
+        const CUBIC: f32 = LINEAR * 0.044_715;
+        let inner = self.mul(self).mul_add(Self::splat(CUBIC), Self::splat(LINEAR)).mul(self);
+        self.mul(inner.sigmoid())
+    }
+
+    /// 1 / (1 + exp(-x)).
+    #[inline(always)]
+    fn sigmoid(self) -> Self {
         // The clamp keeps the estimate of the reciprocal in its range.
         let decay = Self::splat(80.0).min(self.mul(Self::splat(-1.0))).exp();
         let divisor = decay.add(Self::splat(1.0));
@@ -202,7 +217,7 @@ pub trait Lanes: Copy {
             let error = minus_divisor.mul_add(reciprocal, Self::splat(1.0));
             reciprocal = error.mul_add(reciprocal, reciprocal);
         }
-        self.mul(reciprocal)
+        reciprocal
     }
 }
 

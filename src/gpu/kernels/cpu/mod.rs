@@ -12,6 +12,7 @@ pub mod conv3d;
 mod conv3d_block;
 mod conv3d_weight;
 mod conv3d_winograd;
+pub mod gelu;
 pub mod group_norm;
 pub mod lanes;
 mod microkernel;

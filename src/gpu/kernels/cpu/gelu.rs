@@ -1,0 +1,59 @@
+//! GELU in its tanh form.
+
+use rayon::prelude::*;
+
+use super::lanes::{InstructionSet, Kernel, Lanes, MAX_WIDTH};
+
+/// Values that a thread takes at once; a multiple of every vector's width.
+const BLOCK: usize = 4096;
+
+/// `out = gelu_tanh(input)`, both of one length.
+pub fn gelu_tanh(set: InstructionSet, input: &[f32], out: &mut [f32]) {
+    assert_eq!(input.len(), out.len(), "input and output have one length");
+    out.par_chunks_mut(BLOCK).zip(input.par_chunks(BLOCK)).for_each(|(out, input)| set.run(Block { input, out }));
+}
+
+struct Block<'a, 'out> {
+    input: &'a [f32],
+    out: &'out mut [f32],
+}
+
+impl Kernel for Block<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let whole = self.input.len() / L::WIDTH * L::WIDTH;
+        for (out, input) in self.out.chunks_exact_mut(L::WIDTH).zip(self.input.chunks_exact(L::WIDTH)) {
+            L::load(input).gelu_tanh().store(out);
+        }
+        let (input, out) = (&self.input[whole..], &mut self.out[whole..]);
+        let [mut padded, mut result] = [[0.0f32; MAX_WIDTH]; 2];
+        padded[..input.len()].copy_from_slice(input);
+        L::load(&padded).gelu_tanh().store(&mut result);
+        out.copy_from_slice(&result[..out.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition, in f64.
+    fn reference(x: f64) -> f64 {
+        0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+    }
+
+    #[test]
+    fn equals_its_definition_on_every_instruction_set() {
+        let input: Vec<f32> = (0..10_007).map(|i| (i as f32 - 5_000.0) * 0.01).chain([0.0, -0.0, 1e10, -1e10, 1e30]).collect();
+        for set in InstructionSet::available() {
+            let mut out = vec![f32::NAN; input.len()];
+            gelu_tanh(set, &input, &mut out);
+            for (&x, &got) in input.iter().zip(&out) {
+                let want = reference(f64::from(x));
+                assert!((f64::from(got) - want).abs() <= 2e-6 * want.abs() + 1e-7, "{set:?} {x}: {got} {want}");
+            }
+        }
+    }
+}
