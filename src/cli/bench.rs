@@ -52,7 +52,7 @@ impl ClipBench {
         let folder = tempfile::tempdir().context("Cannot make a temporary folder")?;
         let mut rows = Vec::new();
         if !self.json {
-            println!(
+            say!(
                 "{} with {}, {} frames of {}x{}, {} steps, on {} in {}",
                 prepared.recipe.model.name,
                 prepared.recipe.sampler,
@@ -63,9 +63,15 @@ impl ClipBench {
                 device.name,
                 device.precision
             );
-            println!(
+            say!(
                 "{:>4} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}   frames",
-                "run", "load", "text", "sampling", "decoding", "mp4", "total"
+                "run",
+                "load",
+                "text",
+                "sampling",
+                "decoding",
+                "mp4",
+                "total"
             );
         }
         for run in 0..self.runs {
@@ -92,7 +98,7 @@ impl ClipBench {
             let sampling_millis: f64 = timing.step_millis.iter().sum();
             if !self.json {
                 let cell = |millis: f64| duration_cell(millis);
-                println!(
+                say!(
                     "{:>4} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}   {}",
                     run + 1,
                     cell(load_millis),
@@ -108,12 +114,12 @@ impl ClipBench {
                 "total_millis": total_millis, "frames_sha256": outcome.frames.sha256() }));
         }
         if self.json {
-            println!(
+            say!(
                 "{:#}",
                 json!({ "device": device.name, "precision": device.precision, "recipe": prepared.recipe, "runs": rows })
             );
         } else if let Some(peak) = peak_memory_bytes() {
-            println!("peak memory of the process: {}", super::progress::bytes(peak));
+            say!("peak memory of the process: {}", super::progress::bytes(peak));
         }
         Ok(Status::Done)
     }

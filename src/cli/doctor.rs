@@ -17,25 +17,25 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
-    println!("{} {}, {} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
+    say!("{} {}, {} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
     match memory() {
         Some((free, total)) => {
-            println!("memory     {} free of {}; GPU memory is not reported by the graphics interface", bytes(free), bytes(total))
+            say!("memory     {} free of {}; GPU memory is not reported by the graphics interface", bytes(free), bytes(total))
         }
-        None => println!("memory     this system does not say how much there is"),
+        None => say!("memory     this system does not say how much there is"),
     }
-    println!("adapters");
+    say!("adapters");
     let adapters = device::adapters();
     for adapter in &adapters {
         print_adapter(adapter);
     }
     if adapters.is_empty() {
-        println!("  none");
+        say!("  none");
     }
     let device = arguments.device.open()?;
-    println!("chosen     {}, because {}", device.name, device.reason);
-    println!("precision  {}: weights and matrix operands; sums, norms and softmax are f32", device.precision);
-    println!("kernels    {} tier: {}", device.kernel_tier(), device.tier_reason());
+    say!("chosen     {}, because {}", device.name, device.reason);
+    say!("precision  {}: weights and matrix operands; sums, norms and softmax are f32", device.precision);
+    say!("kernels    {} tier: {}", device.kernel_tier(), device.tier_reason());
 
     let engine = Engine::start()?;
     let ticket = engine.submit(move |_, _| Ok::<_, GenerateError>(self_test::run(&device)));
@@ -44,16 +44,16 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
             break result?;
         }
     };
-    println!("self-test  {}", if result.passed { "passed" } else { "FAILED: do not trust clips from this device" });
+    say!("self-test  {}", if result.passed { "passed" } else { "FAILED: do not trust clips from this device" });
     for line in &result.lines {
         let verdict = if line.ok { "ok" } else { "FAILED" };
-        println!("  {:<44} {verdict}, error {:.1e} of at most {:.1e}", line.kernel, line.error, line.limit);
+        say!("  {:<44} {verdict}, error {:.1e} of at most {:.1e}", line.kernel, line.error, line.limit);
     }
     Ok(if result.passed { Status::Done } else { Status::Differs })
 }
 
 /// Free and whole memory of the machine in bytes.
-fn memory() -> Option<(u64, u64)> {
+pub fn memory() -> Option<(u64, u64)> {
     let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
     Some((system.available_memory(), system.total_memory()))
@@ -61,17 +61,17 @@ fn memory() -> Option<(u64, u64)> {
 
 fn print_adapter(adapter: &AdapterReport) {
     let software = if adapter.software { ", software: used only when named" } else { "" };
-    println!("  {} = {} ({}, {}){software}", adapter.index, adapter.name, adapter.backend, adapter.kind);
-    println!("      driver {}", adapter.driver);
+    say!("  {} = {} ({}, {}){software}", adapter.index, adapter.name, adapter.backend, adapter.kind);
+    say!("      driver {}", adapter.driver);
     let yes = |has: bool| if has { "yes" } else { "no" };
-    println!(
+    say!(
         "      f16 {}, subgroups {}, timestamps {}, cooperative matrices {}",
         yes(adapter.half_floats),
         yes(adapter.subgroups),
         yes(adapter.timestamps),
         if adapter.cooperative_matrices.is_empty() { "no".to_owned() } else { adapter.cooperative_matrices.join(", ") }
     );
-    println!(
+    say!(
         "      largest binding {}, workgroup memory {} bytes, {} invocations a workgroup",
         bytes(adapter.largest_binding_bytes),
         adapter.workgroup_memory_bytes,

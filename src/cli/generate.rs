@@ -1,6 +1,7 @@
 //! `tilereel generate`: a prompt to a clip file.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -10,7 +11,7 @@ use serde_json::json;
 use super::progress::{Ended, Progress, bytes, duration};
 use super::settings::{ClipArguments, DeviceArguments, Prepared, read_recipe};
 use super::{Status, UsageError};
-use crate::clip::{self, ClipFormat, WriteOptions};
+use crate::clip::{self, ClipFormat, Frames, WriteOptions};
 use crate::generate::GenerateError;
 use crate::generate::estimate::{Estimate, Speeds};
 use crate::generate::networks::Timing;
@@ -21,7 +22,9 @@ use crate::generate::recipe::{Made, Recipe};
 use crate::generate::step_record::StepRecord;
 use crate::generate::tensor_file;
 use crate::gpu::device::ComputeDevice;
-use crate::studio::{Engine, EngineError, Feed, Ticket};
+use crate::model::latent::Latent;
+use crate::model::sampler::Sampler;
+use crate::studio::{Engine, EngineError, Feed};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -78,15 +81,30 @@ struct Plan {
     out: PathBuf,
 }
 
+impl Plan {
+    /// The CPU shares its memory with everything else, and a program that takes too much is ended without a word.
+    fn memory_warning(&self) -> Option<String> {
+        let (free, _) = super::doctor::memory().filter(|_| self.device.is_cpu())?;
+        let needed = self.estimate.memory_bytes;
+        (needed > free).then(|| {
+            format!(
+                "this takes about {} of memory and {} are free; fewer frames or a smaller size take less",
+                bytes(needed),
+                bytes(free)
+            )
+        })
+    }
+}
+
 pub fn run(arguments: Arguments) -> anyhow::Result<Status> {
     let plan = arguments.plan()?;
     if !arguments.quiet {
-        for warning in &plan.prepared.warnings {
+        for warning in plan.prepared.warnings.iter().chain(&plan.memory_warning()) {
             eprintln!("warning: {warning}");
         }
     }
     if arguments.dry_run {
-        println!("{}", if arguments.json { dry_run_json(&plan) } else { dry_run_text(&plan) });
+        say!("{}", if arguments.json { dry_run_json(&plan) } else { dry_run_text(&plan) });
         return Ok(Status::Done);
     }
     super::catch_interrupts();
@@ -95,7 +113,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Status> {
         let mut recipe = plan.prepared.recipe.clone();
         recipe.seed = recipe.seed.wrapping_add(u64::from(index));
         let out = if arguments.count == 1 { plan.out.clone() } else { numbered(&plan.out, index + 1) };
-        if arguments.one(&engine, &plan, recipe, &out)? == Status::Stopped {
+        let latent = arguments.save_latent.as_ref();
+        let latent = latent.map(|path| if arguments.count == 1 { path.clone() } else { numbered(path, index + 1) });
+        if arguments.one(&engine, &plan, recipe, &out, latent.as_deref())? == Status::Stopped {
             return Ok(Status::Stopped);
         }
     }
@@ -134,20 +154,22 @@ impl Arguments {
             (None, None) => PathBuf::from(format!("{}-{}.mp4", file_stem(&prepared.recipe.prompt), prepared.recipe.seed)),
         };
         ClipFormat::from_path(&out).map_err(GenerateError::from)?;
-        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        anyhow::ensure!(
-            folder.is_dir(),
-            "The folder {} does not exist. Make it first, or choose another one with --out.",
-            folder.display()
-        );
+        check_place(&out, "--out")?;
+        if let Some(path) = &self.save_latent {
+            check_place(path, "--save-latent")?;
+        }
         let estimate = Estimate::of(&prepared.folder, &prepared.recipe, &device, &Speeds::load())?;
         Ok(Plan { prepared, device, estimate, resume, out })
     }
 
     /// Makes one clip and writes it.
-    fn one(&self, engine: &Engine, plan: &Plan, recipe: Recipe, out: &Path) -> anyhow::Result<Status> {
+    fn one(&self, engine: &Engine, plan: &Plan, recipe: Recipe, out: &Path, latent: Option<&Path>) -> anyhow::Result<Status> {
         let started = Instant::now();
         let records = records_folder(out);
+        if plan.resume.is_none() {
+            // Those of an earlier run would be taken for this one's.
+            remove_records(&records);
+        }
         let options = RunOptions {
             noise: match &self.noise {
                 Some(path) => Some(tensor_file::read_noise(path, &recipe, &plan.prepared.folder)?.0),
@@ -157,9 +179,8 @@ impl Arguments {
             records: Some(records.clone()),
         };
         let (folder, device, job_recipe) = (plan.prepared.folder.clone(), plan.device.clone(), recipe.clone());
-        let previews = self.preview_every.is_some();
-        let projection_slot = std::sync::Arc::new(std::sync::Mutex::new(None::<Projection>));
-        let slot = projection_slot.clone();
+        let every = self.preview_every.map(|every| every as usize);
+        let (previews, previews_out) = channel();
         let ticket = engine.submit(move |workshop, feed: &mut Feed| {
             feed.phase(Phase::Load);
             let model = workshop.model(folder, &device)?;
@@ -169,27 +190,75 @@ impl Arguments {
                     job_recipe.max_tokens
                 ));
             }
-            if previews {
-                *slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(model.projection()?.clone());
-            }
-            model.run(&job_recipe, &options, feed)
+            let Some(every) = every else { return model.run(&job_recipe, &options, feed) };
+            let projection = model.projection()?.clone();
+            let frames_per_second = f64::from(job_recipe.frames_per_second);
+            model.run(&job_recipe, &options, &mut Previewing { feed, projection, every, frames_per_second, previews })
         });
         let progress = Progress::new(self.quiet || self.json, plan.estimate.sampling_share());
-        let ended = progress.follow(&ticket, |ticket| {
-            let projection = projection_slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-            if let (Some(every), Some(projection)) = (self.preview_every, projection) {
-                write_preview(ticket, &projection, every as usize, &recipe, out);
+        let ended = progress.follow(&ticket, || {
+            for (step, frames) in previews_out.try_iter() {
+                self.write_preview(step, &frames, out);
             }
         });
-        let outcome = match ended {
-            Ended::Result(Ok(outcome)) => outcome,
-            Ended::Result(Err(EngineError::Generate(GenerateError::Stopped))) | Ended::Interrupted { .. } => {
-                say_stopped(&ended, &records, recipe.steps);
-                return Ok(Status::Stopped);
+        match ended {
+            Ended::Result(Ok(outcome)) => {
+                let finished = self.finish(plan, recipe, out, latent, outcome, started);
+                if finished.is_err() && StepRecord::last_of(&records).is_ok() {
+                    eprintln!(
+                        "note: the sampled steps are kept; the clip can still be written with: {}",
+                        self.resume_command(&records)
+                    );
+                }
+                finished.map(|()| Status::Done)
             }
-            Ended::Result(Err(error)) => return Err(error.into()),
-        };
-        self.finish(plan, recipe, out, &records, outcome, started)
+            Ended::Result(Err(EngineError::Generate(GenerateError::Stopped))) | Ended::Interrupted => {
+                self.say_stopped(&records);
+                Ok(Status::Stopped)
+            }
+            Ended::Result(Err(error)) => {
+                // Not with records in it, only if the first could not be written.
+                let _ = std::fs::remove_dir(&records);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn say_stopped(&self, records: &Path) {
+        match StepRecord::last_of(records) {
+            Ok(last) => {
+                // Some samplers call the network more than once a step, and the progress line counts calls.
+                let calls =
+                    Sampler::new(last.recipe.sampler, last.recipe.steps).map_or(last.next_call, |sampler| sampler.calls());
+                eprintln!("Stopped after step {} of {calls}. Go on with: {}", last.next_call, self.resume_command(records));
+            }
+            Err(_) => eprintln!("Stopped before the first step was done; nothing was written."),
+        }
+    }
+
+    /// What to type to go on from a run's records: on the same device, and with the model where it was found.
+    fn resume_command(&self, records: &Path) -> String {
+        let mut command = format!("tilereel generate --resume {}", shell_word(&records.display().to_string()));
+        if self.device.device != "auto" {
+            command += &format!(" --device {}", shell_word(&self.device.device));
+        }
+        if let Some(precision) = self.device.precision {
+            command += &format!(" --precision {precision}");
+        }
+        if let Some(model) = &self.clip.model {
+            command += &format!(" --model {}", shell_word(model));
+        }
+        command
+    }
+
+    fn write_preview(&self, step: usize, frames: &Frames, out: &Path) {
+        let stem = out.file_stem().unwrap_or_default().to_string_lossy();
+        let path = out.with_file_name(format!("{stem}-step-{step:03}.webp"));
+        if let Err(error) = clip::write_clip(&path, frames, None, &WriteOptions::default())
+            && !self.quiet
+        {
+            eprintln!("warning: the preview of step {step} was not written: {error}");
+        }
     }
 
     fn finish(
@@ -197,20 +266,20 @@ impl Arguments {
         plan: &Plan,
         mut recipe: Recipe,
         out: &Path,
-        records: &Path,
+        latent_path: Option<&Path>,
         outcome: Outcome,
         started: Instant,
-    ) -> anyhow::Result<Status> {
+    ) -> anyhow::Result<()> {
         let resumed = plan.resume.is_some();
         let Outcome { frames, latent, timing } = outcome;
         recipe.made = Some(made(&plan.device, frames.sha256()));
-        if let Some(path) = &self.save_latent {
+        if let Some(path) = latent_path {
             tensor_file::write_latent(path, &latent)?;
         }
         let text = (!self.no_recipe).then(|| recipe.to_json());
         let written = clip::write_clip(out, &frames, text.as_deref(), &WriteOptions::default()).map_err(GenerateError::from)?;
         if !self.keep_steps {
-            remove_records(records);
+            remove_records(&records_folder(out));
         }
         if !resumed {
             Speeds::learn(&plan.device, &plan.estimate, &timing);
@@ -222,14 +291,14 @@ impl Arguments {
                 "paths": paths, "bytes": written.bytes, "frames_per_second": written.frames_per_second, "seconds": seconds,
                 "timing": timing_json(&timing), "recipe": recipe, "note": written.note,
             });
-            println!("{result:#}");
+            say!("{result:#}");
         } else if !self.quiet {
             let name = match written.paths.as_slice() {
                 [one] => one.display().to_string(),
                 [first, .., last] => format!("{} .. {}", first.display(), last.display()),
                 [] => out.display().to_string(),
             };
-            println!(
+            say!(
                 "{name}: {} frames, {}x{}, {} in {} on {}, seed {}",
                 frames.count(),
                 frames.width,
@@ -240,10 +309,10 @@ impl Arguments {
                 recipe.seed
             );
             if let Some(note) = &written.note {
-                println!("note: {note}");
+                say!("note: {note}");
             }
         }
-        Ok(Status::Done)
+        Ok(())
     }
 }
 
@@ -257,38 +326,52 @@ pub fn made(device: &ComputeDevice, frames_sha256: String) -> Made {
     }
 }
 
-fn say_stopped<T>(ended: &Ended<T>, records: &Path, steps: usize) {
-    let done = match ended {
-        Ended::Interrupted { steps_done } => *steps_done,
-        Ended::Result(_) => 0,
-    };
-    if StepRecord::last_of(records).is_ok() {
-        eprintln!(
-            "Stopped after step {done} of {steps}. Go on with: tilereel generate --resume {}",
-            shell_word(&records.display().to_string())
-        );
-    } else {
-        eprintln!("Stopped before the first step was done; nothing was written.");
-    }
-}
-
 /// A word as a shell wants it.
 fn shell_word(text: &str) -> String {
     let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
     if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-fn write_preview(ticket: &Ticket<Outcome>, projection: &Projection, every: usize, recipe: &Recipe, out: &Path) {
-    let Some((call, latent)) = ticket.take_denoised() else { return };
-    if (call + 1) % every != 0 {
-        return;
+/// Passes a run's events on, and after every few steps frames of where they lead.
+struct Previewing<'a> {
+    feed: &'a mut Feed,
+    projection: Projection,
+    every: usize,
+    frames_per_second: f64,
+    previews: Sender<(usize, Frames)>,
+}
+
+impl Observer for Previewing<'_> {
+    fn phase(&mut self, phase: Phase) {
+        self.feed.phase(phase);
     }
-    let frames = projection.frames(&latent, f64::from(recipe.frames_per_second));
-    let stem = out.file_stem().unwrap_or_default().to_string_lossy();
-    let path = out.with_file_name(format!("{stem}-step-{:03}.webp", call + 1));
-    if let Err(error) = clip::write_clip(&path, &frames, None, &WriteOptions::default()) {
-        log::warn!("the preview was not written: {error}");
+
+    fn step(&mut self, call: usize, calls: usize, millis: f64) {
+        self.feed.step(call, calls, millis);
     }
+
+    fn denoised(&mut self, call: usize, latent: &Latent) {
+        if (call + 1).is_multiple_of(self.every) {
+            // If nobody waits for it, the run has been given up.
+            let _ = self.previews.send((call + 1, self.projection.frames(latent, self.frames_per_second)));
+        }
+    }
+
+    fn stop(&self) -> bool {
+        self.feed.stop()
+    }
+}
+
+/// That a file can be put there: better now than after an hour of sampling.
+fn check_place(file: &Path, flag: &str) -> anyhow::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    anyhow::ensure!(
+        folder.is_dir(),
+        "The folder {} does not exist. Make it first, or choose another one with {flag}.",
+        folder.display()
+    );
+    anyhow::ensure!(!file.is_dir(), "{} is a folder. Give {flag} the name of a file.", file.display());
+    Ok(())
 }
 
 /// The folder of a run's step records, beside its clip.

@@ -1,5 +1,10 @@
 //! The commands: what was typed becomes jobs for the engine, and their results become lines, files and an exit code.
 
+/// As `println!`, which panics when the reader goes away (`| head`).
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::print_line(format_args!($($text)*)) };
+}
+
 mod bench;
 mod doctor;
 mod generate;
@@ -10,6 +15,8 @@ mod sheet;
 mod show;
 mod verify;
 
+use std::fmt;
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -79,7 +86,7 @@ pub fn run() -> ExitCode {
         Ok(Status::Differs) => ExitCode::FAILURE,
         Ok(Status::Stopped) => ExitCode::from(130),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", message(&error));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
@@ -92,6 +99,38 @@ fn is_usage(error: &anyhow::Error) -> bool {
             || matches!(cause.downcast_ref::<EngineError>(), Some(EngineError::Generate(error)) if error.is_usage())
             || cause.downcast_ref::<UsageError>().is_some()
     })
+}
+
+/// An error and its causes as sentences. Rooms word their errors for a place in the middle of a line, and some already name
+/// their cause.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{}: {cause}", text.trim_end_matches('.'));
+        }
+    }
+    // A capital for a word, but not for the name of a file or of a sampler.
+    let first = text.split_whitespace().next().unwrap_or_default();
+    if !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_lowercase()) {
+        text = text[..1].to_uppercase() + &text[1..];
+    }
+    if !text.ends_with(['.', '?']) {
+        text.push('.');
+    }
+    text
+}
+
+/// Prints a line of a command's result.
+fn print_line(line: fmt::Arguments<'_>) {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("error: The result cannot be printed: {error}.");
+            std::process::exit(1);
+        }
+        // A reader that has seen enough is no error.
+        Ok(()) | Err(_) => {}
+    }
 }
 
 /// Flags that do not go together, or a value that no flag takes.

@@ -11,7 +11,7 @@ pub fn run() -> anyhow::Result<Status> {
             Ok(folder) => {
                 let facts = folder.facts();
                 let defaults = &facts.defaults;
-                println!(
+                say!(
                     "{:<14} {} frames of {}x{}, {} with {} steps, guidance {}  ({})",
                     model.name,
                     defaults.frames,
@@ -23,21 +23,21 @@ pub fn run() -> anyhow::Result<Status> {
                     model.location
                 );
                 if let Some(card) = &facts.card {
-                    println!("{:14} {card}", "");
+                    say!("{:14} {card}", "");
                 }
             }
-            Err(error) => println!("{:<14} cannot be used: {error}", model.name),
+            Err(error) => say!("{:<14} cannot be used: {error}", model.name),
         }
     }
     if models.is_empty() {
-        println!("No models were found.");
+        say!("No models were found.");
     }
-    println!("\nLooked in:");
+    say!("\nLooked in:");
     for folder in &search.folders {
-        println!("  {}", folder.display());
+        say!("  {}", folder.display());
     }
     if search.built_in {
-        println!("  the program itself");
+        say!("  the program itself");
     }
     Ok(Status::Done)
 }

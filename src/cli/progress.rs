@@ -23,9 +23,7 @@ pub struct Progress {
 pub enum Ended<T> {
     Result(Result<T, EngineError>),
     /// Ctrl-C; the job may still be running.
-    Interrupted {
-        steps_done: usize,
-    },
+    Interrupted,
 }
 
 impl Progress {
@@ -42,23 +40,21 @@ impl Progress {
         Self { bar, started: Instant::now(), sampling, quiet }
     }
 
-    /// Shows a job's events until its result is there. `after_step` is called with the ticket after every step.
-    pub fn follow<T>(&self, ticket: &Ticket<T>, mut after_step: impl FnMut(&Ticket<T>)) -> Ended<T> {
-        let mut steps_done = 0;
-        let mut show = |event: Event, steps_done: &mut usize| {
-            if let Event::Step { call, .. } = event {
-                *steps_done = call + 1;
-                after_step(ticket);
+    /// Shows a job's events until its result is there. `after_step` is called after every step.
+    pub fn follow<T>(&self, ticket: &Ticket<T>, mut after_step: impl FnMut()) -> Ended<T> {
+        let mut show = |event: Event| {
+            if let Event::Step { .. } = event {
+                after_step();
             }
             self.show(event);
         };
         loop {
             if let Some(event) = ticket.next_event(Duration::from_millis(50)) {
-                show(event, &mut steps_done);
+                show(event);
             }
             if let Some(result) = ticket.result(Duration::ZERO) {
                 while let Some(event) = ticket.next_event(Duration::ZERO) {
-                    show(event, &mut steps_done);
+                    show(event);
                 }
                 self.bar.finish_and_clear();
                 return Ended::Result(result);
@@ -67,12 +63,12 @@ impl Progress {
                 ticket.stop();
                 let result = ticket.result(PATIENCE);
                 while let Some(event) = ticket.next_event(Duration::ZERO) {
-                    show(event, &mut steps_done);
+                    show(event);
                 }
                 self.bar.finish_and_clear();
                 return match result {
                     Some(Ok(value)) => Ended::Result(Ok(value)),
-                    _ => Ended::Interrupted { steps_done },
+                    _ => Ended::Interrupted,
                 };
             }
         }

@@ -1,6 +1,7 @@
 //! The flags that describe a clip, and how they become a recipe: defaults of the model, then a given recipe, then the flags.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::Context;
 use clap::Args;
@@ -9,8 +10,8 @@ use super::UsageError;
 use crate::clip;
 use crate::generate::GenerateError;
 use crate::generate::pipeline::transformer_config;
-use crate::generate::recipe::{MaskChoice, Recipe};
-use crate::gpu::device::{self, ComputeDevice, DeviceChoice, Precision};
+use crate::generate::recipe::{MaskChoice, ModelIdentity, Recipe};
+use crate::gpu::device::{self, ComputeDevice, DeviceChoice, DeviceError, Precision};
 use crate::model::folder::{ModelFolder, SearchPath};
 use crate::model::latent::ClipSize;
 use crate::model::sampler::SamplerKind;
@@ -33,7 +34,11 @@ impl DeviceArguments {
     /// # Errors
     /// There is no such device, or it refuses.
     pub fn open(&self) -> Result<ComputeDevice, GenerateError> {
-        Ok(device::open(&self.device.parse::<DeviceChoice>()?, self.precision)?)
+        let device = device::open(&self.device.parse::<DeviceChoice>()?, self.precision)?;
+        if self.precision.is_some_and(|wanted| wanted != device.precision) {
+            return Err(DeviceError::NoHalfFloats { name: device.name }.into());
+        }
+        Ok(device)
     }
 }
 
@@ -45,6 +50,14 @@ fn parse_precision(text: &str) -> Result<Precision, String> {
     }
 }
 
+fn whole_number<T: FromStr>(text: &str) -> Result<T, String> {
+    text.trim().parse().map_err(|_| "use a whole number, and not too large a one".into())
+}
+
+fn number(text: &str) -> Result<f64, String> {
+    text.trim().parse().map_err(|_| "use a number, such as 3.5".into())
+}
+
 /// What the clip should be.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ClipArguments {
@@ -52,25 +65,25 @@ pub struct ClipArguments {
     #[arg(long)]
     pub negative: Option<String>,
     /// Number that the noise is made from; without it a new one, which is printed
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = whole_number::<u64>)]
     pub seed: Option<u64>,
     /// Sampling steps
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = whole_number::<usize>)]
     pub steps: Option<usize>,
     /// Guidance scale; 1 is none
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = number)]
     pub guidance: Option<f64>,
     /// ddim, ddim-trailing, euler-ancestral, pndm, .. (a wrong name lists all)
     #[arg(long)]
     pub sampler: Option<String>,
     /// Frames of the clip: 1, 5, 9, .. (4k + 1)
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = whole_number::<usize>)]
     pub frames: Option<usize>,
     /// WIDTHxHEIGHT in pixels, both multiples of 16
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     pub size: Option<String>,
     /// Frames per second of the file
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = whole_number::<u32>)]
     pub fps: Option<u32>,
     /// base, fast, or a folder in the published layout [default: fast]
     #[arg(long)]
@@ -96,15 +109,16 @@ impl ClipArguments {
         let name = self.model.as_deref().or(base.as_ref().map(|recipe| recipe.model.name.as_str())).unwrap_or(DEFAULT_MODEL);
         let folder = ModelFolder::resolve(name, &SearchPath::standard()).map_err(GenerateError::from)?;
         let precision = device.precision;
-        let keeps_model = self.model.is_none();
+        let mut other_model = false;
         let mut recipe = match base {
             Some(mut recipe) => {
                 if let Some(prompt) = prompt {
                     recipe.prompt = prompt.to_owned();
                 }
-                if !keeps_model {
-                    recipe.model.name = folder.name().to_owned();
-                    recipe.model.sha256 = folder.hash().map_err(GenerateError::from)?;
+                if self.model.is_some() {
+                    let sha256 = folder.hash().map_err(GenerateError::from)?;
+                    other_model = sha256 != recipe.model.sha256;
+                    recipe.model = ModelIdentity { name: folder.name().to_owned(), sha256 };
                 }
                 recipe
             }
@@ -125,8 +139,15 @@ impl ClipArguments {
         let frames_before = recipe.frames;
         self.apply(&mut recipe)?;
         recipe.check()?;
-        if self.mask.is_some() || recipe.frames != frames_before || !keeps_model {
-            recipe.set_mask(&folder, &MaskChoice::from(self.mask.as_deref().unwrap_or("plan")))?;
+        if self.mask.is_some() || recipe.frames != frames_before || other_model {
+            let choice = MaskChoice::from(self.mask.as_deref().unwrap_or("plan"));
+            if let MaskChoice::File(path) = &choice
+                && !path.exists()
+            {
+                let name = path.display();
+                return Err(UsageError(format!("--mask {name} is no mask, and there is no such file. Write plan, dense, K:N (such as 2:6), or name the file of a mask plan.")).into());
+            }
+            recipe.set_mask(&folder, &choice)?;
         }
         recipe.plan(transformer_config(&folder)?.num_layers)?;
         let warnings = warnings(&recipe, &folder);
@@ -166,14 +187,19 @@ fn warnings(recipe: &Recipe, folder: &ModelFolder) -> Vec<String> {
     let mut warnings = Vec::new();
     let ClipSize { frames, width, height } = recipe.size();
     if !trained.frames.is_empty() && !trained.frames.contains(&frames) {
-        warnings.push(format!("{} was trained on clips of {:?} frames; {frames} may look wrong", folder.name(), trained.frames));
+        warnings.push(format!(
+            "{} was trained on clips of {} frames; {frames} may look wrong",
+            folder.name(),
+            either(&trained.frames)
+        ));
     }
     if !trained.sizes.is_empty() && !trained.sizes.contains(&[width, height]) {
         let sizes: Vec<String> = trained.sizes.iter().map(|[w, h]| format!("{w}x{h}")).collect();
-        warnings.push(format!("{} was trained at {}; {width}x{height} may look wrong", folder.name(), sizes.join(", ")));
+        warnings.push(format!("{} was trained at {}; {width}x{height} may look wrong", folder.name(), either(&sizes)));
     }
     if !trained.steps.is_empty() && !trained.steps.contains(&recipe.steps) {
-        warnings.push(format!("{} was distilled for {:?} steps; {} may look wrong", folder.name(), trained.steps, recipe.steps));
+        let steps = either(&trained.steps);
+        warnings.push(format!("{} was distilled for {steps} steps; {} may look wrong", folder.name(), recipe.steps));
     }
     let defaults = &folder.facts().defaults;
     if recipe.guidance_scale <= 1.0 && !recipe.negative_prompt.is_empty() && recipe.negative_prompt != defaults.negative_prompt {
@@ -184,6 +210,15 @@ fn warnings(recipe: &Recipe, folder: &ModelFolder) -> Vec<String> {
             .push(format!("{} has its guidance built in; a scale above 1 doubles the time and may look burnt", folder.name()));
     }
     warnings
+}
+
+/// Values as a person lists them: 8, 16 or 32.
+fn either<T: ToString>(values: &[T]) -> String {
+    let values: Vec<String> = values.iter().map(T::to_string).collect();
+    match values.as_slice() {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        all => all.concat(),
+    }
 }
 
 /// A recipe from a JSON file or from inside a clip.
@@ -198,10 +233,10 @@ pub fn read_recipe(path: &Path) -> anyhow::Result<Recipe> {
             return Err(GenerateError::NoRecipe { reason: format!("{} has {size} bytes", path.display()) }.into());
         }
         let text = std::fs::read_to_string(path).with_context(|| format!("Cannot read {}", path.display()))?;
-        return Ok(Recipe::from_json(&text)?);
+        return Recipe::from_json(&text).with_context(|| path.display().to_string());
     }
     match clip::read_recipe(path).map_err(GenerateError::from)? {
-        Some(text) => Ok(Recipe::from_json(&text)?),
+        Some(text) => Recipe::from_json(&text).with_context(|| path.display().to_string()),
         None => Err(GenerateError::ClipWithoutRecipe { path: PathBuf::from(path) }.into()),
     }
 }

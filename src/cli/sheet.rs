@@ -11,7 +11,8 @@ use super::{Status, UsageError};
 use crate::clip::{self, Frames, WriteOptions, contact_sheet};
 use crate::generate::GenerateError;
 use crate::generate::observer::{Observer, Phase};
-use crate::generate::pipeline::RunOptions;
+use crate::generate::pipeline::{Outcome, RunOptions};
+use crate::generate::preview::Projection;
 use crate::studio::Engine;
 
 #[derive(Args)]
@@ -31,6 +32,9 @@ pub struct Arguments {
     /// Width of a frame on the sheet in pixels
     #[arg(long, default_value_t = 192, value_parser = clap::value_parser!(u16).range(16..=2048))]
     tile_width: u16,
+    /// Also fit the linear preview of the model's VAE to these clips and write it (preview.json)
+    #[arg(long, value_name = "FILE")]
+    fit_preview: Option<PathBuf>,
 }
 
 pub fn run(arguments: Arguments) -> anyhow::Result<Status> {
@@ -45,7 +49,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Status> {
     super::catch_interrupts();
     let engine = Engine::start().context("The system gives no thread for the engine")?;
     let started = std::time::Instant::now();
-    let mut clips: Vec<Frames> = Vec::new();
+    let mut clips: Vec<Outcome> = Vec::new();
     let first_seed = arguments.clip.seed.unwrap_or(1);
     for (index, prompt) in prompts.iter().enumerate() {
         let mut flags = arguments.clip.clone();
@@ -56,19 +60,26 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Status> {
             feed.phase(Phase::Load);
             workshop.model(folder, &job_device)?.run(&recipe, &RunOptions::default(), feed)
         });
-        match Progress::new(false, (0.05, 0.7)).follow(&ticket, |_| {}) {
-            Ended::Result(outcome) => clips.push(outcome?.frames),
-            Ended::Interrupted { .. } => {
+        match Progress::new(false, (0.05, 0.7)).follow(&ticket, || {}) {
+            Ended::Result(outcome) => clips.push(outcome?),
+            Ended::Interrupted => {
                 eprintln!("Stopped; no sheet was written.");
                 return Ok(Status::Stopped);
             }
         }
         eprintln!("{} of {}: {prompt}", index + 1, prompts.len());
     }
-    let clips: Vec<&Frames> = clips.iter().collect();
+    if let Some(path) = &arguments.fit_preview {
+        let in_range = |rgb: &[u8]| rgb.iter().map(|&v| f32::from(v) / 127.5 - 1.0).collect();
+        let videos: Vec<Vec<f32>> = clips.iter().map(|clip| in_range(&clip.frames.rgb)).collect();
+        let pairs = clips.iter().zip(&videos).map(|(clip, video)| (&clip.latent, video.as_slice()));
+        let projection = Projection::fit(pairs, &format!("fitted to {} decoded clips", clips.len()));
+        std::fs::write(path, projection.to_json()).with_context(|| format!("Cannot write {}", path.display()))?;
+    }
+    let frames: Vec<&Frames> = clips.iter().map(|clip| &clip.frames).collect();
     let sheet =
-        contact_sheet(&clips, usize::from(arguments.columns), usize::from(arguments.tile_width)).map_err(GenerateError::from)?;
+        contact_sheet(&frames, usize::from(arguments.columns), usize::from(arguments.tile_width)).map_err(GenerateError::from)?;
     clip::write_clip(&arguments.out, &sheet, None, &WriteOptions::default()).map_err(GenerateError::from)?;
-    println!("{}: {} prompts in {}", arguments.out.display(), prompts.len(), duration(started.elapsed().as_secs_f64()));
+    say!("{}: {} prompts in {}", arguments.out.display(), prompts.len(), duration(started.elapsed().as_secs_f64()));
     Ok(Status::Done)
 }

@@ -20,26 +20,26 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let recipe = read_recipe(&arguments.clip)?;
     if arguments.json {
-        println!("{}", recipe.to_json());
+        say!("{}", recipe.to_json());
         return Ok(Status::Done);
     }
-    println!("prompt     {}", recipe.prompt);
+    say!("prompt     {}", recipe.prompt);
     if !recipe.negative_prompt.is_empty() {
-        println!("negative   {}", recipe.negative_prompt);
+        say!("negative   {}", recipe.negative_prompt);
     }
-    println!("seed       {}", recipe.seed);
-    println!("sampling   {} with {} steps, guidance {}", recipe.sampler, recipe.steps, recipe.guidance_scale);
-    println!("clip       {} frames, {}x{}, {} fps", recipe.frames, recipe.width, recipe.height, recipe.frames_per_second);
-    println!("model      {} ({}..)", recipe.model.name, recipe.model.sha256.chars().take(12).collect::<String>());
+    say!("seed       {}", recipe.seed);
+    say!("sampling   {} with {} steps, guidance {}", recipe.sampler, recipe.steps, recipe.guidance_scale);
+    say!("clip       {} frames, {}x{}, {} fps", recipe.frames, recipe.width, recipe.height, recipe.frames_per_second);
+    say!("model      {} ({}..)", recipe.model.name, recipe.model.sha256.chars().take(12).collect::<String>());
     if let Ok(plan) = MaskPlan::from_json(&recipe.mask_plan.to_string()) {
         let layers: Vec<String> = plan.layers().iter().map(|layer| layer.name()).collect();
-        println!("attention  {:.1} % of the tiles: {}", 100.0 * plan.density(), layers.join(" "));
+        say!("attention  {:.1} % of the tiles: {}", 100.0 * plan.density(), layers.join(" "));
     }
     if let Some(made) = &recipe.made {
         let driver = if made.driver.is_empty() { String::new() } else { format!(", {}", made.driver) };
-        println!("made on    {}{driver}, {}, {} kernels", made.device, recipe.precision, made.kernel_tier);
-        println!("frames     SHA-256 {}", made.frames_sha256);
+        say!("made on    {}{driver}, {}, {} kernels", made.device, recipe.precision, made.kernel_tier);
+        say!("frames     SHA-256 {}", made.frames_sha256);
     }
-    println!("program    {}", recipe.program);
+    say!("program    {}", recipe.program);
     Ok(Status::Done)
 }

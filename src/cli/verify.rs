@@ -73,29 +73,29 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         feed.phase(Phase::Load);
         workshop.model(folder, &job_device)?.run(&recipe, &RunOptions { noise, ..RunOptions::default() }, feed)
     });
-    let ended = Progress::new(arguments.quiet, estimate.sampling_share()).follow(&ticket, |_| {});
+    let ended = Progress::new(arguments.quiet, estimate.sampling_share()).follow(&ticket, || {});
     let outcome = match ended {
         Ended::Result(result) => result?,
-        Ended::Interrupted { .. } => {
+        Ended::Interrupted => {
             eprintln!("Stopped.");
             return Ok(Status::Stopped);
         }
     };
     let name = arguments.clip.display();
     if outcome.frames.sha256() == made.frames_sha256 {
-        println!("{name}: identical (SHA-256 {})", made.frames_sha256);
+        say!("{name}: identical (SHA-256 {})", made.frames_sha256);
         return Ok(Status::Done);
     }
     let here = format!("{}, {}", device.name, if device.precision == Precision::F16 { "f16" } else { "f32" });
-    println!("{name}: not identical. It was made on {}; this is {here}.", made.device);
+    say!("{name}: not identical. It was made on {}; this is {here}.", made.device);
     match clip::read_frames(&arguments.clip) {
         Ok(stored) => {
             let psnr = stored.psnr(&outcome.frames);
             let worst = psnr.iter().copied().fold(f64::INFINITY, f64::min);
-            println!("PSNR per frame against the file (its compression included), worst {worst:.1} dB:");
-            println!("{}", psnr.iter().map(|db| format!("{db:.1}")).collect::<Vec<_>>().join(" "));
+            say!("PSNR per frame against the file (its compression included), worst {worst:.1} dB:");
+            say!("{}", psnr.iter().map(|db| format!("{db:.1}")).collect::<Vec<_>>().join(" "));
         }
-        Err(error) => println!("The file's frames cannot be compared: {error}"),
+        Err(error) => say!("The file's frames cannot be compared: {error}"),
     }
     Ok(Status::Differs)
 }

@@ -113,7 +113,7 @@ impl Recipe {
         match value.get("format").and_then(serde_json::Value::as_u64) {
             None => return Err(GenerateError::NoRecipe { reason: "it has no \"format\"".into() }),
             Some(format) if format > u64::from(RECIPE_FORMAT) => {
-                let program = value.get("program").and_then(|p| p.as_str()).unwrap_or("a newer program").to_owned();
+                let program = value.get("program").and_then(|p| p.as_str()).unwrap_or("another program").to_owned();
                 return Err(GenerateError::NewerRecipe { format, program });
             }
             Some(_) => {}
@@ -172,10 +172,16 @@ impl Recipe {
         if self.prompt.trim().is_empty() {
             return Err(GenerateError::EmptyPrompt);
         }
-        for (which, text) in [("prompt", &self.prompt), ("negative prompt", &self.negative_prompt)] {
+        let texts =
+            [("prompt", &self.prompt), ("negative prompt", &self.negative_prompt), ("prompt template", &self.prompt_template)];
+        for (which, text) in texts {
             if text.len() > LONGEST_PROMPT_BYTES {
                 return Err(GenerateError::LongPrompt { which, bytes: text.len(), max_tokens: self.max_tokens });
             }
+        }
+        if self.prompt_template.matches("{}").count() != 1 {
+            let reason = "its prompt_template must contain {} once, where the prompt goes".into();
+            return Err(GenerateError::NoRecipe { reason });
         }
         self.size().check()?;
         if !(self.guidance_scale.is_finite() && (0.0..=LARGEST_GUIDANCE).contains(&self.guidance_scale)) {

@@ -95,8 +95,12 @@ impl StepRecord {
                 Ok(record) => return Ok(record),
                 Err(error @ GenerateError::NewerRecipe { .. }) => return Err(error),
                 Err(error) => {
-                    log::warn!("{error}");
-                    last_fault = error.to_string();
+                    let reason = match error {
+                        GenerateError::StepRecord { reason, .. } => reason,
+                        other => other.to_string(),
+                    };
+                    log::warn!("the step record {} is passed over: {reason}", path.display());
+                    last_fault = format!("{}: {reason}", path.file_name().unwrap_or_default().display());
                 }
             }
         }

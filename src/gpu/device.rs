@@ -141,7 +141,7 @@ pub enum DeviceError {
     NoSuchAdapter { wanted: String, found: String },
     #[error("The adapter {name} refused to open a device: {reason}. Update its driver, or use `--device cpu`.")]
     Refused { name: String, reason: String },
-    #[error("{name} has no 16-bit floats in shaders. Use `--precision f32`.")]
+    #[error("{name}: there are no 16-bit floats on this device. Use `--precision f32`.")]
     NoHalfFloats { name: String },
 }
 

@@ -1,2 +1,6 @@
-#[test]
-fn t() {}
+//! Tests of what no single room can hold alone: the architecture, the shaders, the kernels on every device, the clip files.
+
+mod architecture;
+mod clips;
+mod kernels;
+mod shaders;

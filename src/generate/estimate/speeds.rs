@@ -43,12 +43,16 @@ struct Measurement {
     flops: f64,
     /// For these `flops`.
     seconds: f64,
+    /// What the first call took longer than the others: shaders are compiled in it.
+    start_seconds: f64,
 }
 
 /// A speed that was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Speed {
     pub flops_per_second: f64,
+    /// Once, at the beginning.
+    pub start_seconds: f64,
     /// The runs behind it that were about as large; 0 if it comes from others.
     pub runs_alike: usize,
 }
@@ -85,15 +89,11 @@ impl Speeds {
     }
 
     pub(super) fn add(&mut self, device: &ComputeDevice, estimate: &Estimate, timing: &Timing) {
-        let calls = timing.step_millis.len() as f64;
-        let sampling = Measurement {
-            flops: estimate.flops.sampling / estimate.model_calls as f64,
-            seconds: timing.step_millis.iter().sum::<f64>() / 1000.0 / calls,
-        };
+        let phase = |flops: f64, millis: f64| Measurement { flops, seconds: millis / 1000.0, start_seconds: 0.0 };
         let run = PhaseValues {
-            text: Measurement { flops: estimate.flops.text, seconds: timing.text_millis / 1000.0 },
-            sampling,
-            decoding: Measurement { flops: estimate.flops.decoding, seconds: timing.decode_millis / 1000.0 },
+            text: phase(estimate.flops.text, timing.text_millis),
+            sampling: Measurement::of_calls(estimate.flops.sampling / estimate.model_calls as f64, &timing.step_millis),
+            decoding: phase(estimate.flops.decoding, timing.decode_millis),
         };
         let kept = self.table.devices.entry(key(device)).or_default();
         for (kept, measurement) in
@@ -124,20 +124,38 @@ fn key(device: &ComputeDevice) -> String {
 
 fn speed(kept: &[Measurement], flops: f64) -> Option<Speed> {
     let is_alike = |other: &&Measurement| (flops / ALIKE..=flops * ALIKE).contains(&other.flops);
-    let last = |runs: &mut dyn Iterator<Item = &Measurement>| -> Vec<f64> {
-        runs.take(RUNS_ASKED).map(|measurement| measurement.flops / measurement.seconds).collect()
-    };
-    let alike = last(&mut kept.iter().rev().filter(is_alike));
+    let alike: Vec<&Measurement> = kept.iter().rev().filter(is_alike).take(RUNS_ASKED).collect();
     let runs_alike = alike.len();
-    let mut asked = if alike.is_empty() { last(&mut kept.iter().rev()) } else { alike };
-    asked.sort_by(f64::total_cmp);
-    let flops_per_second = *asked.get(asked.len() / 2)?;
-    Some(Speed { flops_per_second, runs_alike })
+    let asked = if alike.is_empty() { kept.iter().rev().take(RUNS_ASKED).collect() } else { alike };
+    Some(Speed {
+        flops_per_second: median(asked.iter().map(|run| run.flops / run.seconds))?,
+        start_seconds: median(asked.iter().map(|run| run.start_seconds))?,
+        runs_alike,
+    })
+}
+
+/// None of no values; the larger of the two in the middle.
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
 }
 
 impl Measurement {
+    /// `flops` of one call, and the time of each.
+    fn of_calls(flops: f64, step_millis: &[f64]) -> Self {
+        let (first, others) = match step_millis {
+            [first, others @ ..] if !others.is_empty() => (*first, others),
+            one_or_none => (0.0, one_or_none),
+        };
+        let mean_millis = others.iter().sum::<f64>() / others.len() as f64;
+        Self { flops, seconds: mean_millis / 1000.0, start_seconds: (first - mean_millis).max(0.0) / 1000.0 }
+    }
+
     fn is_sound(&self) -> bool {
-        [self.flops, self.seconds, self.flops / self.seconds].iter().all(|value| value.is_finite() && *value > 0.0)
+        let is_positive =
+            [self.flops, self.seconds, self.flops / self.seconds].iter().all(|value| value.is_finite() && *value > 0.0);
+        is_positive && self.start_seconds.is_finite() && self.start_seconds >= 0.0
     }
 }
 
@@ -250,10 +268,22 @@ mod tests {
     fn runs_of_another_size_speak_only_when_nobody_else_does() {
         let mut speeds = Speeds::default();
         speeds.add(&cpu(), &estimate(1e9), &timing(1.0));
-        assert_eq!(of(&speeds, 1e15), Some(Speed { flops_per_second: 1e9, runs_alike: 0 }));
+        assert_eq!(of(&speeds, 1e15), Some(Speed { flops_per_second: 1e9, start_seconds: 0.0, runs_alike: 0 }));
         speeds.add(&cpu(), &estimate(2e15), &timing(10.0));
-        assert_eq!(of(&speeds, 1e15), Some(Speed { flops_per_second: 2e14, runs_alike: 1 }));
-        assert_eq!(of(&speeds, 1e9), Some(Speed { flops_per_second: 1e9, runs_alike: 1 }));
+        assert_eq!(of(&speeds, 1e15), Some(Speed { flops_per_second: 2e14, start_seconds: 0.0, runs_alike: 1 }));
+        assert_eq!(of(&speeds, 1e9), Some(Speed { flops_per_second: 1e9, start_seconds: 0.0, runs_alike: 1 }));
+    }
+
+    #[test]
+    fn a_slow_first_call_is_told_from_the_speed() {
+        let of = |step_millis: &[f64]| {
+            let Measurement { seconds, start_seconds, .. } = Measurement::of_calls(1e9, step_millis);
+            (seconds, start_seconds)
+        };
+        assert_eq!(of(&[4500.0, 300.0, 340.0]), (0.32, 4.18));
+        assert_eq!(of(&[200.0, 300.0]), (0.3, 0.0));
+        assert_eq!(of(&[500.0]), (0.5, 0.0));
+        assert!(!Measurement::of_calls(1e9, &[]).is_sound());
     }
 
     #[test]
@@ -269,7 +299,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE_NAME);
         let sound = |seconds: &str| {
-            let runs = format!(r#"[{{"flops": 1e9, "seconds": {seconds}}}]"#);
+            let runs = format!(r#"[{{"flops": 1e9, "seconds": {seconds}, "start_seconds": 0}}]"#);
             format!(
                 r#"{{"format": 1, "devices": {{"{}": {{"text": {runs}, "sampling": [], "decoding": {runs}}}}}}}"#,
                 key(&cpu())

@@ -20,6 +20,7 @@ pub(super) const FILES: &[(&str, &[u8])] = mini_files![
     "text_encoder/tokenizer_config.json",
     "vae/config.json",
     "vae/diffusion_pytorch_model.safetensors",
+    "vae/preview.json",
 ];
 
 #[cfg(not(feature = "embedded-mini"))]

@@ -1,0 +1,344 @@
+//! The kernels on every kind of device against plain references in f64: odd sizes, every mask, junk in memory.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::{FloatDType, Tensor, TensorData};
+use half::f16;
+use tilereel::gpu::device::{self, ComputeDevice, DeviceChoice, Precision};
+use tilereel::gpu::kernels::conv3d::{Geometry, conv3d};
+use tilereel::gpu::kernels::group_norm::{EPSILON, GROUPS, group_norm_affine};
+use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
+use tilereel::gpu::kernels::tile_attention::{Tiles, tile_attention, tile_attention_work};
+use tilereel::gpu::self_test;
+use tilereel::mask::{FrameMask, KeyFrames, MaskFamily, Mode, Placement};
+
+mod checked;
+
+/// The CPU, and the first adapter in both precisions; a software adapter is as good as any here.
+fn devices() -> Vec<ComputeDevice> {
+    let mut devices = vec![device::open(&DeviceChoice::Cpu, None).expect("the CPU is always there")];
+    let adapters = device::adapters();
+    let Some(adapter) = adapters.iter().find(|adapter| !adapter.software).or(adapters.first()) else {
+        println!("skipped: there is no adapter, so only the CPU's kernels are tested");
+        assert!(std::env::var_os("CI").is_none(), "CI needs an adapter, a software one at least");
+        return devices;
+    };
+    for precision in [Precision::F32, Precision::F16] {
+        if precision == Precision::F32 || adapter.half_floats {
+            devices.push(device::open(&DeviceChoice::Index(adapter.index), Some(precision)).expect("the adapter opens"));
+        }
+    }
+    devices
+}
+
+/// Values as the device stores them.
+fn stored(device: &ComputeDevice, values: Vec<f32>) -> Vec<f32> {
+    match device.precision {
+        Precision::F32 => values,
+        Precision::F16 => values.into_iter().map(|value| f16::from_f32(value).to_f32()).collect(),
+    }
+}
+
+fn tensor<const D: usize>(device: &ComputeDevice, values: &[f32], shape: [usize; D]) -> Tensor<D> {
+    Tensor::<D>::from_data(TensorData::new(values.to_vec(), shape), &device.device).cast(device.precision.dtype())
+}
+
+fn exact<const D: usize>(device: &ComputeDevice, values: &[f32], shape: [usize; D]) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), &device.device)
+}
+
+fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.cast(FloatDType::F32).try_into_vec_as().expect("the device gives its values")
+}
+
+/// Memory of the size of an output, full of what is no number, and free again.
+fn leave_junk(device: &ComputeDevice, count: usize) {
+    let junk: Vec<_> = (0..4).map(|_| tensor(device, &vec![f32::NAN; count], [count])).collect();
+    junk.into_iter().for_each(|junk| drop(read(junk)));
+}
+
+fn assert_close(device: &ComputeDevice, what: &str, got: &[f32], want: &[f64], limit_f32: f64) {
+    let limit = if device.precision == Precision::F16 { 6e-4 } else { limit_f32 };
+    let error = relative_l2(got, want);
+    println!("{} {}: {what}: {error:.1e}", device.name, device.precision);
+    assert!(error <= limit, "{} {}: {what}: {error:.2e} is more than {limit:.0e}", device.name, device.precision);
+}
+
+/// One call of tile attention.
+struct Attention {
+    batch: usize,
+    heads: usize,
+    head: usize,
+    query_tokens: usize,
+    key_tokens: usize,
+    key_frames_total: usize,
+    key_frames: Arc<KeyFrames>,
+    query_scale: f32,
+    key_bias: bool,
+}
+
+struct Operands {
+    query: Vec<f32>,
+    key: Vec<f32>,
+    value: Vec<f32>,
+    bias: Option<Vec<f32>>,
+}
+
+impl Attention {
+    /// Self-attention of two clips with two heads under a mask.
+    fn masked(mask: &FrameMask, tokens: usize, head: usize) -> Self {
+        Self {
+            batch: 2,
+            heads: 2,
+            head,
+            query_tokens: tokens,
+            key_tokens: tokens,
+            key_frames_total: mask.frames(),
+            key_frames: Arc::new(mask.key_frames()),
+            query_scale: 3.0,
+            key_bias: false,
+        }
+    }
+
+    fn query_shape(&self) -> [usize; 4] {
+        [self.batch, self.heads, self.key_frames.query_frames() * self.query_tokens, self.head]
+    }
+
+    fn key_shape(&self) -> [usize; 4] {
+        [self.batch, self.heads, self.key_frames_total * self.key_tokens, self.head]
+    }
+
+    fn operands(&self, device: &ComputeDevice) -> Operands {
+        let (queries, keys) = (self.query_shape().iter().product(), self.key_shape().iter().product());
+        let query = seeded(1, queries).into_iter().map(|value| value * self.query_scale).collect();
+        // Keys that are hidden, as the padding of a text, and others that are favoured a little.
+        let bias = |key: usize| [0.0, -10_000.0, 0.5][key % 3];
+        Operands {
+            query: stored(device, query),
+            key: stored(device, seeded(2, keys)),
+            value: stored(device, seeded(3, keys)),
+            bias: self.key_bias.then(|| (0..self.batch * self.key_shape()[2]).map(bias).collect()),
+        }
+    }
+
+    fn reference(&self, operands: &Operands) -> Vec<f64> {
+        let call = reference::TileAttention {
+            batch: self.batch,
+            heads: self.heads,
+            head: self.head,
+            query_tokens: self.query_tokens,
+            key_tokens: self.key_tokens,
+            key_frames_total: self.key_frames_total,
+            key_frames: &self.key_frames,
+            scale: (self.head as f64).powf(-0.5) as f32,
+        };
+        reference::tile_attention(&call, &operands.query, &operands.key, &operands.value, operands.bias.as_deref())
+    }
+
+    fn tiles(&self) -> Tiles {
+        Tiles { key_frames: self.key_frames.clone(), query_tokens: self.query_tokens, key_tokens: self.key_tokens }
+    }
+
+    fn tensors(&self, device: &ComputeDevice, operands: &Operands) -> (Tensor<4>, Tensor<4>, Tensor<4>, Option<Tensor<2>>) {
+        let bias = operands.bias.as_ref().map(|bias| exact(device, bias, [self.batch, self.key_shape()[2]]));
+        let [key, value] = [&operands.key, &operands.value].map(|values| tensor(device, values, self.key_shape()));
+        (tensor(device, &operands.query, self.query_shape()), key, value, bias)
+    }
+
+    /// Compares values with the reference, and the kernel's own count of its work with the mask.
+    fn check(&self, device: &ComputeDevice, what: &str, limit: f64) {
+        let operands = self.operands(device);
+        let (query, key, value, bias) = self.tensors(device, &operands);
+        leave_junk(device, self.query_shape().iter().product());
+        let output = read(tile_attention(query.clone(), key.clone(), value.clone(), bias.clone(), self.tiles()));
+        assert_close(device, what, &output, &self.reference(&operands), limit);
+
+        let counts = read(tile_attention_work(query, key, value, bias, self.tiles()));
+        let walked: f32 = counts.iter().sum();
+        let calls = self.batch * self.heads;
+        let blocks = if device.is_cpu() { 1 } else { counts.len() / (calls * self.key_frames.query_frames()) };
+        assert_eq!(walked as usize, self.key_frames.frames().len() * calls * blocks, "{}: {what}: tiles walked", device.name);
+    }
+}
+
+#[test]
+fn attention_obeys_every_family_of_masks() {
+    let frames = 5;
+    let placements = [
+        Placement::StrideCeil(0),
+        Placement::StrideCeil(2),
+        Placement::SpacedFloor(2),
+        Placement::First(1),
+        Placement::Linspace(3),
+        Placement::Listed(vec![1, 4]),
+    ];
+    let families = placements
+        .into_iter()
+        .flat_map(|placement| [Mode::Symmetric, Mode::KvOnly].map(|mode| MaskFamily { placement: placement.clone(), mode }));
+    let mut masks: Vec<(String, FrameMask)> =
+        families.map(|family| (format!("{family:?}"), family.frame_mask(frames).expect("a mask"))).collect();
+    masks.push(("full".into(), FrameMask::full(frames).expect("a mask")));
+    let painted = (0..frames * frames).map(|cell| cell % 3 == 0 || cell / frames == 2).collect();
+    masks.push(("painted".into(), FrameMask::new(frames, painted).expect("a mask")));
+    for device in devices() {
+        for (name, mask) in &masks {
+            Attention::masked(mask, 13, 24).check(&device, name, 2e-6);
+        }
+    }
+}
+
+#[test]
+fn attention_takes_every_head_size() {
+    let mask = MaskFamily::paper(1).frame_mask(3).expect("a mask");
+    for device in devices() {
+        for head in [1, 8, 20, 24, 48, 96, 97, 128] {
+            Attention::masked(&mask, 37, head).check(&device, &format!("head of {head}"), 2e-6);
+        }
+    }
+}
+
+#[test]
+fn attention_to_a_padded_text() {
+    for device in devices() {
+        for (query_tokens, key_tokens) in [(65, 21), (1, 70), (40, 1)] {
+            let attention = Attention {
+                query_tokens,
+                key_tokens,
+                key_frames_total: 1,
+                key_frames: Arc::new(KeyFrames::dense(1)),
+                key_bias: key_tokens > 1,
+                ..Attention::masked(&FrameMask::full(1).expect("a mask"), 1, 48)
+            };
+            attention.check(&device, &format!("{query_tokens} queries, {key_tokens} keys with bias"), 2e-6);
+        }
+    }
+}
+
+#[test]
+fn attention_survives_large_logits() {
+    let mask = MaskFamily::paper(1).frame_mask(3).expect("a mask");
+    for device in devices() {
+        let attention = Attention { query_scale: 1000.0, ..Attention::masked(&mask, 33, 96) };
+        attention.check(&device, "logits of hundreds", 5e-5);
+    }
+}
+
+/// What sparsity brings on the CPU; a time is printed, not promised.
+#[test]
+fn time_of_a_sparse_mask() {
+    let device = device::open(&DeviceChoice::Cpu, None).expect("the CPU");
+    let time = |mask: &FrameMask| {
+        let attention = Attention { batch: 1, ..Attention::masked(mask, 144, 96) };
+        let (query, key, value, _) = attention.tensors(&device, &attention.operands(&device));
+        let run = || {
+            let started = Instant::now();
+            drop(read(tile_attention(query.clone(), key.clone(), value.clone(), None, attention.tiles())));
+            started.elapsed().as_secs_f64()
+        };
+        (0..5).map(|_| run()).fold(f64::INFINITY, f64::min)
+    };
+    let sparse = MaskFamily::paper(1).frame_mask(8).expect("a mask");
+    let (dense_time, sparse_time) = (time(&FrameMask::full(8).expect("a mask")), time(&sparse));
+    println!(
+        "1:7 of 8 frames keeps {:.1} % of the tiles and takes {:.1} % of the time of full attention ({:.1} ms)",
+        100.0 * sparse.density(),
+        100.0 * sparse_time / dense_time,
+        1e3 * dense_time
+    );
+}
+
+const SAME: Geometry = Geometry { kernel: [3, 3, 3], stride: [1, 1, 1], causal_frames: 2, top: 1, bottom: 1, left: 1, right: 1 };
+const FRAME: Geometry = Geometry { kernel: [1, 3, 3], causal_frames: 0, ..SAME };
+const POINT: Geometry = Geometry { kernel: [1, 1, 1], causal_frames: 0, top: 0, bottom: 0, left: 0, right: 0, ..SAME };
+const HALF: Geometry = Geometry { stride: [2, 2, 2], top: 0, bottom: 1, left: 0, right: 1, ..SAME };
+const HALF_FRAME: Geometry = Geometry { kernel: [1, 3, 3], stride: [1, 2, 2], causal_frames: 0, ..HALF };
+
+#[test]
+fn convolutions_of_the_vae() {
+    let cases = [
+        ("causal", SAME, [2, 3, 7, 9, 35], 67),
+        ("causal, one frame", SAME, [1, 1, 5, 4, 32], 3),
+        ("frame by frame", FRAME, [1, 2, 6, 5, 3], 32),
+        ("pixel by pixel", POINT, [2, 2, 5, 3, 4], 8),
+        ("halving all", HALF, [1, 5, 9, 8, 33], 65),
+        ("halving frames", HALF_FRAME, [1, 2, 8, 7, 64], 64),
+        ("many pixels", SAME, [1, 2, 33, 31, 5], 4),
+    ];
+    for device in devices() {
+        for (name, geometry, input, channels_out) in cases {
+            for (affine, residual) in [(false, false), (true, false), (false, true), (true, true)] {
+                let what = format!("convolution, {name}, affine {affine}, residual {residual}");
+                check_convolution(&device, &what, geometry, input, channels_out, affine, residual);
+            }
+        }
+    }
+}
+
+fn check_convolution(
+    device: &ComputeDevice,
+    what: &str,
+    geometry: Geometry,
+    input: [usize; 5],
+    channels_out: usize,
+    affine: bool,
+    residual: bool,
+) {
+    let [batch, frames, height, width, channels] = input;
+    let [frames_out, height_out, width_out] = geometry.output([frames, height, width]);
+    let output = [batch, frames_out, height_out, width_out, channels_out];
+    let size = output.iter().product();
+    let x = stored(device, seeded(4, input.iter().product()));
+    let weight = stored(device, seeded(5, geometry.taps() * channels * channels_out).iter().map(|weight| weight / 8.0).collect());
+    let bias = stored(device, seeded(6, channels_out));
+    let affine = affine.then(|| seeded(7, batch * 2 * channels));
+    let residual = residual.then(|| stored(device, seeded(8, size)));
+    let call = reference::Conv3d { input, channels_out, geometry };
+    let want = reference::conv3d(&call, &x, &weight, &bias, affine.as_deref(), residual.as_deref());
+    leave_junk(device, size);
+    let got = conv3d(
+        tensor(device, &x, input),
+        tensor(device, &weight, [geometry.taps(), channels, channels_out]),
+        tensor(device, &bias, [channels_out]),
+        affine.map(|affine| exact(device, &affine, [batch, 2, channels])),
+        residual.map(|residual| tensor(device, &residual, output)),
+        geometry,
+    );
+    assert_eq!(got.dims(), output, "{what}");
+    assert_close(device, what, &read(got), &want, 2e-6);
+}
+
+#[test]
+fn statistics_of_group_norm() {
+    for device in devices() {
+        for (members, offset) in [(1, 0.0), (2, 30.0), (3, -5.0)] {
+            let channels = members * GROUPS;
+            let shape = [2, 3, 5, 7, channels];
+            let x = stored(&device, seeded(9, shape.iter().product()).into_iter().map(|value| value + offset).collect());
+            let (weight, bias) = (seeded(10, channels), seeded(11, channels));
+            let want = reference::group_norm_affine([2, 3 * 5 * 7, channels], GROUPS, EPSILON, &x, &weight, &bias);
+            let (weight, bias) = (exact(&device, &weight, [channels]), exact(&device, &bias, [channels]));
+            let got = read(group_norm_affine(tensor(&device, &x, shape), weight, bias));
+            // The statistics are f32 in both precisions.
+            let error = relative_l2(&got, &want);
+            println!("{} {}: group norm around {offset}: {error:.1e}", device.name, device.precision);
+            assert!(error <= 1e-5, "{} {}: group norm around {offset}: {error:.2e}", device.name, device.precision);
+        }
+    }
+}
+
+#[test]
+fn the_self_test_passes() {
+    for device in devices() {
+        let started = Instant::now();
+        let result = self_test::run(&device);
+        println!("{} {}: self-test in {:.2} s", device.name, device.precision, started.elapsed().as_secs_f64());
+        for line in &result.lines {
+            println!("  {}: {:.1e} (at most {:.0e})", line.kernel, line.error, line.limit);
+        }
+        assert!(result.passed, "{} {}: {:#?}", device.name, device.precision, result.lines);
+        let started = Instant::now();
+        assert!(self_test::run(&device).passed);
+        assert!(started.elapsed().as_millis() < 100, "the result is not kept");
+    }
+}
