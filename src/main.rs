@@ -1,11 +1,22 @@
 //! The program: logs on, then the command line; its result is the exit code.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Warnings of this program only, unless RUST_LOG asks for more: the graphics stack is talkative.
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("off,tilereel=warn"))
-        .format_timestamp(None)
+        .format(|line, record| writeln!(line, "{}: {}", level(record.level()), record.args()))
         .init();
     tilereel::cli::run()
+}
+
+fn level(level: log::Level) -> &'static str {
+    match level {
+        log::Level::Error => "error",
+        log::Level::Warn => "warning",
+        log::Level::Info => "info",
+        log::Level::Debug => "debug",
+        log::Level::Trace => "trace",
+    }
 }

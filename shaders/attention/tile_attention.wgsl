@@ -2,6 +2,9 @@
 //
 // One workgroup owns QUERY_BLOCK query tokens of one frame and one head, and walks through the key tokens of the key frames
 // that its frame keeps; tiles that are not kept are never looked at. Each thread owns ROWS rows by a strided set of columns.
+//
+// Loops inside a block have a fixed, small number of rounds, so that drivers unroll them. Lavapipe must: it ends all loops of
+// a thread without an error after 65,535 rounds together.
 #if half
 enable f16;
 #end
@@ -90,7 +93,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         walked += 1u;
         for (var first_key = 0u; first_key < key_tokens; first_key += KEY_BLOCK) {
             workgroupBarrier();
-            for (var i = thread; i < KEY_BLOCK * HEAD_PADDED; i += THREADS) {
+            for (var round = 0u; round < KEY_BLOCK * HEAD_PADDED / THREADS; round += 1u) {
+                let i = round * THREADS + thread;
                 let token = first_key + i / HEAD_PADDED;
                 let channel = i % HEAD_PADDED;
                 var x = 0.0;
@@ -101,14 +105,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             }
             workgroupBarrier();
 
-            for (var column = lane; column < KEY_BLOCK; column += LANES) {
+            for (var round = 0u; round < KEY_BLOCK / LANES; round += 1u) {
+                let column = round * LANES + lane;
                 let token = first_key + column;
                 for (var r = 0u; r < ROWS; r += 1u) {
                     var score = LOWEST;
                     if token < key_tokens {
                         score = 0.0;
-                        for (var channel = 0u; channel < HEAD_PADDED; channel += 1u) {
-                            score += query_block[(top + r) * HEAD_PADDED + channel] * key_block[column * HEAD_PADDED + channel];
+                        // A sum of sums rounds less than one long sum.
+                        for (var channel = 0u; channel < HEAD_PADDED; channel += LANES) {
+                            var part = 0.0;
+                            for (var i = 0u; i < LANES; i += 1u) {
+                                part += query_block[(top + r) * HEAD_PADDED + channel + i] * key_block[column * HEAD_PADDED + channel + i];
+                            }
+                            score += part;
                         }
 #if key_bias
                         let batch = head / info[HEADS];
@@ -138,7 +148,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                 row_sum[thread] = row_sum[thread] * rescale + sum;
                 row_maximum[thread] = maximum;
             }
-            for (var i = thread; i < KEY_BLOCK * HEAD_PADDED; i += THREADS) {
+            for (var round = 0u; round < KEY_BLOCK * HEAD_PADDED / THREADS; round += 1u) {
+                let i = round * THREADS + thread;
                 let token = first_key + i / HEAD_PADDED;
                 let channel = i % HEAD_PADDED;
                 var x = 0.0;
@@ -152,11 +163,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             for (var r = 0u; r < ROWS; r += 1u) {
                 let rescale = row_rescale[top + r];
                 for (var c = 0u; c < HEAD_PADDED / LANES; c += 1u) {
-                    var sum = sums[r][c] * rescale;
+                    var part = 0.0;
                     for (var column = 0u; column < KEY_BLOCK; column += 1u) {
-                        sum += weights[(top + r) * KEY_BLOCK + column] * key_block[column * HEAD_PADDED + lane + c * LANES];
+                        part += weights[(top + r) * KEY_BLOCK + column] * key_block[column * HEAD_PADDED + lane + c * LANES];
                     }
-                    sums[r][c] = sum;
+                    sums[r][c] = sums[r][c] * rescale + part;
                 }
             }
         }

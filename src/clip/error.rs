@@ -26,11 +26,11 @@ pub enum ClipError {
 
     /// The folder exists, but this user or this medium does not allow writing there.
     #[error("not allowed to write into {}: choose a folder that you may write to", folder.display())]
-    NotWritable { folder: PathBuf, source: io::Error },
+    NotWritable { folder: PathBuf },
 
     /// No room left; the unfinished file has been removed.
-    #[error("the disk that holds {} is full: free some space, nothing was left behind", folder.display())]
-    DiskFull { folder: PathBuf, source: io::Error },
+    #[error("the disk that holds {} is full: free some space; no half clip was left behind", folder.display())]
+    DiskFull { folder: PathBuf },
 
     /// The file to read is not there.
     #[error("there is no file {}", path.display())]
@@ -74,8 +74,8 @@ impl ClipError {
         let folder = folder.to_path_buf();
         match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ClipError::MissingFolder { folder },
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ClipError::NotWritable { folder, source },
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ClipError::DiskFull { folder, source },
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ClipError::NotWritable { folder },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ClipError::DiskFull { folder },
             _ => ClipError::Io { doing: "write", path: path.to_path_buf(), source },
         }
     }

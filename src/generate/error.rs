@@ -95,6 +95,7 @@ impl GenerateError {
                 | Self::NoiseFileNeeded { .. }
                 | Self::Device(DeviceError::EmptyChoice | DeviceError::NoSuchAdapter { .. } | DeviceError::NoHalfFloats { .. })
                 | Self::Clip(ClipError::UnknownEnding { .. })
+                | Self::Folder(FolderError::UnknownModel { .. })
         )
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub use speeds::Speeds;
 
 use super::GenerateError;
-use super::pipeline::{transformer_config, vae_config};
+use super::pipeline::{text_encoder_config, transformer_config, vae_config};
 use super::recipe::Recipe;
 use crate::gpu::device::{ComputeDevice, Precision};
 use crate::model::folder::ModelFolder;
@@ -140,17 +140,6 @@ impl Estimate {
     pub fn sampling_share(&self) -> (f64, f64) {
         let PhaseValues { text, sampling, .. } = self.phases;
         (text / self.seconds, (text + sampling) / self.seconds)
-    }
-}
-
-/// The text encoder's configuration, checked.
-fn text_encoder_config(folder: &ModelFolder) -> Result<TextEncoderConfig, GenerateError> {
-    let unsupported = |reason: String| GenerateError::Unsupported { location: folder.location(), reason };
-    let config: TextEncoderConfig = serde_json::from_value(folder.text_encoder_config().clone())
-        .map_err(|error| unsupported(format!("the text encoder's config.json is not understood: {error}")))?;
-    match config.unsupported() {
-        Some(reason) => Err(unsupported(format!("the text encoder: {reason}"))),
-        None => Ok(config),
     }
 }
 

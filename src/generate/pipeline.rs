@@ -19,7 +19,7 @@ use crate::model::sampler::Sampler;
 use crate::model::text::encoder::{TextEncoder, TextEncoderConfig};
 use crate::model::text::{SpecialTokens, TokenIds, Tokenizer, clean_caption, lower_and_strip};
 use crate::model::vae::{Vae, VaeConfig};
-use crate::model::weights::{Loader, WeightSource};
+use crate::model::weights::Loader;
 
 /// Text encoders with more parameters than this are dropped as soon as the prompt is encoded.
 const TEXT_ENCODER_TO_KEEP: usize = 500_000_000;
@@ -72,7 +72,11 @@ pub fn vae_config(folder: &ModelFolder) -> Result<VaeConfig, GenerateError> {
     Ok(config)
 }
 
-fn text_encoder_config(folder: &ModelFolder) -> Result<TextEncoderConfig, GenerateError> {
+/// The text encoder's configuration, checked.
+///
+/// # Errors
+/// As [`transformer_config`].
+pub fn text_encoder_config(folder: &ModelFolder) -> Result<TextEncoderConfig, GenerateError> {
     let config: TextEncoderConfig = parse(folder.text_encoder_config(), folder, "the text encoder's config.json")?;
     supported(config.unsupported(), folder, "the text encoder")?;
     Ok(config)
@@ -277,9 +281,4 @@ fn load_tokenizer(folder: &ModelFolder) -> Result<Tokenizer, GenerateError> {
 fn caption(text: &str, template: &str, clean: bool) -> String {
     let text = template.replace("{}", text);
     if clean { clean_caption(&text) } else { lower_and_strip(&text) }
-}
-
-/// The number of parameters in a weight file.
-pub fn parameters(source: &WeightSource) -> u64 {
-    source.tensors().map(|(_, info)| info.element_count() as u64).sum()
 }

@@ -62,12 +62,10 @@ impl Projection {
         for frame in small.chunks_exact(height * width) {
             for &(top, bottom, down) in &rows {
                 for &(left, right, across) in &columns {
-                    for channel in 0..3 {
-                        let at = |y: usize, x: usize| frame[y * width + x][channel];
-                        let upper = at(top, left) * (1.0 - across) + at(top, right) * across;
-                        let lower = at(bottom, left) * (1.0 - across) + at(bottom, right) * across;
-                        rgb.push((upper * (1.0 - down) + lower * down) as u8);
-                    }
+                    let corner = |y: usize, x: usize| frame[y * width + x];
+                    let upper = mix(corner(top, left), corner(top, right), across);
+                    let lower = mix(corner(bottom, left), corner(bottom, right), across);
+                    rgb.extend(mix(upper, lower, down).map(|value| value as u8));
                 }
             }
         }
@@ -140,6 +138,10 @@ fn mean_rgb(video: &[f32], [height, width]: [usize; 2], at: usize) -> [f64; 3] {
     sum.map(|sum| sum / count)
 }
 
+fn mix(a: [f32; 3], b: [f32; 3], share: f32) -> [f32; 3] {
+    std::array::from_fn(|channel| a[channel] * (1.0 - share) + b[channel] * share)
+}
+
 /// For each of `full` pixels the two of `small` between which it lies, and how far it is to the second.
 fn taps(full: usize, small: usize) -> Vec<(usize, usize, f32)> {
     let tap = |pixel: usize| {
@@ -163,9 +165,9 @@ fn solve(mut matrix: Vec<Vec<f64>>, mut right: Vec<f64>) -> Vec<f64> {
         for row in 0..size {
             if row != column {
                 let factor = matrix[row][column] / matrix[column][column];
-                for i in column..size {
-                    let above = matrix[column][i];
-                    matrix[row][i] -= factor * above;
+                let above = matrix[column].clone();
+                for (value, above) in matrix[row].iter_mut().zip(&above).skip(column) {
+                    *value -= factor * above;
                 }
                 right[row] -= factor * right[column];
             }

@@ -146,7 +146,10 @@ impl Recipe {
         let fitted = |plan: MaskPlan| if plan.frames() == frames { Ok(plan) } else { plan.adapted(frames) };
         let plan = match choice {
             MaskChoice::Plan => match folder.mask_plan()? {
-                Some(text) => fitted(MaskPlan::from_json(&text)?)?,
+                Some(text) => fitted(MaskPlan::from_json(&text).map_err(|error| GenerateError::Unsupported {
+                    location: folder.location(),
+                    reason: format!("its mask plan is damaged: {error}"),
+                })?)?,
                 None => MaskPlan::dense(layers, frames)?,
             },
             MaskChoice::Dense => MaskPlan::dense(layers, frames)?,

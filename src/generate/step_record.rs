@@ -51,7 +51,9 @@ impl StepRecord {
     /// The folder cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), GenerateError> {
         let path = folder.join(format!("step-{:04}.safetensors", self.next_call));
-        let failed = |source: std::io::Error| GenerateError::RecordNotWritten { path: path.clone(), source };
+        // The kind alone: the whole error would name the temporary file.
+        let failed =
+            |source: std::io::Error| GenerateError::RecordNotWritten { path: path.clone(), source: source.kind().into() };
         fs::create_dir_all(folder).map_err(failed)?;
         let bytes = self.to_bytes().map_err(|error| failed(std::io::Error::other(error)))?;
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;

@@ -44,7 +44,12 @@ pub fn read_noise(path: &Path, recipe: &Recipe, folder: &ModelFolder) -> Result<
 /// # Errors
 /// The folder cannot be written; no half file is left.
 pub fn write_latent(path: &Path, latent: &Latent) -> Result<(), GenerateError> {
-    let failed = |source: std::io::Error| ClipError::Io { doing: "write the latent to", path: path.to_owned(), source };
+    // The kind alone: the whole error would name the temporary file.
+    let failed = |source: std::io::Error| ClipError::Io {
+        doing: "write the latent to",
+        path: path.to_owned(),
+        source: source.kind().into(),
+    };
     let other = |error: safetensors::SafeTensorError| failed(std::io::Error::other(error));
     let shape: Vec<usize> = std::iter::once(1).chain(latent.shape).collect();
     let bytes = bytes_of(&latent.values);

@@ -59,9 +59,10 @@ impl Bench<'_> {
         let (plain, large) = if half { (6e-4, 6e-4) } else { (2e-6, 2e-5) };
         let (convolution, statistics) = if half { (6e-4, 1e-5) } else { (2e-6, 1e-5) };
         let lines = vec![
-            self.line("tile attention", plain, || self.attention(96, 1.0, false)),
-            self.line("tile attention, key bias", plain, || self.attention(20, 1.0, true)),
-            self.line("tile attention, large logits", large, || self.attention(128, 400.0, false)),
+            self.line("tile attention", plain, || self.attention(96, [37, 37], 1.0, false)),
+            self.line("tile attention, key bias", plain, || self.attention(20, [37, 37], 1.0, true)),
+            self.line("tile attention, large logits", large, || self.attention(128, [37, 37], 400.0, false)),
+            self.line("tile attention, many keys", plain, || self.attention(96, [1, 1201], 1.0, false)),
             self.line("convolution", convolution, || self.convolution(CAUSAL, false)),
             self.line("convolution, normalised, residual", convolution, || self.convolution(CAUSAL, true)),
             self.line("convolution, stride 2", convolution, || self.convolution(HALVING, false)),
@@ -79,33 +80,34 @@ impl Bench<'_> {
         SelfTestLine { kernel, error, limit, ok: error <= limit, failure }
     }
 
-    /// Two clips of two heads; a frame mask with one reference frame; odd numbers of tokens.
-    fn attention(&self, head: usize, query_scale: f32, with_bias: bool) -> Outcome {
-        let (batch, heads, frames, tokens) = (2, 2, 3, 37);
+    /// Two clips of two heads; a frame mask with one reference frame; odd numbers of tokens (of queries and of keys).
+    fn attention(&self, head: usize, [query_tokens, key_tokens]: [usize; 2], query_scale: f32, with_bias: bool) -> Outcome {
+        let (batch, heads, frames) = (2, 2, 3);
         let mask = MaskFamily::paper(1).frame_mask(frames).map_err(|error| error.to_string())?;
-        let shape = [batch, heads, frames * tokens, head];
-        let count = shape.iter().product();
-        let query = self.stored(seeded(1, count).into_iter().map(|value| value * query_scale).collect());
-        let (key, value) = (self.stored(seeded(2, count)), self.stored(seeded(3, count)));
+        let [queries, keys] = [query_tokens, key_tokens].map(|tokens| [batch, heads, frames * tokens, head]);
+        let [query_count, key_count] = [queries, keys].map(|shape| shape.iter().product::<usize>());
+        let query = self.stored(seeded(1, query_count).into_iter().map(|value| value * query_scale).collect());
+        let (key, value) = (self.stored(seeded(2, key_count)), self.stored(seeded(3, key_count)));
         // Some keys are hidden, as the padding of a text.
         let bias: Option<Vec<f32>> =
-            with_bias.then(|| (0..batch * frames * tokens).map(|key| if key % 3 == 1 { -10_000.0 } else { 0.0 }).collect());
+            with_bias.then(|| (0..batch * frames * key_tokens).map(|key| if key % 3 == 1 { -10_000.0 } else { 0.0 }).collect());
         let key_frames = Arc::new(mask.key_frames());
         let call = reference::TileAttention {
             batch,
             heads,
             head,
-            query_tokens: tokens,
-            key_tokens: tokens,
+            query_tokens,
+            key_tokens,
             key_frames_total: frames,
             key_frames: &key_frames,
             scale: (head as f64).powf(-0.5) as f32,
         };
         let want = reference::tile_attention(&call, &query, &key, &value, bias.as_deref());
-        let [query, key, value] = [query, key, value].map(|values| self.tensor(values, shape));
-        let bias = bias.map(|bias| Tensor::from_data(TensorData::new(bias, [batch, frames * tokens]), &self.device.device));
-        self.leave_junk(count)?;
-        let output = tile_attention(query, key, value, bias, Tiles { key_frames, query_tokens: tokens, key_tokens: tokens });
+        let query = self.tensor(query, queries);
+        let [key, value] = [key, value].map(|values| self.tensor(values, keys));
+        let bias = bias.map(|bias| Tensor::from_data(TensorData::new(bias, [batch, frames * key_tokens]), &self.device.device));
+        self.leave_junk(query_count)?;
+        let output = tile_attention(query, key, value, bias, Tiles { key_frames, query_tokens, key_tokens });
         Ok((read(output)?, want))
     }
 

@@ -127,10 +127,7 @@ pub struct Ticket<T> {
 impl<T> Ticket<T> {
     /// The next event; None if there was none in this time.
     pub fn next_event(&self, within: Duration) -> Option<Event> {
-        match self.events.recv_timeout(within) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.events.recv_timeout(within).ok()
     }
 
     /// The latest estimate of the clean latent that nobody took yet, with the call that it comes from.

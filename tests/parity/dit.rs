@@ -59,7 +59,10 @@ fn check_case(folder: &Path, file: &Path, transformer: &Transformer, device: &Te
             let mask = |cells: &[f32]| FrameMask::new(frames, cells.iter().map(|&cell| cell != 0.0).collect());
             layers.map(|cells| Ok(Arc::new(mask(cells)?.key_frames()))).collect::<Result<_>>()?
         }
-        None => vec![Arc::new(KeyFrames::dense(frames)); layers],
+        None => {
+            let dense = Arc::new(KeyFrames::dense(frames));
+            vec![dense; layers]
+        }
     };
     let timesteps = &case.get("in.timestep")?.values;
     let mask = &case.get("in.attention_mask")?.values;

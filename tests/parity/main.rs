@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     if report.passed == 0 {
         report.exact("parity", "all", "cases", false, "nothing was compared");
     }
-    println!("\n{} passed, {} failed, {} skipped", report.passed, report.failed, report.skipped);
+    println!("\n{} passed, {} failed", report.passed, report.failed);
     if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -91,7 +91,7 @@ fn walk(folder: &Path, device: &TestDevice, report: &mut Report) {
         let checks: Vec<_> = SETS.iter().filter(|(recognises, _)| recognises(folder)).collect();
         match checks.as_slice() {
             [(_, check)] => {
-                let before = report.passed + report.failed + report.skipped;
+                let before = report.passed + report.failed;
                 let started = Instant::now();
                 let outcome = match check {
                     Check::OnDevice(check) => check(folder, device, report),
@@ -101,7 +101,7 @@ fn walk(folder: &Path, device: &TestDevice, report: &mut Report) {
                 if let Err(error) = outcome {
                     report.exact(&name, "set", "check", false, format!("{error:#}"));
                 }
-                if report.passed + report.failed + report.skipped == before {
+                if report.passed + report.failed == before {
                     report.exact(&name, "set", "check", false, "no case of this set was compared");
                 }
             }

@@ -19,7 +19,6 @@ impl Tolerance {
 pub struct Report {
     pub passed: usize,
     pub failed: usize,
-    pub skipped: usize,
 }
 
 impl Report {
@@ -42,11 +41,6 @@ impl Report {
 
     pub fn exact(&mut self, set: &str, case: &str, what: &str, ok: bool, detail: impl Display) {
         self.line(set, case, what, ok, detail.to_string());
-    }
-
-    pub fn skip(&mut self, set: &str, why: &str) {
-        self.skipped += 1;
-        println!("skip  {set}: {why}");
     }
 
     fn line(&mut self, set: &str, case: &str, what: &str, ok: bool, detail: String) {

@@ -96,8 +96,7 @@ fn check_case(set: &str, case: &Case, file: &FixtureFile, device: &TestDevice, r
     let rows: Vec<usize> = part("rows").context("rows")?.values.iter().map(|&row| row as usize).collect();
     let tokens = case.frames * case.frame_tokens;
     let work = case.batch * case.heads * mask.kept_tiles() as usize * case.frame_tokens.pow(2) * case.head * 2;
-    let software =
-        device.compute.adapter.as_ref().is_some_and(|adapter| adapter.software);
+    let software = device.compute.adapter.as_ref().is_some_and(|adapter| adapter.software);
     let out_proj = part("out_proj");
     let sampled_only = software && work > SOFTWARE_WORK && out_proj.is_none();
 

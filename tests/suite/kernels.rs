@@ -215,6 +215,39 @@ fn attention_to_a_padded_text() {
     }
 }
 
+/// The keys of a whole clip at 720p. A driver that gives up inside of long loops shows here.
+#[test]
+fn attention_to_very_many_keys() {
+    for device in devices() {
+        let attention = Attention {
+            batch: 1,
+            query_tokens: 3,
+            key_tokens: 28_800,
+            key_frames_total: 1,
+            key_frames: Arc::new(KeyFrames::dense(1)),
+            ..Attention::masked(&FrameMask::full(1).expect("a mask"), 1, 96)
+        };
+        attention.check(&device, "28,800 keys", 1e-5);
+    }
+}
+
+/// burn's matrix product of f16 must sum in f32: the sums of the transformer's feed-forward have up to 9,216 terms.
+#[test]
+fn long_sums_are_f32() {
+    let (rows, terms, columns) = (5, 9216, 7);
+    for device in devices() {
+        let left = stored(&device, seeded(12, rows * terms).into_iter().map(|value| value + 1.0).collect());
+        let right = stored(&device, seeded(13, terms * columns).into_iter().map(|value| (value + 1.0) / 64.0).collect());
+        let product = |at: usize| -> f64 {
+            let (row, column) = (at / columns, at % columns);
+            (0..terms).map(|term| f64::from(left[row * terms + term]) * f64::from(right[term * columns + column])).sum()
+        };
+        let want: Vec<f64> = (0..rows * columns).map(product).collect();
+        let (left, right) = (tensor(&device, &left, [rows, terms]), tensor(&device, &right, [terms, columns]));
+        assert_close(&device, "a sum of 9,216 terms", &read(left.matmul(right)), &want, 5e-6);
+    }
+}
+
 #[test]
 fn attention_survives_large_logits() {
     let mask = MaskFamily::paper(1).frame_mask(3).expect("a mask");

@@ -1,6 +1,7 @@
 //! Tests of what no single room can hold alone: the architecture, the shaders, the kernels on every device, the clip files.
 
 mod architecture;
+mod cli;
 mod clips;
 mod kernels;
 mod shaders;

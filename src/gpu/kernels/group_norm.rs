@@ -29,16 +29,18 @@ pub fn group_norm_affine(x: Tensor<5>, weight: Tensor<1>, bias: Tensor<1>) -> Te
 
 /// From burn's own operations, for adapters.
 fn composed(x: Tensor<5>, weight: Tensor<1>, bias: Tensor<1>) -> Tensor<3> {
-    let [batch, frames, height, width, channels] = x.dims();
+    let [batch, _, _, _, channels] = x.dims();
     let members = channels / GROUPS;
-    let pixels: Tensor<3> = x.cast(FloatDType::F32).reshape([batch, frames * height * width, channels]);
-    // Mean of the pixels, then of the group's channels; the variance around that mean, so that nothing cancels.
-    let over_group = |x: Tensor<3>| -> Tensor<3> {
-        let groups: Tensor<4> = x.reshape([batch, 1, GROUPS, members]);
+    let x = x.cast(FloatDType::F32);
+    // Mean of the pixels, then of the group's channels; the variance around that mean, so that nothing cancels. One axis after
+    // the other: a reduction has one thread a result, and over all pixels at once it would have only as many as channels.
+    let over_group = |x: Tensor<5>| -> Tensor<3> {
+        let groups: Tensor<4> = x.mean_dim(3).mean_dim(2).mean_dim(1).reshape([batch, 1, GROUPS, members]);
         groups.mean_dim(3).expand([batch, 1, GROUPS, members]).reshape([batch, 1, channels])
     };
-    let mean = over_group(pixels.clone().mean_dim(1));
-    let variance = over_group((pixels - mean.clone()).powi_scalar(2).mean_dim(1));
+    let mean = over_group(x.clone());
+    let centred = x - mean.clone().reshape([batch, 1, 1, 1, channels]);
+    let variance = over_group(centred.clone() * centred);
     let scale = (variance + EPSILON).sqrt().recip() * weight.reshape([1, 1, channels]);
     let shift = -mean * scale.clone() + bias.reshape([1, 1, channels]);
     Tensor::cat(vec![scale, shift], 1)

@@ -84,9 +84,12 @@ pub(super) fn launch(call: ShaderCall, inputs: &[&CubeTensor], outputs: &[&CubeT
     check_first_use(name, variant, output);
 }
 
+/// Kernels that have run: name, variant and device.
+type Launched = HashSet<(&'static str, Variant, String)>;
+
 /// A shader that does not compile shows only when it is asked for; later launches of the same variant cannot fail that way.
 fn check_first_use(name: &'static str, variant: Variant, output: &CubeTensor) {
-    static CHECKED: Mutex<Option<HashSet<(&'static str, Variant, String)>>> = Mutex::new(None);
+    static CHECKED: Mutex<Option<Launched>> = Mutex::new(None);
     let device = format!("{:?}", output.device);
     let mut checked = CHECKED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let checked = checked.get_or_insert_default();

@@ -53,7 +53,7 @@ impl TextEncoderConfig {
         } else if self.feed_forward_proj != "gated-gelu" {
             format!("its feed_forward_proj is {}, not gated-gelu", self.feed_forward_proj)
         } else if self.relative_attention_num_buckets < 4
-            || self.relative_attention_num_buckets % 4 != 0
+            || !self.relative_attention_num_buckets.is_multiple_of(4)
             || self.relative_attention_num_buckets > 1 << 12
             || self.relative_attention_max_distance <= self.relative_attention_num_buckets / 4
         {

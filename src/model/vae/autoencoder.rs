@@ -8,7 +8,7 @@ use super::decoder::Decoder;
 use super::encoder::Encoder;
 use super::layers::Conv;
 use super::site::Sites;
-use super::tiling::{Pass, Tiling};
+use super::tiling::Tiling;
 use crate::model::layers::to_f32;
 use crate::model::weights::{Loader, WeightError, is_ignorable_vae_key};
 
@@ -60,12 +60,7 @@ impl Vae {
     /// Video `[batch, 3, frames, height, width]` in [-1, 1] to the posterior of its latents; tiled where an axis is larger
     /// than `tiling` says.
     pub fn encode(&self, video: Tensor<5>, tiling: Option<Tiling>, sites: &mut Sites<'_>) -> Posterior {
-        let pass = tiling.map(|t| Pass {
-            tile: t.sample_size,
-            tile_frames: t.sample_frames,
-            output_tile: t.latent_size,
-            overlap: t.overlap,
-        });
+        let pass = tiling.map(Tiling::encoding);
         let mut network = |x| {
             let moments = self.quant_conv.forward(self.encoder.forward(x, sites));
             sites.see(|| "quant_conv".into(), &moments);
@@ -86,12 +81,7 @@ impl Vae {
     /// Latents `[batch, channels, frames, height, width]`, already divided by the scaling factor, to video
     /// `[batch, frames, height, width, 3]` around [-1, 1] in f32; tiled where an axis is larger than `tiling` says.
     pub fn decode(&self, latents: Tensor<5>, tiling: Option<Tiling>, sites: &mut Sites<'_>) -> Tensor<5> {
-        let pass = tiling.map(|t| Pass {
-            tile: t.latent_size,
-            tile_frames: t.latent_frames,
-            output_tile: t.sample_size,
-            overlap: t.overlap,
-        });
+        let pass = tiling.map(Tiling::decoding);
         let mut network = |x| {
             let z = self.post_quant_conv.forward(x);
             sites.see(|| "post_quant_conv".into(), &z);

@@ -93,7 +93,7 @@ mod tests {
     fn linear_doubling_is_that_of_its_definition() {
         let values = [1.0f32, -2.0, 4.0, 0.5, 3.0];
         let x = Tensor::<1>::from_floats(values, &Device::flex()).reshape([1, 5, 1, 1, 1]);
-        let doubled = linear_2x(x, 1).into_data().to_vec::<f32>().unwrap();
+        let doubled = linear_2x(x, 1).try_into_vec_as::<f32>().expect("readable");
         for (i, got) in doubled.iter().enumerate() {
             let position = ((i as f64 + 0.5) / 2.0 - 0.5).max(0.0);
             let low = position.floor() as usize;

@@ -24,6 +24,11 @@ impl Tiling {
     /// The reference's `--save_memory`.
     pub const SMALL: Self = Self { sample_size: 256, latent_size: 32, ..Self::STANDARD };
 
+    /// The encoder's direction.
+    pub(super) fn encoding(self) -> Pass {
+        Pass { tile: self.sample_size, tile_frames: self.sample_frames, output_tile: self.latent_size, overlap: self.overlap }
+    }
+
     /// The decoder's direction.
     pub(super) fn decoding(self) -> Pass {
         Pass { tile: self.latent_size, tile_frames: self.latent_frames, output_tile: self.sample_size, overlap: self.overlap }

@@ -197,7 +197,7 @@ pub trait Lanes: Copy {
     /// The tanh form of GELU, which is x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)) exactly.
     #[inline(always)]
     fn gelu_tanh(self) -> Self {
-        const LINEAR: f32 = 1.595_769_1;
+        const LINEAR: f32 = 1.595_769;
         const CUBIC: f32 = LINEAR * 0.044_715;
         let inner = self.mul(self).mul_add(Self::splat(CUBIC), Self::splat(LINEAR)).mul(self);
         self.mul(inner.sigmoid())

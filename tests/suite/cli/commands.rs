@@ -1,0 +1,72 @@
+//! The commands that make no clip.
+
+use std::process::Stdio;
+
+use super::Workplace;
+
+#[test]
+fn help_names_every_command() {
+    let place = Workplace::new();
+    let commands = ["generate", "show", "verify", "doctor", "models", "sheet", "bench"];
+    place.run(&["--help"]).succeeds().says(&commands);
+    for command in commands {
+        place.run(&[command, "--help"]).succeeds().says(&["Usage: tilereel", command]);
+    }
+    place.run(&["generate", "--help"]).succeeds().says(&[
+        "--seed",
+        "--resume",
+        "--recipe",
+        "--dry-run",
+        "--preview-every",
+        "--mask",
+    ]);
+    place.run(&["--version"]).succeeds().says(&[concat!("tilereel ", env!("CARGO_PKG_VERSION"))]);
+    let ran = place.run(&[]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("Usage: tilereel"), "{ran:?}");
+    place.run(&["generat"]).complains(2, &["'generat'", "'generate'"]);
+}
+
+#[test]
+fn doctor_checks_the_device() {
+    let ran = Workplace::new().run(&["doctor", "--device", "cpu"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let ran = ran.says(&[
+        "memory ",
+        "adapters",
+        "chosen     CPU",
+        "because",
+        "precision  f32",
+        "kernels ",
+        "self-test  passed",
+        "tile attention",
+    ]);
+    assert!(!ran.stdout.contains("FAILED"), "{ran:?}");
+}
+
+#[test]
+fn models_are_listed_with_the_places() {
+    let ran = Workplace::new().run(&["models"]).succeeds();
+    ran.says(&["mini/base", "mini/fast", "ddim-trailing with 8 steps", "Looked in:", "the program itself"]);
+}
+
+#[test]
+fn the_benchmark_tells_every_phase() {
+    let place = Workplace::new();
+    let flags = ["bench", "clip", "--runs", "1", "--frames", "5", "--size", "64x48", "--steps", "1", "--device", "cpu"];
+    place.run(&flags).succeeds().says(&["load", "text", "sampling", "decoding", "mp4", "total", "on CPU", "in f32"]);
+    let result = place.run(&[&flags[..], &["--json"]].concat()).succeeds().json();
+    assert_eq!(result["runs"].as_array().map(Vec::len), Some(1));
+    assert!(result["runs"][0]["total_millis"].as_f64().is_some_and(|millis| millis > 0.0));
+    assert!(place.listing().is_empty());
+}
+
+/// `tilereel models | head -1`
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let place = Workplace::new();
+    let mut child = place.command(&["models"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
