@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::model::impossible_size;
+
 /// Sizes and switches of an OpenSoraT2V transformer. Keys that do not change inference are ignored.
 #[derive(Clone, Debug, Deserialize)]
 pub struct TransformerConfig {
@@ -98,20 +100,21 @@ impl TransformerConfig {
 
     /// Why this program cannot run a transformer of this configuration, if it cannot.
     pub fn unsupported(&self) -> Option<String> {
+        let [frames, _] = self.sample_size_t.pair();
+        let [height, width] = self.sample_size.pair();
         let sizes = [
-            self.num_attention_heads,
-            self.attention_head_dim,
-            self.num_layers,
-            self.in_channels,
-            self.patch_size,
-            self.caption_channels,
-            self.sample_size_t.pair()[0],
-            self.sample_size.pair()[0],
-            self.sample_size.pair()[1],
+            ("num_attention_heads", self.num_attention_heads),
+            ("attention_head_dim", self.attention_head_dim),
+            ("num_layers", self.num_layers),
+            ("in_channels", self.in_channels),
+            ("patch_size", self.patch_size),
+            ("caption_channels", self.caption_channels),
+            ("sample_size_t", frames),
+            ("sample_size", height.min(width)),
+            ("sample_size", height.max(width)),
         ];
-        let largest = 1 << 20;
-        let reason = if sizes.iter().any(|&size| size == 0 || size > largest) {
-            "a size is zero or absurdly large".to_owned()
+        let reason = if let Some(reason) = impossible_size(&sizes) {
+            reason
         } else if !self.use_rope {
             "it has no rotary embedding (use_rope is false)".to_owned()
         } else if self.norm_type != "ada_norm_single" {

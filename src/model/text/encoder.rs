@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use serde::Deserialize;
 
 use crate::gpu::kernels::gelu::gelu_tanh;
+use crate::model::impossible_size;
 use crate::model::layers::{Linear, to_f32};
 use crate::model::weights::{Loader, TOKEN_EMBEDDING_KEYS, WeightError, is_ignorable_text_encoder_key};
 
@@ -47,9 +48,16 @@ fn activation() -> String {
 impl TextEncoderConfig {
     /// Why this program cannot run an encoder of this configuration, if it cannot.
     pub fn unsupported(&self) -> Option<String> {
-        let sizes = [self.d_model, self.d_ff, self.d_kv, self.num_heads, self.num_layers, self.vocab_size];
-        let reason = if sizes.iter().any(|&size| size == 0 || size > 1 << 20) {
-            "a size is zero or absurdly large".to_owned()
+        let sizes = [
+            ("d_model", self.d_model),
+            ("d_ff", self.d_ff),
+            ("d_kv", self.d_kv),
+            ("num_heads", self.num_heads),
+            ("num_layers", self.num_layers),
+            ("vocab_size", self.vocab_size),
+        ];
+        let reason = if let Some(reason) = impossible_size(&sizes) {
+            reason
         } else if self.feed_forward_proj != "gated-gelu" {
             format!("its feed_forward_proj is {}, not gated-gelu", self.feed_forward_proj)
         } else if self.relative_attention_num_buckets < 4

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::model::impossible_size;
+
 /// Sizes and block kinds of a CausalVideoVAE. Keys that do not change inference are ignored.
 #[derive(Clone, Debug, Deserialize)]
 pub struct VaeConfig {
@@ -110,12 +112,15 @@ impl VaeConfig {
             self.decoder_resnet_blocks.len(),
             self.decoder_spatial_upsample.len(),
         ];
-        let small = |size: usize| (1..=1 << 16).contains(&size);
+        let sizes = [("hidden_size", self.hidden_size), ("z_channels", self.z_channels), ("embed_dim", self.embed_dim)];
+        let widths = |m: &usize| (1..=1 << 10).contains(m) && (self.hidden_size * m).is_multiple_of(NORM_GROUPS);
         let reason = if levels == 0 || levels > 16 || lists.iter().any(|&length| length != levels) {
             format!("its lists of blocks must have one entry for each of the {levels} levels of hidden_size_mult")
-        } else if !small(self.hidden_size) || !small(self.z_channels) || !small(self.embed_dim) || self.num_res_blocks > 64 {
-            "a size is zero or absurdly large".to_owned()
-        } else if self.hidden_size_mult.iter().any(|&m| !small(m) || !(self.hidden_size * m).is_multiple_of(NORM_GROUPS)) {
+        } else if let Some(reason) = impossible_size(&sizes) {
+            reason
+        } else if self.num_res_blocks > 64 {
+            format!("its num_res_blocks is {}", self.num_res_blocks)
+        } else if !self.hidden_size_mult.iter().all(widths) {
             format!("the channels of a level are not a multiple of its {NORM_GROUPS} norm groups")
         } else if !self.double_z || !self.use_quant_layer {
             "it has no double_z or no quant layer".to_owned()

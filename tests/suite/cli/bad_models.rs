@@ -93,7 +93,9 @@ fn folders_that_are_no_such_model_are_explained() {
         &["empty holds no model", "Expected layout:", "config.json"],
     );
 
-    let rows: &[(fn(&Model), &[&str])] = &[
+    /// What is done to a model, and the words that must tell of it.
+    type Row<'a> = (fn(&Model), &'a [&'a str]);
+    let rows: &[Row<'_>] = &[
         (
             |model| model.set("fast/config.json", "_class_name", json!("UNet2DConditionModel")),
             &["mine/fast is a diffusion UNet", "UNet2DConditionModel", "Supported is", "OpenSoraT2V"],
