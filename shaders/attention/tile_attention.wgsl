@@ -3,8 +3,8 @@
 // One workgroup owns QUERY_BLOCK query tokens of one frame and one head, and walks through the key tokens of the key frames
 // that its frame keeps; tiles that are not kept are never looked at. Each thread owns ROWS rows by a strided set of columns.
 //
-// Loops inside a block have a fixed, small number of rounds, so that drivers unroll them. Lavapipe must: it ends all loops of
-// a thread without an error after 65,535 rounds together.
+// Loops over channels and keys of a block have a fixed, small number of rounds, so that drivers unroll them. On lavapipe they
+// have to: it ends all loops of a thread, without an error, after 65,535 rounds together.
 #if half
 enable f16;
 #end
@@ -93,8 +93,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         walked += 1u;
         for (var first_key = 0u; first_key < key_tokens; first_key += KEY_BLOCK) {
             workgroupBarrier();
-            for (var round = 0u; round < KEY_BLOCK * HEAD_PADDED / THREADS; round += 1u) {
-                let i = round * THREADS + thread;
+            for (var i = thread; i < KEY_BLOCK * HEAD_PADDED; i += THREADS) {
                 let token = first_key + i / HEAD_PADDED;
                 let channel = i % HEAD_PADDED;
                 var x = 0.0;
@@ -105,8 +104,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             }
             workgroupBarrier();
 
-            for (var round = 0u; round < KEY_BLOCK / LANES; round += 1u) {
-                let column = round * LANES + lane;
+            for (var column = lane; column < KEY_BLOCK; column += LANES) {
                 let token = first_key + column;
                 for (var r = 0u; r < ROWS; r += 1u) {
                     var score = LOWEST;
@@ -148,8 +146,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                 row_sum[thread] = row_sum[thread] * rescale + sum;
                 row_maximum[thread] = maximum;
             }
-            for (var round = 0u; round < KEY_BLOCK * HEAD_PADDED / THREADS; round += 1u) {
-                let i = round * THREADS + thread;
+            for (var i = thread; i < KEY_BLOCK * HEAD_PADDED; i += THREADS) {
                 let token = first_key + i / HEAD_PADDED;
                 let channel = i % HEAD_PADDED;
                 var x = 0.0;

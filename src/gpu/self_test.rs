@@ -61,7 +61,7 @@ impl Bench<'_> {
         let lines = vec![
             self.line("tile attention", plain, || self.attention(96, [37, 37], 1.0, false)),
             self.line("tile attention, key bias", plain, || self.attention(20, [37, 37], 1.0, true)),
-            self.line("tile attention, large logits", large, || self.attention(128, [37, 37], 400.0, false)),
+            self.line("tile attention, large logits", large, || self.attention(96, [37, 37], 400.0, false)),
             self.line("tile attention, many keys", plain, || self.attention(96, [1, 1201], 1.0, false)),
             self.line("convolution", convolution, || self.convolution(CAUSAL, false)),
             self.line("convolution, normalised, residual", convolution, || self.convolution(CAUSAL, true)),

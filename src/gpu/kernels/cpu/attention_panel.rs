@@ -12,6 +12,11 @@ pub(super) const MAX_HEAD_SIZE: usize = 128;
 /// The most keys whose scores are computed at once: with a panel's queries and sums they fit a first-level cache.
 const KEY_BLOCK: usize = 96;
 
+/// Scores above this are too coarse in f32: from here on a unit in the last place is worth 4e-6 in the exponent.
+const LARGE_SCORE: f32 = 32.0;
+/// How far below the largest score a key's weight no longer shows in f32.
+const NEGLIGIBLE: f32 = 20.0;
+
 /// Some consecutive queries of one frame and head.
 pub(super) struct HeadTask<'a, 'out> {
     pub shape: &'a TileAttentionShape,
@@ -24,8 +29,11 @@ pub(super) struct HeadTask<'a, 'out> {
 }
 
 /// The state of one panel of queries.
-struct Panel {
+struct Panel<'a> {
     vectors: usize,
+    /// `[queries, head_size]`, as given.
+    source: &'a [f32],
+    scale: f32,
     /// `[head_size, queries of the panel]`, scaled.
     query: Vec<f32>,
     /// `[head_size, queries of the panel]`: the weighted sum of the values so far.
@@ -93,11 +101,11 @@ impl Kernel for HeadTask<'_, '_> {
 /// Blocks of keys are multiples of the microkernel's rows in all instruction sets.
 const BLOCK_STEP: usize = 12;
 
-impl Panel {
+impl<'a> Panel<'a> {
     /// Transposes and scales `query`, `[queries, head_size]`. Queries that are not there are zeros, whose results nobody
     /// reads.
     #[inline(always)]
-    fn new<L: Lanes>(query: &[f32], head_size: usize, scale: f32) -> Self {
+    fn new<L: Lanes>(query: &'a [f32], head_size: usize, scale: f32) -> Self {
         let vectors = (query.len() / head_size).div_ceil(L::WIDTH);
         let width = vectors * L::WIDTH;
         let mut transposed = vec![0.0; head_size * width];
@@ -108,6 +116,8 @@ impl Panel {
         }
         Self {
             vectors,
+            source: query,
+            scale,
             query: transposed,
             sums: vec![0.0; head_size * width],
             largest: [f32::MIN; MAX_PANEL],
@@ -132,7 +142,7 @@ impl Panel {
                 }
             }
         }
-        self.exponentials::<L, VECTORS>(scores);
+        self.exponentials::<L, VECTORS>(scores, block, head_size);
         for first in (0..head_size).step_by(L::ROWS) {
             let rows = L::ROWS.min(head_size - first);
             let left = LeftRows { values: block.values, starts: &[first], row_stride: 1, step_stride: head_size };
@@ -143,7 +153,7 @@ impl Panel {
 
     /// Turns scores into weights relative to the largest score so far, and what was summed before to the same measure.
     #[inline(always)]
-    fn exponentials<L: Lanes, const VECTORS: usize>(&mut self, scores: &mut [f32]) {
+    fn exponentials<L: Lanes, const VECTORS: usize>(&mut self, scores: &mut [f32], block: &KeyBlock, head_size: usize) {
         let width = VECTORS * L::WIDTH;
         for lane in (0..width).step_by(L::WIDTH) {
             let before = L::load(&self.largest[lane..]);
@@ -154,18 +164,41 @@ impl Panel {
             }
             let largest = largest[0].max(largest[1]).max(largest[2].max(largest[3]));
             let minus_largest = largest.mul(L::splat(-1.0));
+            largest.store(&mut self.largest[lane..]);
+            for scores in scores.chunks_exact_mut(width) {
+                let scores = &mut scores[lane..];
+                L::load(scores).add(minus_largest).store(scores);
+            }
+            for query in lane..(lane + L::WIDTH).min(self.source.len() / head_size) {
+                if self.largest[query].abs() > LARGE_SCORE {
+                    self.sharpen(query, scores, width, block, head_size);
+                }
+            }
             let mut weight = L::zero();
             for scores in scores.chunks_exact_mut(width) {
                 let scores = &mut scores[lane..];
-                let one = L::load(scores).add(minus_largest).exp();
+                let one = L::load(scores).exp();
                 weight = weight.add(one);
                 one.store(scores);
             }
             let rescale = before.add(minus_largest).exp();
             L::load(&self.total_weight[lane..]).mul_add(rescale, weight).store(&mut self.total_weight[lane..]);
-            largest.store(&mut self.largest[lane..]);
             for sums in self.sums.chunks_exact_mut(width) {
                 L::load(&sums[lane..]).mul(rescale).store(&mut sums[lane..]);
+            }
+        }
+    }
+
+    /// Computes the differences of one query's scores to its largest score again in f64, where they show.
+    #[cold]
+    fn sharpen(&self, query: usize, differences: &mut [f32], width: usize, block: &KeyBlock, head_size: usize) {
+        let row = &self.source[query * head_size..][..head_size];
+        for (index, key) in block.keys.chunks_exact(head_size).enumerate() {
+            let difference = &mut differences[index * width + query];
+            if *difference > -NEGLIGIBLE {
+                let product: f64 = row.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
+                let bias = block.bias.map_or(0.0, |bias| f64::from(bias[index]));
+                *difference = (product * f64::from(self.scale) + bias - f64::from(self.largest[query])) as f32;
             }
         }
     }
