@@ -47,7 +47,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     say!("self-test  {}", if result.passed { "passed" } else { "FAILED: do not trust clips from this device" });
     for line in &result.lines {
         let verdict = if line.ok { "ok" } else { "FAILED" };
-        say!("  {:<44} {verdict}, error {:.1e} of at most {:.1e}", line.kernel, line.error, line.limit);
+        match &line.failure {
+            Some(failure) => say!("  {:<44} {verdict}: {failure}", line.kernel),
+            None => say!("  {:<44} {verdict}, error {:.1e} of at most {:.1e}", line.kernel, line.error, line.limit),
+        }
     }
     Ok(if result.passed { Status::Done } else { Status::Differs })
 }

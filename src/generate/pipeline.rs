@@ -11,6 +11,7 @@ use super::recipe::Recipe;
 use super::step_record::StepRecord;
 use crate::clip::Frames;
 use crate::gpu::device::ComputeDevice;
+use crate::gpu::self_test;
 use crate::model::dit::{TextContext, Transformer, TransformerConfig};
 use crate::model::folder::{ModelFolder, TokenizerModel};
 use crate::model::latent::Latent;
@@ -104,6 +105,10 @@ impl LoadedModel {
     /// # Errors
     /// A part of the model is missing, damaged or of another family.
     pub fn load(folder: ModelFolder, device: &ComputeDevice) -> Result<Self, GenerateError> {
+        // The CPU's kernels are tested with the program; an adapter's depend on its driver.
+        if !device.is_cpu() {
+            passes_self_test(device)?;
+        }
         let config = transformer_config(&folder)?;
         let vae_config = vae_config(&folder)?;
         let encoder_config = text_encoder_config(&folder)?;
@@ -266,6 +271,16 @@ impl LoadedModel {
 
     fn tokens(&self, text: &str, template: &str, recipe: &Recipe) -> Result<TokenIds, GenerateError> {
         Ok(self.tokenizer.encode(&caption(text, template, recipe.clean_caption), recipe.max_tokens)?)
+    }
+}
+
+fn passes_self_test(device: &ComputeDevice) -> Result<(), GenerateError> {
+    match self_test::run(device).lines.into_iter().find(|line| !line.ok) {
+        None => Ok(()),
+        Some(line) => {
+            let reason = line.failure.unwrap_or_else(|| format!("its error is {:.1e}, at most {:.1e} is right", line.error, line.limit));
+            Err(GenerateError::WrongKernel { device: device.name.clone(), kernel: line.kernel, reason })
+        }
     }
 }
 
