@@ -119,18 +119,18 @@ fn files_are_written_whole_or_not_at_all() {
     assert_eq!(MaskPlan::load(&path).unwrap(), plan);
     MaskPlan::dense(12, 8).unwrap().save(&path).unwrap();
     assert!(MaskPlan::load(&path).unwrap().layers()[11].mask().is_full());
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the plan");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the plan");
 
     let missing = folder.path().join("no such folder").join("plan.json");
     assert!(plan.save(&missing).unwrap_err().to_string().contains("cannot write"));
     assert!(MaskPlan::load(&missing).unwrap_err().to_string().contains("cannot read"));
     // A folder stands where the file should go: the rename fails, and the partial file goes away again.
     let folder_in_the_way = folder.path().join("taken");
-    std::fs::create_dir_all(folder_in_the_way.join("inside")).unwrap();
+    fs::create_dir_all(folder_in_the_way.join("inside")).unwrap();
     assert!(plan.save(&folder_in_the_way).is_err());
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
 
-    std::fs::write(&path, "{").unwrap();
+    fs::write(&path, "{").unwrap();
     let message = MaskPlan::load(&path).unwrap_err().to_string();
     assert!(message.contains("mask_plan.json"), "{message}");
 }
