@@ -278,7 +278,8 @@ fn passes_self_test(device: &ComputeDevice) -> Result<(), GenerateError> {
     match self_test::run(device).lines.into_iter().find(|line| !line.ok) {
         None => Ok(()),
         Some(line) => {
-            let reason = line.failure.unwrap_or_else(|| format!("its error is {:.1e}, at most {:.1e} is right", line.error, line.limit));
+            let reason =
+                line.failure.unwrap_or_else(|| format!("its error is {:.1e}, at most {:.1e} is right", line.error, line.limit));
             Err(GenerateError::WrongKernel { device: device.name.clone(), kernel: line.kernel, reason })
         }
     }
