@@ -2,6 +2,10 @@
 //!
 //! Owns the choice of a device ([`device`]), the kernels that burn does not have ([`kernels`]) and the numeric test that a
 //! kernel passes on a device before its first use ([`self_test`]).
+//!
+//! Why burn is built without some of its features: with `vulkan` or `metal` it compiles kernels by itself and refuses WGSL ones;
+//! `cuda` fetches a compiler when it is built, and WGSL does not run there; `autotune` picks kernels by timing, so that two runs
+//! of one recipe could differ.
 
 pub mod device;
 pub mod kernels;

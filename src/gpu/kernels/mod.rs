@@ -1,7 +1,7 @@
 //! The operations that burn does not have, each on both kinds of device.
 //!
-//! A kernel is three things of one name: a shader in `shaders/`, a launcher here, and a plain reference in its tests; on the CPU
-//! device a Rust kernel under [`cpu`] takes the shader's place.
+//! A kernel is three things of one name: a shader in `shaders/`, a launcher here, and a plain reference in [`mod@reference`]; on
+//! the CPU device a Rust kernel under [`cpu`] takes the shader's place. [`variants`] lists every variant that can be launched.
 
 pub mod conv3d;
 pub mod cpu;
