@@ -88,9 +88,9 @@ fn parse<T: serde::de::DeserializeOwned>(
     folder: &ModelFolder,
     what: &str,
 ) -> Result<T, GenerateError> {
-    serde_json::from_value(value.clone()).map_err(|error| GenerateError::Unsupported {
+    serde_path_to_error::deserialize(value).map_err(|error| GenerateError::Unsupported {
         location: folder.location(),
-        reason: format!("{what} is not understood: {error}"),
+        reason: format!("{what} is not understood at {}: {}", error.path(), error.inner()),
     })
 }
 

@@ -104,7 +104,7 @@ fn folders_that_are_no_such_model_are_explained() {
         (|model| model.write("fast/config.json", "[]"), &["fast/config.json is not the expected JSON", "not an object"]),
         (
             |model| model.set("fast/config.json", "num_layers", json!("many")),
-            &["mine/fast cannot be used", "transformer's config.json", "\"many\""],
+            &["mine/fast cannot be used", "transformer's config.json", "at num_layers", "\"many\""],
         ),
         (|model| model.set("fast/config.json", "num_layers", json!(1_000_000_000)), &["the transformer", "absurdly large"]),
         (|model| model.set("fast/config.json", "attention_head_dim", json!(u64::MAX)), &["the transformer", "absurdly large"]),
