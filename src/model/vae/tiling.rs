@@ -21,8 +21,6 @@ pub struct Tiling {
 impl Tiling {
     /// What the reference's scripts use.
     pub const STANDARD: Self = Self { sample_size: 512, sample_frames: 29, latent_size: 64, latent_frames: 8, overlap: 0.125 };
-    /// The reference's `--save_memory`.
-    pub const SMALL: Self = Self { sample_size: 256, latent_size: 32, ..Self::STANDARD };
 
     /// The encoder's direction.
     pub(super) fn encoding(self) -> Pass {
