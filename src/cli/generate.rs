@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::progress::{Ended, Progress, bytes, duration};
-use super::settings::{ClipArguments, DeviceArguments, Prepared, read_recipe};
+use super::settings::{ClipArguments, DeviceArguments, Prepared};
 use super::{Status, UsageError};
 use crate::clip::{self, ClipFormat, Frames, WriteOptions};
 use crate::generate::GenerateError;
@@ -24,7 +24,7 @@ use crate::generate::tensor_file;
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::Latent;
 use crate::model::sampler::Sampler;
-use crate::studio::{Engine, EngineError, Feed};
+use crate::studio::{Engine, EngineError, Feed, file_stem, read_recipe};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -272,7 +272,7 @@ impl Arguments {
     ) -> anyhow::Result<()> {
         let resumed = plan.resume.is_some();
         let Outcome { frames, latent, timing } = outcome;
-        recipe.made = Some(made(&plan.device, frames.sha256()));
+        recipe.made = Some(Made::on(&plan.device, &frames));
         if let Some(path) = latent_path {
             tensor_file::write_latent(path, &latent)?;
         }
@@ -282,7 +282,7 @@ impl Arguments {
             remove_records(&records_folder(out));
         }
         if !resumed {
-            Speeds::learn(&plan.device, &plan.estimate, &timing);
+            Speeds::load().learn(&plan.device, &plan.estimate, &timing);
         }
         let seconds = started.elapsed().as_secs_f64();
         if self.json {
@@ -313,16 +313,6 @@ impl Arguments {
             }
         }
         Ok(())
-    }
-}
-
-/// What is said of the device that made a clip.
-pub fn made(device: &ComputeDevice, frames_sha256: String) -> Made {
-    Made {
-        device: device.name.clone(),
-        driver: device.adapter.as_ref().map(|adapter| adapter.driver.clone()).unwrap_or_default(),
-        kernel_tier: device.kernel_tier().to_owned(),
-        frames_sha256,
     }
 }
 
@@ -397,22 +387,6 @@ fn numbered(out: &Path, number: u32) -> PathBuf {
     let stem = out.file_stem().unwrap_or_default().to_string_lossy();
     let ending = out.extension().unwrap_or_default().to_string_lossy();
     out.with_file_name(format!("{stem}-{number}.{ending}"))
-}
-
-/// The first words of the prompt, as a file name.
-fn file_stem(prompt: &str) -> String {
-    const LONGEST: usize = 48;
-    let mut stem = String::new();
-    for word in prompt.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
-        if stem.len() + word.len() >= LONGEST {
-            break;
-        }
-        if !stem.is_empty() {
-            stem.push('-');
-        }
-        stem.push_str(&word.to_lowercase());
-    }
-    if stem.is_empty() { "clip".into() } else { stem }
 }
 
 pub fn timing_json(timing: &Timing) -> serde_json::Value {

@@ -1,23 +1,17 @@
 //! The flags that describe a clip, and how they become a recipe: defaults of the model, then a given recipe, then the flags.
 
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::Context;
 use clap::Args;
 
 use super::UsageError;
-use crate::clip;
 use crate::generate::GenerateError;
 use crate::generate::pipeline::transformer_config;
 use crate::generate::recipe::{MaskChoice, ModelIdentity, Recipe};
 use crate::gpu::device::{self, ComputeDevice, DeviceChoice, DeviceError, Precision};
 use crate::model::folder::{ModelFolder, SearchPath};
-use crate::model::latent::ClipSize;
 use crate::model::sampler::SamplerKind;
-
-/// The model that is used when none is named: few steps and a sparse plan.
-pub const DEFAULT_MODEL: &str = "fast";
+use crate::studio::{DEFAULT_MODEL, random_seed, warnings};
 
 /// Which device, and how numbers are stored there.
 #[derive(Args, Clone, Debug)]
@@ -135,7 +129,7 @@ impl ClipArguments {
             }
         };
         recipe.made = None;
-        recipe.precision = precision;
+        recipe.set_precision(precision);
         let frames_before = recipe.frames;
         self.apply(&mut recipe)?;
         recipe.check()?;
@@ -150,7 +144,7 @@ impl ClipArguments {
             recipe.set_mask(&folder, &choice)?;
         }
         recipe.plan(transformer_config(&folder)?.num_layers)?;
-        let warnings = warnings(&recipe, &folder);
+        let warnings = warnings(&recipe, folder.name(), folder.facts());
         Ok(Prepared { folder, recipe, warnings })
     }
 
@@ -179,71 +173,4 @@ impl ClipArguments {
 fn parse_size(text: &str) -> Result<(usize, usize), UsageError> {
     let sides = text.split_once(['x', 'X', '×']).and_then(|(w, h)| Some((w.trim().parse().ok()?, h.trim().parse().ok()?)));
     sides.ok_or_else(|| UsageError(format!("--size {text} is not understood. Write WIDTHxHEIGHT, such as 256x144.")))
-}
-
-/// What the person should know about these settings, though they can be used.
-fn warnings(recipe: &Recipe, folder: &ModelFolder) -> Vec<String> {
-    let trained = &folder.facts().trained;
-    let mut warnings = Vec::new();
-    let ClipSize { frames, width, height } = recipe.size();
-    if !trained.frames.is_empty() && !trained.frames.contains(&frames) {
-        warnings.push(format!(
-            "{} was trained on clips of {} frames; {frames} may look wrong",
-            folder.name(),
-            either(&trained.frames)
-        ));
-    }
-    if !trained.sizes.is_empty() && !trained.sizes.contains(&[width, height]) {
-        let sizes: Vec<String> = trained.sizes.iter().map(|[w, h]| format!("{w}x{h}")).collect();
-        warnings.push(format!("{} was trained at {}; {width}x{height} may look wrong", folder.name(), either(&sizes)));
-    }
-    if !trained.steps.is_empty() && !trained.steps.contains(&recipe.steps) {
-        let steps = either(&trained.steps);
-        warnings.push(format!("{} was distilled for {steps} steps; {} may look wrong", folder.name(), recipe.steps));
-    }
-    let defaults = &folder.facts().defaults;
-    if recipe.guidance_scale <= 1.0 && !recipe.negative_prompt.is_empty() && recipe.negative_prompt != defaults.negative_prompt {
-        warnings.push("the negative prompt has no effect without --guidance above 1".into());
-    }
-    if defaults.guidance_scale <= 1.0 && recipe.guidance_scale > 1.0 {
-        warnings
-            .push(format!("{} has its guidance built in; a scale above 1 doubles the time and may look burnt", folder.name()));
-    }
-    warnings
-}
-
-/// Values as a person lists them: 8, 16 or 32.
-fn either<T: ToString>(values: &[T]) -> String {
-    let values: Vec<String> = values.iter().map(T::to_string).collect();
-    match values.as_slice() {
-        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
-        all => all.concat(),
-    }
-}
-
-/// A recipe from a JSON file or from inside a clip.
-///
-/// # Errors
-/// There is none, or it comes from a newer program.
-pub fn read_recipe(path: &Path) -> anyhow::Result<Recipe> {
-    if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json")) {
-        const LARGEST: u64 = 16 << 20;
-        let size = std::fs::metadata(path).with_context(|| format!("Cannot read {}", path.display()))?.len();
-        if size > LARGEST {
-            return Err(GenerateError::NoRecipe { reason: format!("{} has {size} bytes", path.display()) }.into());
-        }
-        let text = std::fs::read_to_string(path).with_context(|| format!("Cannot read {}", path.display()))?;
-        return Recipe::from_json(&text).with_context(|| path.display().to_string());
-    }
-    match clip::read_recipe(path).map_err(GenerateError::from)? {
-        Some(text) => Recipe::from_json(&text).with_context(|| path.display().to_string()),
-        None => Err(GenerateError::ClipWithoutRecipe { path: PathBuf::from(path) }.into()),
-    }
-}
-
-/// A seed that is easy to type again.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    // The standard library's hasher is seeded from the system's random numbers.
-    std::collections::hash_map::RandomState::new().build_hasher().finish() % 1_000_000_000
 }

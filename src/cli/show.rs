@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Status;
-use super::settings::read_recipe;
 use crate::mask::MaskPlan;
+use crate::studio::read_recipe;
 
 #[derive(Args)]
 pub struct Arguments {

@@ -7,15 +7,14 @@ use clap::Args;
 
 use super::Status;
 use super::progress::{Ended, Progress};
-use super::settings::{ClipArguments, DeviceArguments, read_recipe};
+use super::settings::{ClipArguments, DeviceArguments};
 use crate::clip;
 use crate::generate::GenerateError;
 use crate::generate::estimate::{Estimate, Speeds};
 use crate::generate::observer::{Observer, Phase};
 use crate::generate::pipeline::RunOptions;
 use crate::generate::tensor_file;
-use crate::gpu::device::Precision;
-use crate::studio::Engine;
+use crate::studio::{Engine, Verdict, read_recipe};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -35,7 +34,8 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let recipe = read_recipe(&arguments.clip)?;
-    let made = recipe.made.clone().context("The recipe does not say which frames it gave: it is one that was not run yet.")?;
+    anyhow::ensure!(recipe.made.is_some(), "The recipe does not say which frames it gave: it is one that was not run yet.");
+    let recipe_of_clip = recipe.clone();
     let mut device_arguments = arguments.device.clone();
     // The recipe's own precision, where this device has it.
     if device_arguments.precision.is_none() {
@@ -82,20 +82,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         }
     };
     let name = arguments.clip.display();
-    if outcome.frames.sha256() == made.frames_sha256 {
-        say!("{name}: identical (SHA-256 {})", made.frames_sha256);
-        return Ok(Status::Done);
-    }
-    let here = format!("{}, {}", device.name, if device.precision == Precision::F16 { "f16" } else { "f32" });
-    say!("{name}: not identical. It was made on {}; this is {here}.", made.device);
-    match clip::read_frames(&arguments.clip) {
-        Ok(stored) => {
-            let psnr = stored.psnr(&outcome.frames);
-            let worst = psnr.iter().copied().fold(f64::INFINITY, f64::min);
-            say!("PSNR per frame against the file (its compression included), worst {worst:.1} dB:");
-            say!("{}", psnr.iter().map(|db| format!("{db:.1}")).collect::<Vec<_>>().join(" "));
+    let verdict = Verdict::of(&recipe_of_clip, &outcome.frames, &device, || clip::read_frames(&arguments.clip));
+    say!("{name}: {}", verdict.sentence());
+    if let Verdict::Different { psnr, .. } = &verdict {
+        if let Ok(psnr) = psnr {
+            say!("PSNR per frame: {}", psnr.iter().map(|db| format!("{db:.1}")).collect::<Vec<_>>().join(" "));
         }
-        Err(error) => say!("The file's frames cannot be compared: {error}"),
+        return Ok(Status::Differs);
     }
-    Ok(Status::Differs)
+    Ok(Status::Done)
 }

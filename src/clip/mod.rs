@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 pub use error::ClipError;
 pub use format::ClipFormat;
 pub use frames::Frames;
-pub use sheet::contact_sheet;
+pub use sheet::{contact_sheet, thumbnail};
 
 use files::StagedFiles;
 use rate::FrameRate;

@@ -41,6 +41,23 @@ pub fn contact_sheet(clips: &[&Frames], columns: usize, tile_width: usize) -> Re
     Ok(Frames { width, height, frames_per_second: first.frames_per_second, rgb })
 }
 
+/// A clip at a smaller width, with at most so many of its frames, evenly spaced; it lasts as long.
+///
+/// # Errors
+/// [`ClipError::InvalidFrames`] for frames that make no clip, or a width of 0.
+pub fn thumbnail(clip: &Frames, width: usize, most_frames: usize) -> Result<Frames, ClipError> {
+    clip.check()?;
+    if width == 0 || most_frames == 0 {
+        return Err(ClipError::InvalidFrames { why: "a thumbnail needs a width and a frame".to_owned() });
+    }
+    let width = width.min(clip.width);
+    let height = (width * clip.height).div_ceil(clip.width).max(1);
+    let count = clip.count().min(most_frames);
+    let rgb = (0..count).flat_map(|index| scaled(clip, index * clip.count() / count, width, height)).collect();
+    let frames_per_second = clip.frames_per_second * count as f64 / clip.count() as f64;
+    Ok(Frames { width, height, frames_per_second, rgb })
+}
+
 /// A frame at another size. Every new pixel is the mean of the old ones under it, by area; at the same or a larger
 /// size that is the nearest one with soft edges.
 fn scaled(clip: &Frames, index: usize, width: usize, height: usize) -> Vec<u8> {

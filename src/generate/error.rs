@@ -48,6 +48,8 @@ pub enum GenerateError {
     OtherModel { name: String, wanted: String, found: String },
     #[error("The recipe began from noise in a file, whose SHA-256 is {sha256}. Give that file with --noise.")]
     NoiseFileNeeded { sha256: String },
+    #[error("The branch cannot be made: {reason}. Choose another step, or begin with a clip of its own.")]
+    Branch { reason: String },
     #[error("The noise file {path} does not fit: {reason}. It needs one tensor `noise` of the shape {expected:?}.")]
     Noise { path: PathBuf, reason: String, expected: Vec<usize> },
     #[error("{location} cannot be used: {reason}. This program runs the networks of Open-Sora-Plan v1.2.")]
@@ -95,6 +97,7 @@ impl GenerateError {
                 | Self::Size(_)
                 | Self::Guidance { .. }
                 | Self::FrameRate { .. }
+                | Self::Branch { .. }
                 | Self::Sampler(_)
                 | Self::Mask(_)
                 | Self::NoiseFileNeeded { .. }

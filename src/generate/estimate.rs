@@ -16,11 +16,12 @@ use super::GenerateError;
 use super::pipeline::{text_encoder_config, transformer_config, vae_config};
 use super::recipe::Recipe;
 use crate::gpu::device::{ComputeDevice, Precision};
+use crate::model::dit::TransformerConfig;
 use crate::model::folder::ModelFolder;
 use crate::model::sampler::Sampler;
 use crate::model::text::encoder::TextEncoderConfig;
-use crate::model::vae::Tiling;
-use crate::model::weights::{is_ignorable_text_encoder_key, is_ignorable_vae_key};
+use crate::model::vae::{Tiling, VaeConfig};
+use crate::model::weights::{TOKEN_EMBEDDING_KEYS, WeightSource, is_ignorable_text_encoder_key, is_ignorable_vae_key};
 
 /// One value for each phase that takes time in a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -84,56 +85,7 @@ impl Estimate {
     /// The recipe cannot be run, or a configuration or weight file of the model cannot be read.
     pub fn of(folder: &ModelFolder, recipe: &Recipe, device: &ComputeDevice, speeds: &Speeds) -> Result<Self, GenerateError> {
         recipe.check()?;
-        let (transformer, vae, text_encoder) = (transformer_config(folder)?, vae_config(folder)?, text_encoder_config(folder)?);
-        let plan = recipe.plan(transformer.num_layers)?;
-        let model_calls = Sampler::new(recipe.sampler, recipe.steps)?.calls();
-        let rows = if recipe.guidance_scale > 1.0 { 2 } else { 1 };
-        let [_, frames, height, width] = recipe.size().latent_shape(transformer.in_channels);
-        let tokens_per_frame = (height / transformer.patch_size) * (width / transformer.patch_size);
-
-        let call_flops = rows as f64 * work::transformer_flops(&transformer, &plan, tokens_per_frame, recipe.max_tokens);
-        let text_flops = rows as f64 * work::text_encoder_flops(&text_encoder, recipe.max_tokens);
-        let decoding = Tiling::STANDARD.decoding_cost(&vae, [frames, height, width]);
-        let decoding_flops = decoding.convolution_flops + decoding.attention_flops;
-        let flops = PhaseValues { text: text_flops, sampling: call_flops * model_calls as f64, decoding: decoding_flops };
-
-        let of_one_call = PhaseValues { sampling: call_flops, ..flops };
-        let (measured, typical) = (speeds.of(device, &of_one_call), typical_speeds(device));
-        let seconds = |flops: f64, measured: Option<speeds::Speed>, typical: f64| match measured {
-            Some(speed) => speed.start_seconds + flops / speed.flops_per_second,
-            None => flops / typical,
-        };
-        let phases = PhaseValues {
-            text: seconds(flops.text, measured.text, typical.text),
-            sampling: seconds(flops.sampling, measured.sampling, typical.sampling),
-            decoding: seconds(flops.decoding, measured.decoding, typical.decoding),
-        };
-        let runs = [measured.text, measured.sampling, measured.decoding].map(|speed| speed.map_or(0, |s| s.runs_alike));
-        let basis = match runs.into_iter().min() {
-            Some(runs) if runs > 0 => Basis::Measured { runs },
-            _ => Basis::Typical,
-        };
-
-        let bytes = value_bytes(device);
-        let activations = PhaseValues {
-            text: work::text_encoder_activation_bytes(&text_encoder, recipe.max_tokens, rows),
-            sampling: work::transformer_activation_bytes(&transformer, frames * tokens_per_frame, rows, bytes),
-            decoding: decoding.largest_activations * bytes + decoded_bytes(recipe),
-        };
-        let weights = weight_bytes(folder, &text_encoder, device)?;
-        // The text encoder goes when the prompt is read, unless it is small.
-        let on_top = [weights.text + activations.text, activations.sampling, activations.decoding];
-        let memory_bytes = weights.sampling + weights.decoding + on_top.into_iter().fold(0.0, f64::max);
-
-        Ok(Self {
-            seconds: phases.total(),
-            basis,
-            phases,
-            flops,
-            memory_bytes: memory_bytes as u64,
-            density: plan.density(),
-            model_calls,
-        })
+        ModelCosts::of(folder)?.estimate(recipe, device, speeds)
     }
 
     /// Where in the run sampling begins and ends, from 0 to 1: for a progress bar.
@@ -156,26 +108,107 @@ fn decoded_bytes(recipe: &Recipe) -> f64 {
     2.0 * 4.0 * 3.0 * (recipe.frames * recipe.width * recipe.height) as f64
 }
 
-/// Bytes that the networks' parameters take on the device: text encoder, transformer, VAE.
-fn weight_bytes(
-    folder: &ModelFolder,
-    text_encoder: &TextEncoderConfig,
-    device: &ComputeDevice,
-) -> Result<PhaseValues<f64>, GenerateError> {
-    let bytes = value_bytes(device);
-    let count = |source: &crate::model::weights::WeightSource, ignorable: fn(&str) -> bool| -> f64 {
-        source.tensors().filter(|(name, _)| !ignorable(name)).map(|(_, info)| info.element_count() as f64).sum()
-    };
-    let transformer = count(&folder.transformer_weights()?, |_| false);
-    let vae = count(&folder.vae_weights()?, is_ignorable_vae_key);
-    // The token table stays in f32 in the computer's memory, and so does `wo` on the device; a file may hold the table twice.
-    let is_not_in_blocks =
-        |name: &str| is_ignorable_text_encoder_key(name) || crate::model::weights::TOKEN_EMBEDDING_KEYS.contains(&name);
-    let blocks = count(&folder.text_encoder_weights()?, is_not_in_blocks);
-    let wo = (text_encoder.num_layers * text_encoder.d_ff * text_encoder.d_model) as f64;
-    let table = if device.is_cpu() { (text_encoder.vocab_size * text_encoder.d_model) as f64 } else { 0.0 };
-    let text = (blocks - wo) * bytes + (wo + table) * 4.0;
-    Ok(PhaseValues { text, sampling: transformer * bytes, decoding: vae * bytes })
+/// What a model's files say about the cost of its runs: read once, asked for every move of a slider.
+#[derive(Clone, Debug)]
+pub struct ModelCosts {
+    transformer: TransformerConfig,
+    vae: VaeConfig,
+    text_encoder: TextEncoderConfig,
+    /// Numbers in the weight files, as far as a device holds them.
+    parameters: PhaseValues<f64>,
+}
+
+impl ModelCosts {
+    /// Lists the weights, but does not read them.
+    ///
+    /// # Errors
+    /// A configuration or weight file of the model cannot be read.
+    pub fn of(folder: &ModelFolder) -> Result<Self, GenerateError> {
+        let count = |source: &WeightSource, ignorable: fn(&str) -> bool| -> f64 {
+            source.tensors().filter(|(name, _)| !ignorable(name)).map(|(_, info)| info.element_count() as f64).sum()
+        };
+        // The token table is counted apart; a file may hold it twice.
+        let is_not_in_blocks = |name: &str| is_ignorable_text_encoder_key(name) || TOKEN_EMBEDDING_KEYS.contains(&name);
+        let parameters = PhaseValues {
+            text: count(&folder.text_encoder_weights()?, is_not_in_blocks),
+            sampling: count(&folder.transformer_weights()?, |_| false),
+            decoding: count(&folder.vae_weights()?, is_ignorable_vae_key),
+        };
+        Ok(Self {
+            transformer: transformer_config(folder)?,
+            vae: vae_config(folder)?,
+            text_encoder: text_encoder_config(folder)?,
+            parameters,
+        })
+    }
+
+    /// The cost of a recipe that was checked.
+    ///
+    /// # Errors
+    /// Its mask plan is not one for this model and size.
+    pub fn estimate(&self, recipe: &Recipe, device: &ComputeDevice, speeds: &Speeds) -> Result<Estimate, GenerateError> {
+        let Self { transformer, vae, text_encoder, .. } = self;
+        let plan = recipe.plan(transformer.num_layers)?;
+        let model_calls = Sampler::new(recipe.sampler, recipe.steps)?.calls();
+        let rows = if recipe.guidance_scale > 1.0 { 2 } else { 1 };
+        let [_, frames, height, width] = recipe.size().latent_shape(transformer.in_channels);
+        let tokens_per_frame = (height / transformer.patch_size) * (width / transformer.patch_size);
+
+        let call_flops = rows as f64 * work::transformer_flops(transformer, &plan, tokens_per_frame, recipe.max_tokens);
+        let text_flops = rows as f64 * work::text_encoder_flops(text_encoder, recipe.max_tokens);
+        let decoding = Tiling::STANDARD.decoding_cost(vae, [frames, height, width]);
+        let decoding_flops = decoding.convolution_flops + decoding.attention_flops;
+        let flops = PhaseValues { text: text_flops, sampling: call_flops * model_calls as f64, decoding: decoding_flops };
+
+        let of_one_call = PhaseValues { sampling: call_flops, ..flops };
+        let (measured, typical) = (speeds.of(device, &of_one_call), typical_speeds(device));
+        let seconds = |flops: f64, measured: Option<speeds::Speed>, typical: f64| match measured {
+            Some(speed) => speed.start_seconds + flops / speed.flops_per_second,
+            None => flops / typical,
+        };
+        let phases = PhaseValues {
+            text: seconds(flops.text, measured.text, typical.text),
+            sampling: seconds(flops.sampling, measured.sampling, typical.sampling),
+            decoding: seconds(flops.decoding, measured.decoding, typical.decoding),
+        };
+        let runs = [measured.text, measured.sampling, measured.decoding].map(|speed| speed.map_or(0, |s| s.runs_alike));
+        let basis = match runs.into_iter().min() {
+            Some(runs) if runs > 0 => Basis::Measured { runs },
+            _ => Basis::Typical,
+        };
+
+        let bytes = value_bytes(device);
+        let activations = PhaseValues {
+            text: work::text_encoder_activation_bytes(text_encoder, recipe.max_tokens, rows),
+            sampling: work::transformer_activation_bytes(transformer, frames * tokens_per_frame, rows, bytes),
+            decoding: decoding.largest_activations * bytes + decoded_bytes(recipe),
+        };
+        let weights = self.weight_bytes(device);
+        // The text encoder goes when the prompt is read, unless it is small.
+        let on_top = [weights.text + activations.text, activations.sampling, activations.decoding];
+        let memory_bytes = weights.sampling + weights.decoding + on_top.into_iter().fold(0.0, f64::max);
+
+        Ok(Estimate {
+            seconds: phases.total(),
+            basis,
+            phases,
+            flops,
+            memory_bytes: memory_bytes as u64,
+            density: plan.density(),
+            model_calls,
+        })
+    }
+
+    /// Bytes that the networks' parameters take on the device: text encoder, transformer, VAE.
+    fn weight_bytes(&self, device: &ComputeDevice) -> PhaseValues<f64> {
+        let PhaseValues { text, sampling, decoding } = self.parameters;
+        let bytes = value_bytes(device);
+        // The token table stays in f32 in the computer's memory, and so does `wo` on the device.
+        let TextEncoderConfig { num_layers, d_ff, d_model, vocab_size, .. } = self.text_encoder;
+        let wo = (num_layers * d_ff * d_model) as f64;
+        let table = if device.is_cpu() { (vocab_size * d_model) as f64 } else { 0.0 };
+        PhaseValues { text: (text - wo) * bytes + (wo + table) * 4.0, sampling: sampling * bytes, decoding: decoding * bytes }
+    }
 }
 
 /// Operations a second before anything was measured, low rather than high.

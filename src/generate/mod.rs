@@ -3,6 +3,7 @@
 //! Owns the [`recipe::Recipe`], the pipeline that runs it, the record of every step (from which a run can go on), the cheap
 //! previews, and the estimate of what a run will cost.
 
+mod data_folder;
 mod error;
 pub mod estimate;
 pub mod networks;
@@ -13,4 +14,5 @@ pub mod recipe;
 pub mod step_record;
 pub mod tensor_file;
 
+pub use data_folder::data_folder;
 pub use error::GenerateError;

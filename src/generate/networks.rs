@@ -1,5 +1,6 @@
 //! The two networks that turn text and noise into frames, on one device: the walk of the sampler, and the decoding.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::mask::KeyFrames;
 use crate::model::dit::{Probe, TextContext, Transformer};
 use crate::model::latent::{ClipSize, Latent};
 use crate::model::sampler::{Sampler, guidance};
-use crate::model::vae::{Sites, Tiling, Vae, to_rgb8};
+use crate::model::vae::{Sites, Stopped, Tiling, Vae, to_rgb8};
 
 pub struct Networks {
     pub transformer: Transformer,
@@ -41,7 +42,10 @@ impl Timing {
 /// A walk from noise to a clean latent.
 pub struct Walk<'a> {
     pub sampler: Sampler,
-    pub first_call: usize,
+    /// The calls to make.
+    pub calls: Range<usize>,
+    pub size: ClipSize,
+    pub frames_per_second: f64,
     /// Above 1 the text holds two rows, the negative prompt first.
     pub guidance_scale: f64,
     pub text: &'a TextContext,
@@ -68,13 +72,13 @@ impl Networks {
         observer: &mut dyn Observer,
     ) -> Result<Latent, GenerateError> {
         let shape = latent.shape;
-        for call in walk.first_call..walk.sampler.calls() {
+        for call in walk.calls.clone() {
             if observer.stop() {
                 return Err(GenerateError::Stopped);
             }
             let started = Instant::now();
             let input = Latent { shape, values: walk.sampler.scale_model_input(call, &latent.values) };
-            let epsilon = self.predict(&input, walk.sampler.timestep(call), walk)?;
+            let epsilon = self.predict(&input, walk.sampler.timestep(call), walk, observer)?;
             if !epsilon.iter().all(|value| value.is_finite()) {
                 return Err(GenerateError::NotFinite { part: "transformer", step: call + 1 });
             }
@@ -85,20 +89,36 @@ impl Networks {
             let step_millis = millis(started.elapsed());
             timing.step_millis.push(step_millis);
             observer.denoised(call, &denoised);
+            // The last estimate is the clip itself.
+            if observer.wants_decoded() && call + 1 < walk.sampler.calls() {
+                let frames = self.decode(&denoised, walk.size, walk.frames_per_second, &|| observer.stop())?;
+                observer.decoded(call, frames);
+            }
             observer.step(call, walk.sampler.calls(), step_millis);
         }
         Ok(latent)
     }
 
     /// The predicted noise for a latent that is scaled for the model, guided if the scale is above 1.
-    fn predict(&self, input: &Latent, timestep: f32, walk: &Walk<'_>) -> Result<Vec<f32>, GenerateError> {
+    fn predict(
+        &self,
+        input: &Latent,
+        timestep: f32,
+        walk: &Walk<'_>,
+        observer: &dyn Observer,
+    ) -> Result<Vec<f32>, GenerateError> {
         let guided = walk.guidance_scale > 1.0;
         let copies = if guided { 2 } else { 1 };
         let latents = input.to_tensor(copies, &self.device.device);
         let timesteps = vec![timestep; copies];
-        let output = self.transformer.forward(latents, &timesteps, walk.text, None, walk.key_frames, &mut Probe::default());
+        let stop = || observer.stop();
+        let mut probe = Probe::stopping(&stop);
+        let output = self.transformer.forward(latents, &timesteps, walk.text, None, walk.key_frames, &mut probe);
         // A model that also predicts a variance gives it in the second half of the channels.
         let values = read(output.narrow(1, 0, self.channels), "sampled")?;
+        if observer.stop() {
+            return Err(GenerateError::Stopped);
+        }
         if !guided {
             return Ok(values);
         }
@@ -109,9 +129,15 @@ impl Networks {
     /// Latents as the sampler left them to frames.
     ///
     /// # Errors
-    /// The device failed or gave values that are not numbers.
-    pub fn decode(&self, latent: &Latent, size: ClipSize, frames_per_second: f64) -> Result<Frames, GenerateError> {
-        let values = self.decode_values(latent, size)?;
+    /// The device failed or gave values that are not numbers, or `stop` said so.
+    pub fn decode(
+        &self,
+        latent: &Latent,
+        size: ClipSize,
+        frames_per_second: f64,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Frames, GenerateError> {
+        let values = self.decode_values(latent, size, stop)?;
         Ok(Frames { width: size.width, height: size.height, frames_per_second, rgb: to_rgb8(&values) })
     }
 
@@ -119,9 +145,10 @@ impl Networks {
     ///
     /// # Errors
     /// As [`Self::decode`].
-    pub fn decode_values(&self, latent: &Latent, size: ClipSize) -> Result<Vec<f32>, GenerateError> {
+    pub fn decode_values(&self, latent: &Latent, size: ClipSize, stop: &dyn Fn() -> bool) -> Result<Vec<f32>, GenerateError> {
         let scaled = latent.to_tensor(1, &self.device.device) / self.vae.scaling_factor();
-        let video = self.vae.decode(scaled, Some(Tiling::STANDARD), &mut Sites::default());
+        let video = self.vae.decode(scaled, Some(Tiling::STANDARD), &mut Sites::stopping(stop));
+        let video = video.map_err(|Stopped| GenerateError::Stopped)?;
         let video = video.narrow(1, 0, size.frames).narrow(2, 0, size.height).narrow(3, 0, size.width);
         let values = read(video, "decoded")?;
         if values.iter().all(|value| value.is_finite()) {

@@ -1,5 +1,6 @@
 //! Following a run while it goes on.
 
+use crate::clip::Frames;
 use crate::model::latent::Latent;
 
 /// The parts of a run, as a person sees them.
@@ -30,6 +31,12 @@ pub trait Observer {
     fn step(&mut self, _call: usize, _calls: usize, _millis: f64) {}
     /// The current estimate of the clean latent after a step.
     fn denoised(&mut self, _call: usize, _latent: &Latent) {}
+    /// True when the next step's estimate should also be decoded, which takes as long as the end of the run.
+    fn wants_decoded(&self) -> bool {
+        false
+    }
+    /// The frames of that estimate.
+    fn decoded(&mut self, _call: usize, _frames: Frames) {}
     /// True when the run should stop at the next chance.
     fn stop(&self) -> bool {
         false

@@ -32,6 +32,8 @@ pub struct RunOptions {
     pub noise: Option<Latent>,
     /// Goes on behind a finished step.
     pub resume: Option<StepRecord>,
+    /// The step that the recipe's branch leaves; without it the run before the branch is made again.
+    pub branch: Option<StepRecord>,
     /// Gets a record after every step.
     pub records: Option<std::path::PathBuf>,
 }
@@ -179,49 +181,107 @@ impl LoadedModel {
                 found: short(&found),
             });
         }
+        let mut timing = Timing::default();
+        let latent = self.walk(recipe, options, None, &mut timing, observer)?.latent;
+        observer.phase(Phase::Decoding);
+        let started = Instant::now();
+        let stop = || observer.stop();
+        let frames = self.networks.decode(&latent, recipe.size(), f64::from(recipe.frames_per_second), &stop)?;
+        timing.decode_millis = millis(started.elapsed());
+        Ok(Outcome { frames, latent, timing })
+    }
+
+    /// The frames that a latent stands for, such as a step's estimate.
+    ///
+    /// # Errors
+    /// The device failed, or `stop` said so.
+    pub fn decode(&self, latent: &Latent, recipe: &Recipe, stop: &dyn Fn() -> bool) -> Result<Frames, GenerateError> {
+        self.networks.decode(latent, recipe.size(), f64::from(recipe.frames_per_second), stop)
+    }
+
+    /// Samples from where the recipe begins: up to call `end`, else to the end.
+    fn walk(
+        &mut self,
+        recipe: &Recipe,
+        options: &RunOptions,
+        end: Option<usize>,
+        timing: &mut Timing,
+        observer: &mut dyn Observer,
+    ) -> Result<StepRecord, GenerateError> {
         let plan = recipe.plan(self.networks.transformer.layers())?;
         let key_frames: Vec<_> = plan.layers().iter().map(|layer| Arc::new(layer.mask().key_frames())).collect();
-        let mut timing = Timing::default();
+        // The walks before a branch come first, with texts of their own.
+        let (first_call, start, sampler) = self.start(recipe, options, timing, observer)?;
 
         observer.phase(Phase::Text);
         let started = Instant::now();
         let text = self.encode_prompts(recipe)?;
-        timing.text_millis = millis(started.elapsed());
+        timing.text_millis += millis(started.elapsed());
 
         observer.phase(Phase::Sampling);
-        let (first_call, start, sampler) = self.start(recipe, options)?;
-        let records = |sampler: &Sampler, call: usize, latent: &Latent, denoised: &Latent| match &options.records {
-            Some(folder) => StepRecord::of_step(recipe, sampler, call, latent, denoised).write(folder),
-            None => Ok(()),
-        };
+        let end = end.unwrap_or(sampler.calls());
+        let mut last = None;
         let mut walk = Walk {
             sampler,
-            first_call,
+            calls: first_call..end,
+            size: recipe.size(),
+            frames_per_second: f64::from(recipe.frames_per_second),
             guidance_scale: recipe.guidance_scale,
             text: &text,
             key_frames: &key_frames,
             // Draw 0 is the start noise.
             noise: &mut |call, noise| fill_normal(recipe.seed, call as u64 + 1, noise),
-            after_step: &mut |sampler, call, latent, denoised| records(sampler, call, latent, denoised),
+            after_step: &mut |sampler, call, latent, denoised| {
+                let record = StepRecord::of_step(recipe, sampler, call, latent, denoised);
+                if let Some(folder) = &options.records {
+                    record.write(folder)?;
+                }
+                last = Some(record);
+                Ok(())
+            },
         };
-        let latent = self.networks.sample(start, &mut walk, &mut timing, observer)?;
-
+        let latent = self.networks.sample(start, &mut walk, timing, observer)?;
         if observer.stop() {
             return Err(GenerateError::Stopped);
         }
-        observer.phase(Phase::Decoding);
-        let started = Instant::now();
-        let frames = self.networks.decode(&latent, recipe.size(), f64::from(recipe.frames_per_second))?;
-        timing.decode_millis = millis(started.elapsed());
-        Ok(Outcome { frames, latent, timing })
+        // A run that goes on behind its last call has no step left.
+        Ok(last.unwrap_or_else(|| StepRecord::at_end(recipe, end, latent)))
     }
 
     /// The first call, the latent before it and the sampler that makes it.
-    fn start(&self, recipe: &Recipe, options: &RunOptions) -> Result<(usize, Latent, Sampler), GenerateError> {
+    fn start(
+        &mut self,
+        recipe: &Recipe,
+        options: &RunOptions,
+        timing: &mut Timing,
+        observer: &mut dyn Observer,
+    ) -> Result<(usize, Latent, Sampler), GenerateError> {
         let mut sampler = Sampler::new(recipe.sampler, recipe.steps)?;
         let shape = recipe.size().latent_shape(self.networks.channels);
         if let Some(record) = &options.resume {
             let (call, latent) = record.restore(recipe, &mut sampler, shape)?;
+            return Ok((call, latent, sampler));
+        }
+        if let Some(branch) = &recipe.branch {
+            let record = match &options.branch {
+                Some(record) => record.clone(),
+                None => {
+                    let options = RunOptions { noise: options.noise.clone(), ..RunOptions::default() };
+                    self.walk(&branch.from, &options, Some(branch.call), timing, observer)?
+                }
+            };
+            let (call, mut latent) = record.restore(&branch.from, &mut sampler, shape)?;
+            if call != branch.call {
+                return Err(GenerateError::Branch { reason: format!("the record is of step {call}, not {}", branch.call) });
+            }
+            if recipe.seed != branch.from.seed {
+                let mut noise = vec![0.0; latent.values.len()];
+                fill_normal(recipe.seed, 0, &mut noise);
+                let renoised = sampler.renoise(call, &record.denoised.values, &noise);
+                latent.values = renoised.ok_or_else(|| GenerateError::Branch {
+                    reason: format!("another seed cannot begin in the middle of a step of {}", recipe.sampler),
+                })?;
+            }
             return Ok((call, latent, sampler));
         }
         let mut values = match (&options.noise, &recipe.noise_sha256) {

@@ -44,9 +44,8 @@ impl Projection {
         self.weight[0].len()
     }
 
-    /// All latent frames as a clip, with every latent a block of 8 x 8 pixels that blends into its neighbours. Its rate is a
-    /// quarter of the clip's, so that it lasts as long.
-    pub fn frames(&self, latent: &Latent, frames_per_second: f64) -> Frames {
+    /// The colours of all latents, 0 to 255, frame by frame.
+    fn colours(&self, latent: &Latent) -> Vec<[f32; 3]> {
         let [channels, count, height, width] = latent.shape;
         let plane = count * height * width;
         let rgb_of = |at: usize| -> [f32; 3] {
@@ -55,7 +54,20 @@ impl Projection {
                 ((sum + self.bias[c]) / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0
             })
         };
-        let small: Vec<[f32; 3]> = (0..plane).map(rgb_of).collect();
+        (0..plane).map(rgb_of).collect()
+    }
+
+    /// All latent frames as a clip with one pixel a latent, at a quarter of the clip's rate, so that it lasts as long.
+    pub fn small_frames(&self, latent: &Latent, frames_per_second: f64) -> Frames {
+        let [_, _, height, width] = latent.shape;
+        let rgb = self.colours(latent).into_iter().flat_map(|colour| colour.map(|value| value as u8)).collect();
+        Frames { width, height, frames_per_second: frames_per_second / FRAMES_A_LATENT as f64, rgb }
+    }
+
+    /// As [`Self::small_frames`], with every latent a block of 8 x 8 pixels that blends into its neighbours.
+    pub fn frames(&self, latent: &Latent, frames_per_second: f64) -> Frames {
+        let [_, count, height, width] = latent.shape;
+        let small = self.colours(latent);
         let (full_height, full_width) = (height * PIXELS_A_LATENT, width * PIXELS_A_LATENT);
         let (rows, columns) = (taps(full_height, height), taps(full_width, width));
         let mut rgb = Vec::with_capacity(count * full_height * full_width * 3);
@@ -113,7 +125,7 @@ impl Projection {
         let mut values = vec![0.0; shape.iter().product()];
         fill_normal(0, 0, &mut values);
         let latent = Latent { shape, values };
-        let video = networks.decode_values(&latent, size)?;
+        let video = networks.decode_values(&latent, size, &|| false)?;
         Ok(Self::fit(std::iter::once((&latent, video.as_slice())), "fitted to one decoded frame of noise"))
     }
 }

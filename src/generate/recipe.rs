@@ -3,14 +3,19 @@
 use serde::{Deserialize, Serialize};
 
 use super::GenerateError;
-use crate::gpu::device::Precision;
+use crate::clip::Frames;
+use crate::gpu::device::{ComputeDevice, Precision};
 use crate::mask::MaskPlan;
 use crate::model::folder::ModelFolder;
 use crate::model::latent::ClipSize;
-use crate::model::sampler::SamplerKind;
+use crate::model::sampler::{Sampler, SamplerKind};
 
 /// Version of the recipe's form; files with a larger one come from a newer program.
-pub const RECIPE_FORMAT: u32 = 1;
+pub const RECIPE_FORMAT: u32 = 2;
+/// The form of a recipe without a branch, which programs before branches read too.
+const FORMAT_WITHOUT_BRANCH: u32 = 1;
+/// Branches of branches of branches: each takes a run of its own to make again.
+const MOST_BRANCHES: usize = 16;
 /// Longest prompt that is accepted; models read far less of it.
 pub const LONGEST_PROMPT_BYTES: usize = 16 * 1024;
 pub const LARGEST_GUIDANCE: f64 = 100.0;
@@ -42,9 +47,24 @@ pub struct Recipe {
     /// SHA-256 of noise that came from a file instead of the seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noise_sha256: Option<String>,
+    /// The run that this one goes on from, instead of beginning with noise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<Box<Branch>>,
     /// How it was made; a recipe that was not run yet has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<Made>,
+}
+
+/// Where a run left another one.
+///
+/// A prompt, guidance scale or mask of its own holds from there on. With another seed the estimate of the clean latent gets
+/// new noise of the level that it had: a variation that is the closer to the original the later it leaves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Branch {
+    /// The other run, whole, so that this one can be made from its own recipe alone.
+    pub from: Recipe,
+    /// How many of its transformer calls come before.
+    pub call: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +84,17 @@ pub struct Made {
     pub frames_sha256: String,
 }
 
+impl Made {
+    pub fn on(device: &ComputeDevice, frames: &Frames) -> Self {
+        Self {
+            device: device.name.clone(),
+            driver: device.adapter.as_ref().map(|adapter| adapter.driver.clone()).unwrap_or_default(),
+            kernel_tier: device.kernel_tier().to_owned(),
+            frames_sha256: frames.sha256(),
+        }
+    }
+}
+
 impl Recipe {
     /// The model's own settings for a prompt.
     ///
@@ -74,8 +105,8 @@ impl Recipe {
         let defaults = &facts.defaults;
         let size = ClipSize { frames: defaults.frames, width: defaults.width, height: defaults.height };
         let mut recipe = Self {
-            format: RECIPE_FORMAT,
-            program: concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).to_owned(),
+            format: FORMAT_WITHOUT_BRANCH,
+            program: Self::program().to_owned(),
             prompt: prompt.to_owned(),
             negative_prompt: defaults.negative_prompt.clone(),
             prompt_template: defaults.prompt_template.clone(),
@@ -93,10 +124,16 @@ impl Recipe {
             mask_plan: serde_json::Value::Null,
             precision,
             noise_sha256: None,
+            branch: None,
             made: None,
         };
         recipe.set_mask(folder, &MaskChoice::Plan)?;
         Ok(recipe)
+    }
+
+    /// Name and version of this program.
+    pub fn program() -> &'static str {
+        concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"))
     }
 
     pub fn size(&self) -> ClipSize {
@@ -124,6 +161,26 @@ impl Recipe {
     pub fn to_json(&self) -> String {
         // Strings, numbers and maps with string keys: there is nothing that JSON could not hold.
         serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// Makes this the recipe of a run that goes on behind so many calls of `from`. What cannot change on the way (sampler, steps,
+    /// size, model) is taken from there.
+    pub fn branch_from(&mut self, mut from: Recipe, call: usize) {
+        from.made = None;
+        self.format = RECIPE_FORMAT;
+        (self.sampler, self.steps) = (from.sampler, from.steps);
+        (self.frames, self.width, self.height) = (from.frames, from.width, from.height);
+        (self.model, self.noise_sha256) = (from.model.clone(), None);
+        from.set_precision(self.precision);
+        self.branch = Some(Box::new(Branch { from, call }));
+    }
+
+    /// Of this run and of those that it comes from.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+        if let Some(branch) = &mut self.branch {
+            branch.from.set_precision(precision);
+        }
     }
 
     /// The mask plan for this clip's latent frames.
@@ -155,6 +212,7 @@ impl Recipe {
             MaskChoice::Dense => MaskPlan::dense(layers, frames)?,
             MaskChoice::Uniform(name) => MaskPlan::uniform(layers, frames, name)?,
             MaskChoice::File(path) => fitted(MaskPlan::load(path)?)?,
+            MaskChoice::Given(plan) => fitted(MaskPlan::from_json(&plan.to_string())?)?,
         };
         plan.check(layers, frames)?;
         let mut value: serde_json::Value =
@@ -196,13 +254,33 @@ impl Recipe {
         if !(1..=4096).contains(&self.max_tokens) {
             return Err(GenerateError::NoRecipe { reason: format!("max_tokens is {}", self.max_tokens) });
         }
-        crate::model::sampler::Sampler::new(self.sampler, self.steps)?;
-        Ok(())
+        Sampler::new(self.sampler, self.steps)?;
+        self.check_branches()
+    }
+
+    fn check_branches(&self) -> Result<(), GenerateError> {
+        let branches: Vec<&Branch> = std::iter::successors(self.branch.as_deref(), |branch| branch.from.branch.as_deref()).collect();
+        if branches.len() > MOST_BRANCHES {
+            return Err(GenerateError::Branch { reason: format!("it is one of {} branches in a row", branches.len()) });
+        }
+        let Some(Branch { from, call }) = self.branch.as_deref() else { return Ok(()) };
+        let calls = Sampler::new(self.sampler, self.steps)?.calls();
+        let fixed = |recipe: &Self| (recipe.sampler, recipe.steps, recipe.frames, recipe.width, recipe.height);
+        if fixed(from) != fixed(self) || from.model.sha256 != self.model.sha256 {
+            let reason = "sampler, steps, frames, size and model must be those of the run that it leaves".into();
+            return Err(GenerateError::Branch { reason });
+        }
+        if !(1..calls).contains(call) {
+            return Err(GenerateError::Branch { reason: format!("it leaves after step {call}, and only 1 to {} can be left", calls - 1) });
+        }
+        // Its prompt, guidance and branches; not endlessly, as the number of branches was looked at before.
+        from.check()
     }
 }
 
 /// What a person may choose as mask plan.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MaskChoice {
     /// The plan that the model was distilled for; dense where it has none.
     Plan,
@@ -210,6 +288,8 @@ pub enum MaskChoice {
     /// K:N in every layer.
     Uniform(String),
     File(std::path::PathBuf),
+    /// The plan of another recipe.
+    Given(serde_json::Value),
 }
 
 impl From<&str> for MaskChoice {

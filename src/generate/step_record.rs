@@ -45,12 +45,23 @@ impl StepRecord {
         }
     }
 
+    /// The end of a run that has no step left to make.
+    pub(super) fn at_end(recipe: &Recipe, next_call: usize, latent: Latent) -> Self {
+        let denoised = latent.clone();
+        Self { recipe: recipe.clone(), next_call, latent, denoised, history: Vec::new(), path: PathBuf::new() }
+    }
+
+    /// Where a run's folder has the record of its first so many calls.
+    pub fn path_in(folder: &Path, next_call: usize) -> PathBuf {
+        folder.join(format!("step-{next_call:04}.safetensors"))
+    }
+
     /// Writes the record into the run's folder, which is made if it is not there.
     ///
     /// # Errors
     /// The folder cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), GenerateError> {
-        let path = folder.join(format!("step-{:04}.safetensors", self.next_call));
+        let path = Self::path_in(folder, self.next_call);
         // The kind alone: the whole error would name the temporary file.
         let failed =
             |source: std::io::Error| GenerateError::RecordNotWritten { path: path.clone(), source: source.kind().into() };
@@ -147,6 +158,11 @@ impl StepRecord {
             history: tensors[2..].iter().map(|(_, view)| values_of(view.data())).collect(),
             path: path.to_owned(),
         })
+    }
+
+    /// Whether it is a step of this run.
+    pub fn is_of(&self, recipe: &Recipe) -> bool {
+        self.recipe == *recipe
     }
 
     /// Puts the sampler behind this record's step; gives the next call and the latent before it.

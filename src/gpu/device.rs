@@ -98,6 +98,8 @@ pub struct AdapterReport {
     pub largest_binding_bytes: u64,
     pub workgroup_memory_bytes: u32,
     pub workgroup_invocations: u32,
+    /// The device's own memory, where its interface tells it.
+    pub memory_bytes: Option<u64>,
 }
 
 /// A device that is ready to run the model.
@@ -168,6 +170,24 @@ fn adapters_once() -> &'static Adapters {
     })
 }
 
+/// The size of the device's own memory. wgpu does not tell it; Vulkan does.
+#[cfg(not(target_vendor = "apple"))]
+fn device_memory(adapter: &wgpu::Adapter) -> Option<u64> {
+    // SAFETY: the adapter behind is only read, and lives as long as `adapter`.
+    let vulkan = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
+    let instance = vulkan.shared_instance().raw_instance();
+    // SAFETY: the physical device is one of this instance, which wgpu keeps alive.
+    let properties = unsafe { instance.get_physical_device_memory_properties(vulkan.raw_physical_device()) };
+    let types = &properties.memory_types[..properties.memory_type_count as usize];
+    let is_local = |heap: u32| types.iter().any(|kind| kind.heap_index == heap && kind.property_flags.as_raw() & 1 != 0);
+    (0..properties.memory_heap_count).filter(|&heap| is_local(heap)).map(|heap| properties.memory_heaps[heap as usize].size).max()
+}
+
+#[cfg(target_vendor = "apple")]
+fn device_memory(_: &wgpu::Adapter) -> Option<u64> {
+    None
+}
+
 fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterReport {
     let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
     let matrices = adapter
@@ -189,6 +209,7 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterReport {
         largest_binding_bytes: limits.max_storage_buffer_binding_size,
         workgroup_memory_bytes: limits.max_compute_workgroup_storage_size,
         workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+        memory_bytes: device_memory(adapter),
     }
 }
 

@@ -60,6 +60,15 @@ pub struct Workshop {
 }
 
 impl Workshop {
+    /// Gives the memory of the model back.
+    pub fn forget_model(&mut self) {
+        if let Some(model) = self.model.take() {
+            let device = model.networks().device.device.clone();
+            drop(model);
+            device.memory_cleanup();
+        }
+    }
+
     /// The networks of a model on a device; loaded only if they are not those of the last job.
     ///
     /// # Errors

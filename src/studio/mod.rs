@@ -1,7 +1,67 @@
-//! What both fronts talk to: the engine's thread and the events that it sends.
+//! What both fronts talk to: the queue, the library, the engine's thread and the events that it sends.
 //!
-//! The fronts hold no model code. They hand a job to the [`Engine`], follow its [`Ticket`], and get typed results.
+//! The fronts hold no model code. They change a [`Draft`], put what it makes into the [`Studio`]'s queue, and show its
+//! [`State`] and [`Media`]. A command that makes one clip and ends needs only the [`Engine`] and its [`Ticket`].
 
+mod database;
+mod draft;
 mod engine;
+mod error;
+mod example;
+mod home;
+mod keep;
+mod library;
+mod live;
+mod media;
+mod memory;
+mod models;
+mod queue;
+mod report;
+mod runner;
+mod shared;
+#[expect(clippy::module_inception, reason = "the room's one value has the room's name")]
+mod studio;
+mod task;
+mod verify;
 
+pub use database::Database;
+pub use draft::{
+    DEFAULT_MODEL, Draft, Leaving, MOST_CLIPS_AT_ONCE, file_stem, legal_frames, random_seed, read_recipe, snap_frames, snap_side,
+    variations, warnings,
+};
 pub use engine::{Engine, EngineError, Event, Feed, Ticket, Workshop, quiet_engine_panics};
+pub use error::StudioError;
+pub use home::Home;
+pub use library::{ClipEntry, ClipFilter};
+pub use live::Live;
+pub use media::{Loaded, Media, Picture};
+pub use models::{Fit, MaskStop, ModelInfo, free_memory, lasting_name, listed};
+pub use queue::{ItemState, NewItem, QueueItem};
+pub use report::{ErrorReport, Fault, Remedy};
+pub use shared::{DeviceState, DeviceWish, State};
+pub use studio::Studio;
+pub use task::Task;
+pub use verify::Verdict;
+
+use serde::{Deserialize, Serialize};
+
+/// A clip of the library.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClipId(pub i64);
+
+/// An item of the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ItemId(pub i64);
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use crate::generate::recipe::Recipe;
+    use crate::gpu::device::Precision;
+    use crate::model::folder::{ModelFolder, SearchPath};
+
+    /// A recipe of mini with this prompt.
+    pub fn recipe(prompt: &str) -> Recipe {
+        let search = SearchPath { folders: vec![concat!(env!("CARGO_MANIFEST_DIR"), "/assets/models").into()], built_in: false };
+        Recipe::of_model(&ModelFolder::resolve("fast", &search).unwrap(), prompt, Precision::F32).unwrap()
+    }
+}

@@ -88,9 +88,12 @@ impl Run<'_> {
         let mut draws = 0;
         let mut latents: Vec<f32> = Vec::new();
         let mut timing = Timing::default();
+        let calls = sampler.calls();
         let mut walk = Walk {
             sampler,
-            first_call: 0,
+            calls: 0..calls,
+            size,
+            frames_per_second: 24.0,
             guidance_scale,
             text: &text,
             key_frames: &key_frames,
@@ -111,7 +114,7 @@ impl Run<'_> {
         self.close(report, "out.latents_per_step", &latents, tolerance)?;
         self.close(report, "out.latent", &latent.values, tolerance)?;
 
-        let video = networks.decode_values(&latent, size)?;
+        let video = networks.decode_values(&latent, size, &|| false)?;
         let frames = &self.case.get("out.frames_u8_bthwc")?.values;
         vae::compare_frames(report, &self.set, &self.name, &to_rgb8(&video), frames, self.device);
         self.close(report, "out.decoded_btchw", &channels_before_pixels(&video, size), tolerance)?;

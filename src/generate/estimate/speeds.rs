@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Estimate, PhaseValues};
+use crate::generate::data_folder;
 use crate::generate::networks::Timing;
 use crate::gpu::device::ComputeDevice;
 
-/// Replaces the user's data folder.
-const DATA_VARIABLE: &str = "TILEREEL_DATA";
 const FILE_NAME: &str = "speeds.json";
 const FORMAT: u32 = 1;
 /// A file of a hundred devices has 200 kB.
@@ -58,20 +57,20 @@ pub(super) struct Speed {
 }
 
 impl Speeds {
-    /// The user's own: `speeds.json` in the folder that TILEREEL_DATA names, else in the user's data folder.
+    /// The user's own: `speeds.json` in the data folder.
     pub fn load() -> Self {
-        let folder = std::env::var_os(DATA_VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let folder = folder.or_else(|| Some(directories::ProjectDirs::from("", "", "tilereel")?.data_dir().to_owned()));
-        folder.map_or_else(Self::default, |folder| Self::in_folder(&folder))
+        data_folder().map_or_else(Self::default, |folder| Self::in_folder(&folder))
     }
 
-    /// Takes a finished run into account, in the user's own file. That it cannot be written is no reason to fail: it is only
+    /// Takes a finished run into account, and keeps that in the file. That it cannot be written is no reason to fail: it is only
     /// logged.
-    pub fn learn(device: &ComputeDevice, estimate: &Estimate, timing: &Timing) {
+    pub fn learn(&mut self, device: &ComputeDevice, estimate: &Estimate, timing: &Timing) {
         // Loaded anew: another process may have learned since.
-        let mut speeds = Self::load();
-        speeds.add(device, estimate, timing);
-        speeds.keep();
+        if let Some(path) = &self.path {
+            self.table = Table::read(path);
+        }
+        self.add(device, estimate, timing);
+        self.keep();
     }
 
     fn keep(&self) {
@@ -83,7 +82,7 @@ impl Speeds {
     }
 
     /// Those of a folder. A file that is damaged is as good as none.
-    fn in_folder(folder: &Path) -> Self {
+    pub fn in_folder(folder: &Path) -> Self {
         let path = folder.join(FILE_NAME);
         Self { table: Table::read(&path), path: Some(path) }
     }
@@ -230,11 +229,8 @@ mod tests {
         Timing { text_millis: seconds * 1e3, step_millis: vec![seconds * 1e3 / 8.0; 8], decode_millis: seconds * 1e3 }
     }
 
-    /// As [`Speeds::learn`], in a folder of the test's own.
     fn learn(folder: &Path, estimate: &Estimate, timing: &Timing) {
-        let mut speeds = Speeds::in_folder(folder);
-        speeds.add(&cpu(), estimate, timing);
-        speeds.keep();
+        Speeds::in_folder(folder).learn(&cpu(), estimate, timing);
     }
 
     fn of(speeds: &Speeds, flops: f64) -> Option<Speed> {

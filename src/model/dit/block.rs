@@ -33,10 +33,11 @@ pub enum Site {
     Block,
 }
 
-/// Watches the network while it runs; costs nothing when nobody watches.
+/// Watches the network while it runs, or ends it early; costs nothing when nobody watches.
 #[derive(Default)]
 pub struct Probe<'a> {
     watcher: Option<Watcher<'a>>,
+    stop: Option<&'a dyn Fn() -> bool>,
     pub(super) layer: usize,
 }
 
@@ -45,7 +46,16 @@ type Watcher<'a> = &'a mut dyn FnMut(Site, usize, Tensor<3>);
 impl<'a> Probe<'a> {
     /// `watcher` gets the site, the layer (0 outside of blocks) and the values.
     pub fn new(watcher: &'a mut dyn FnMut(Site, usize, Tensor<3>)) -> Self {
-        Self { watcher: Some(watcher), layer: 0 }
+        Self { watcher: Some(watcher), ..Self::default() }
+    }
+
+    /// `stop` is asked before every block; once it is true the rest is left out, and the result is worth nothing.
+    pub fn stopping(stop: &'a dyn Fn() -> bool) -> Self {
+        Self { stop: Some(stop), ..Self::default() }
+    }
+
+    pub(super) fn stops(&self) -> bool {
+        self.stop.is_some_and(|stop| stop())
     }
 
     pub(super) fn see(&mut self, site: Site, values: impl FnOnce() -> Tensor<3>) {

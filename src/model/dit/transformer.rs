@@ -100,6 +100,9 @@ impl Transformer {
             rope: RotaryTables::new(grid, self.head_dim, self.scales, self.rounding, &device),
         };
         for (index, (block, key_frames)) in self.blocks.iter().zip(key_frames).enumerate() {
+            if probe.stops() {
+                break;
+            }
             probe.layer = index;
             tokens = block.forward(tokens, &context, key_frames, probe);
         }

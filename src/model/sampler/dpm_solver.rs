@@ -139,6 +139,10 @@ impl Solver for Singlestep {
         if self.closes_pair(call) { 2 } else { 0 }
     }
 
+    fn is_between_steps(&self, call: usize) -> bool {
+        !self.closes_pair(call)
+    }
+
     fn step(&self, call: usize, epsilon: &[f32], x: &[f32], history: &mut Vec<Vec<f32>>, _: &mut Noise) -> Step {
         let [start, end] = [call, call + 1].map(|level| Point::at(self.0.sigmas[level]));
         let denoised = start.denoised(epsilon, x);

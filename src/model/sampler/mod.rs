@@ -81,6 +81,11 @@ trait Solver: Send + Sync {
         0
     }
 
+    /// Whether the latent before a call lies at one noise level, and not half-way through a step.
+    fn is_between_steps(&self, _call: usize) -> bool {
+        true
+    }
+
     /// One call. `history` holds [`Self::kept`] latents on entry, and as many as the next call wants on return.
     fn step(&self, call: usize, epsilon: &[f32], x: &[f32], history: &mut Vec<Vec<f32>>, noise: &mut Noise) -> Step;
 }
@@ -158,6 +163,22 @@ impl Sampler {
         let sigma = self.solver.input_sigma(call);
         let scale = (sigma * sigma + 1.0).sqrt();
         x.iter().map(|value| value / scale).collect()
+    }
+
+    /// The clean latent `denoised` with `noise` (unit normal) at the level that the latent before `call` has: another latent
+    /// from which the run can go on. None half-way through a step of several calls.
+    pub fn renoise(&self, call: usize, denoised: &[f32], noise: &[f32]) -> Option<Vec<f32>> {
+        if call >= self.calls() || !self.solver.is_between_steps(call) {
+            return None;
+        }
+        let sigma = self.solver.input_sigma(call);
+        let (signal, deviation) = if sigma > 0.0 {
+            (1.0, sigma)
+        } else {
+            let alpha_bar = NoiseSchedule::trained().alpha_bar(self.timestep(call) as i32);
+            (alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt())
+        };
+        Some(weighted_sum([(signal, denoised), (deviation, noise)]))
     }
 
     /// Takes the model's answer to call `call` into account.

@@ -46,6 +46,10 @@ impl Solver for Heun {
         if call % 2 == 1 { 2 } else { 0 }
     }
 
+    fn is_between_steps(&self, call: usize) -> bool {
+        call.is_multiple_of(2)
+    }
+
     fn step(&self, call: usize, epsilon: &[f32], x: &[f32], history: &mut Vec<Vec<f32>>, _: &mut Noise) -> Step {
         let denoised = denoised(self.sigmas[call], epsilon, x);
         if let [start, start_epsilon] = history.as_slice() {
@@ -127,6 +131,10 @@ impl Solver for Kdpm2Ancestral {
 
     fn kept(&self, call: usize) -> usize {
         call % 2
+    }
+
+    fn is_between_steps(&self, call: usize) -> bool {
+        call.is_multiple_of(2)
     }
 
     fn step(&self, call: usize, epsilon: &[f32], x: &[f32], history: &mut Vec<Vec<f32>>, noise: &mut Noise) -> Step {

@@ -1,5 +1,7 @@
 //! The whole VAE with its two directions.
 
+use std::convert::Infallible;
+
 use burn::module::Module;
 use burn::tensor::Tensor;
 
@@ -7,7 +9,7 @@ use super::config::{ConvKind, VaeConfig};
 use super::decoder::Decoder;
 use super::encoder::Encoder;
 use super::layers::Conv;
-use super::site::Sites;
+use super::site::{Sites, Stopped};
 use super::tiling::Tiling;
 use crate::model::layers::to_f32;
 use crate::model::weights::{Loader, WeightError, is_ignorable_vae_key};
@@ -61,13 +63,13 @@ impl Vae {
     /// than `tiling` says.
     pub fn encode(&self, video: Tensor<5>, tiling: Option<Tiling>, sites: &mut Sites<'_>) -> Posterior {
         let pass = tiling.map(Tiling::encoding);
-        let mut network = |x| {
+        let mut network = |x| -> Result<_, Infallible> {
             let moments = self.quant_conv.forward(self.encoder.forward(x, sites));
             sites.see(|| "quant_conv".into(), &moments);
-            to_f32(moments)
+            Ok(to_f32(moments))
         };
         let x = channels_last(video);
-        let moments = match pass {
+        let Ok(moments) = match pass {
             Some(pass) => pass.run(x, &mut network),
             None => network(x),
         };
@@ -80,12 +82,20 @@ impl Vae {
 
     /// Latents `[batch, channels, frames, height, width]`, already divided by the scaling factor, to video
     /// `[batch, frames, height, width, 3]` around [-1, 1] in f32; tiled where an axis is larger than `tiling` says.
-    pub fn decode(&self, latents: Tensor<5>, tiling: Option<Tiling>, sites: &mut Sites<'_>) -> Tensor<5> {
+    ///
+    /// # Errors
+    /// `sites` stopped it.
+    pub fn decode(
+        &self,
+        latents: Tensor<5>,
+        tiling: Option<Tiling>,
+        sites: &mut Sites<'_>,
+    ) -> Result<Tensor<5>, Stopped> {
         let pass = tiling.map(Tiling::decoding);
         let mut network = |x| {
             let z = self.post_quant_conv.forward(x);
             sites.see(|| "post_quant_conv".into(), &z);
-            to_f32(self.decoder.forward(z, sites))
+            self.decoder.forward(z, sites).map(to_f32)
         };
         let x = channels_last(latents);
         match pass {

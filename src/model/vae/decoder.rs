@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use super::config::VaeConfig;
 use super::layers::{Conv, GroupNorm, MiddleBlock, ResnetBlock};
 use super::resample::Upsample;
-use super::site::Sites;
+use super::site::{Sites, Stopped};
 use crate::model::weights::Loader;
 
 #[derive(Module, Debug)]
@@ -52,22 +52,26 @@ impl Decoder {
         }
     }
 
-    pub fn forward(&self, latents: Tensor<5>, sites: &mut Sites<'_>) -> Tensor<5> {
+    /// # Errors
+    /// `sites` stopped it.
+    pub fn forward(&self, latents: Tensor<5>, sites: &mut Sites<'_>) -> Result<Tensor<5>, Stopped> {
         let mut x = self.conv_in.forward(latents);
         sites.see(|| "decoder.conv_in".into(), &x);
         x = sites.middle("decoder.mid", &self.mid, x);
         for (level, part) in self.up.iter().enumerate().rev() {
             for (index, block) in part.blocks.iter().enumerate() {
+                sites.go_on()?;
                 x = block.forward(x);
                 sites.see(|| format!("decoder.up.{level}.block.{index}"), &x);
             }
             if let Some(upsample) = &part.upsample {
+                sites.go_on()?;
                 x = upsample.forward(x);
                 sites.see(|| format!("decoder.up.{level}.upsample"), &x);
             }
         }
         x = self.conv_out.forward_normalised(x, &self.norm_out, None);
         sites.see(|| "decoder.conv_out".into(), &x);
-        x
+        Ok(x)
     }
 }

@@ -13,5 +13,5 @@ mod tiling;
 
 pub use autoencoder::{Posterior, Vae, channels_first, channels_last, to_rgb8};
 pub use config::VaeConfig;
-pub use site::Sites;
+pub use site::{Sites, Stopped};
 pub use tiling::Tiling;

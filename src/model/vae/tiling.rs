@@ -43,6 +43,9 @@ pub(super) struct Pass {
     pub overlap: f64,
 }
 
+/// A network that sees one tile at a time.
+type Network<'a, E> = dyn FnMut(Tensor<5>) -> Result<Tensor<5>, E> + 'a;
+
 impl Pass {
     fn step(&self) -> usize {
         ((self.tile as f64 * (1.0 - self.overlap)) as usize).max(1)
@@ -76,18 +79,21 @@ impl Pass {
     }
 
     /// Runs `network` over all chunks and tiles of `x` `[batch, frames, height, width, channels]`.
-    pub fn run(&self, x: Tensor<5>, network: &mut dyn FnMut(Tensor<5>) -> Tensor<5>) -> Tensor<5> {
+    ///
+    /// # Errors
+    /// The network's first.
+    pub fn run<E>(&self, x: Tensor<5>, network: &mut Network<'_, E>) -> Result<Tensor<5>, E> {
         let [_, frames, _, _, _] = x.dims();
         let mut parts = Vec::new();
         for (start, end) in chunks(frames, self.tile_frames) {
-            let part = self.run_chunk(x.clone().narrow(1, start, end - start), network);
+            let part = self.run_chunk(x.clone().narrow(1, start, end - start), network)?;
             let [_, part_frames, _, _, _] = part.dims();
             parts.push(if start > 0 { part.narrow(1, 1, part_frames - 1) } else { part });
         }
-        Tensor::cat(parts, 1)
+        Ok(Tensor::cat(parts, 1))
     }
 
-    fn run_chunk(&self, x: Tensor<5>, network: &mut dyn FnMut(Tensor<5>) -> Tensor<5>) -> Tensor<5> {
+    fn run_chunk<E>(&self, x: Tensor<5>, network: &mut Network<'_, E>) -> Result<Tensor<5>, E> {
         let [_, _, height, width, _] = x.dims();
         let [rows_of_tiles, columns_of_tiles] = self.spans(height, width);
         if rows_of_tiles.len() * columns_of_tiles.len() == 1 {
@@ -100,7 +106,7 @@ impl Pass {
             let mut row: Vec<Tensor<5>> = Vec::new();
             for (column, &(left, right)) in columns_of_tiles.iter().enumerate() {
                 let tile = x.clone().narrow(2, top, bottom - top).narrow(3, left, right - left);
-                let mut tile = network(tile);
+                let mut tile = network(tile)?;
                 if let Some(above) = above.get(column) {
                     tile = blend_onto(above.clone(), tile, 2, blend);
                 }
@@ -113,7 +119,7 @@ impl Pass {
             rows.push(Tensor::cat(kept, 3));
             above = row;
         }
-        Tensor::cat(rows, 2)
+        Ok(Tensor::cat(rows, 2))
     }
 }
 

@@ -1,0 +1,64 @@
+//! What a person can do in the window, as data: panels say it, the window does it. One list, so that a key, a button and a
+//! menu mean the same.
+
+use std::path::PathBuf;
+
+use crate::generate::recipe::Recipe;
+use crate::studio::{ClipId, ItemId, Remedy};
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Puts the runs of the settings into the queue.
+    Generate,
+    /// Fills the settings from a recipe; `model` is where its model was found.
+    UseRecipe { recipe: Box<Recipe>, model: String },
+    /// Reads a recipe from a clip or JSON file that was dropped or chosen, into the settings.
+    OpenFile(PathBuf),
+    /// Opens a folder in the published layout as a model.
+    OpenModel(PathBuf),
+    /// Asks for such a folder.
+    ChooseModel,
+
+    /// Shows a clip of the library in the player.
+    ShowClip(ClipId),
+    /// Shows the run that goes on.
+    ShowLive,
+    /// Has a step of the shown clip decoded.
+    DecodeStep { clip: ClipId, step: usize },
+    /// Fills the settings from a clip, to go on from its step with another prompt, seed or mask; the next `Generate` makes
+    /// the branch.
+    Branch { clip: ClipId, step: usize },
+    /// Makes the branch a clip of its own again.
+    LeaveBranch,
+    /// Queues clips that leave this one at a step with other seeds.
+    Variations { clip: ClipId, step: usize, count: u32 },
+    Export(ClipId),
+    Verify(ClipId),
+    VerifyFile(PathBuf),
+    /// Queues the clip's recipe once more.
+    RunAgain(ClipId),
+    CopyRecipe(ClipId),
+    OpenFolder(ClipId),
+    Favourite(ClipId, bool),
+    Delete(ClipId),
+    /// Brings the clip back that was deleted last.
+    UndoDelete,
+
+    Stop(ItemId),
+    Resume { item: ItemId, force: bool },
+    Remove(ItemId),
+    MoveTo { item: ItemId, place: usize },
+    /// Takes an item's settings into the panel; the next `Generate` replaces the item.
+    Edit(ItemId),
+    Pause,
+    Unpause,
+    /// What an error's button says.
+    Mend { item: ItemId, remedy: Remedy },
+    CopyText(String),
+    DismissNote(String),
+
+    /// Shows steps through the decoder, or through the projection.
+    DecodePreviews(bool),
+    Theme(super::theme::ThemeChoice),
+    ResetLayout,
+}

@@ -1,0 +1,94 @@
+//! The studio's folder: the database, the clips, the runs that are not finished.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use super::{ClipId, ItemId, StudioError};
+use crate::generate::data_folder;
+use crate::generate::estimate::Speeds;
+
+/// The name of a clip's frames in its folder: lossless, so that they are the very frames that were made.
+const CLIP_FILE: &str = "clip.webp";
+const THUMBNAIL_FILE: &str = "thumbnail.webp";
+const STEPS_FOLDER: &str = "steps";
+
+#[derive(Clone, Debug)]
+pub struct Home {
+    folder: PathBuf,
+}
+
+/// While it lives, no other process works on the queue of this home.
+#[derive(Debug)]
+pub struct HomeLock {
+    _file: File,
+}
+
+impl Home {
+    /// The user's own.
+    ///
+    /// # Errors
+    /// The system names no home folder.
+    pub fn standard() -> Result<Self, StudioError> {
+        Ok(Self::in_folder(data_folder().ok_or(StudioError::NoHome)?))
+    }
+
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.folder.join("studio.db")
+    }
+
+    pub fn clip_folder(&self, clip: ClipId) -> PathBuf {
+        self.folder.join("clips").join(clip.0.to_string())
+    }
+
+    pub fn clip_file(&self, clip: ClipId) -> PathBuf {
+        self.clip_folder(clip).join(CLIP_FILE)
+    }
+
+    pub fn thumbnail_file(&self, clip: ClipId) -> PathBuf {
+        self.clip_folder(clip).join(THUMBNAIL_FILE)
+    }
+
+    /// The records of a clip's steps.
+    pub fn steps_folder(&self, clip: ClipId) -> PathBuf {
+        self.clip_folder(clip).join(STEPS_FOLDER)
+    }
+
+    /// The records of an unfinished run's steps.
+    pub fn run_folder(&self, item: ItemId) -> PathBuf {
+        self.folder.join("runs").join(item.0.to_string())
+    }
+
+    pub fn speeds(&self) -> Speeds {
+        Speeds::in_folder(&self.folder)
+    }
+
+    /// Takes the queue for this process, until the lock is dropped or the process ends, however it ends.
+    ///
+    /// # Errors
+    /// Another process has it, or the folder cannot be made.
+    pub fn lock(&self) -> Result<HomeLock, StudioError> {
+        self.make()?;
+        let path = self.folder.join("studio.lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(StudioError::files("opened", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(HomeLock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(StudioError::AlreadyOpen { folder: self.folder.clone() }),
+            Err(TryLockError::Error(error)) => Err(StudioError::files("locked", path)(error)),
+        }
+    }
+
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn make(&self) -> Result<(), StudioError> {
+        std::fs::create_dir_all(&self.folder).map_err(StudioError::files("made", &self.folder))
+    }
+}

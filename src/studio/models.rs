@@ -1,0 +1,156 @@
+//! The models that can be chosen: opened, with what the settings panel asks of them.
+
+use std::path::Path;
+
+use crate::generate::GenerateError;
+use crate::generate::estimate::{Estimate, ModelCosts, Speeds};
+use crate::generate::pipeline::transformer_config;
+use crate::generate::recipe::{MaskChoice, Recipe};
+use crate::gpu::device::ComputeDevice;
+use crate::mask::MaskPlan;
+use crate::model::folder::{ListedModel, ModelFolder, SearchPath, list};
+
+/// From so many seconds on a run counts as slow.
+const SLOW_SECONDS: f64 = 600.0;
+
+/// A model whose files were found and listed, but not loaded.
+#[derive(Clone, Debug)]
+pub struct ModelInfo {
+    /// The name or folder that it was asked for by.
+    pub name: String,
+    pub folder: ModelFolder,
+    pub layers: usize,
+    pub costs: ModelCosts,
+}
+
+/// One position of the mask dial.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MaskStop {
+    pub choice: MaskChoice,
+    /// `dense`, `plan` or the paper's k:(F-k).
+    pub name: String,
+    /// Share of the tiles that are computed.
+    pub density: f64,
+}
+
+/// Whether a run suits this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    Fits,
+    Slow,
+    WontFit,
+}
+
+impl ModelInfo {
+    /// Opens a model by its name or folder. All files are read once for their hash, so a large model takes a while.
+    ///
+    /// # Errors
+    /// There is no such model, or a part of it is missing or damaged.
+    pub fn open(name: &str) -> Result<Self, GenerateError> {
+        let folder = ModelFolder::resolve(name, &SearchPath::standard())?;
+        folder.hash()?;
+        let layers = transformer_config(&folder)?.num_layers;
+        Ok(Self { name: name.to_owned(), costs: ModelCosts::of(&folder)?, layers, folder })
+    }
+
+    /// The positions of the mask dial for so many latent frames, densest first.
+    pub fn mask_stops(&self, latent_frames: usize) -> Vec<MaskStop> {
+        let mut stops = Vec::new();
+        let mut add = |choice: MaskChoice, name: &str, plan: Option<MaskPlan>| {
+            if let Some(plan) = plan {
+                stops.push(MaskStop { choice, name: name.to_owned(), density: plan.density() });
+            }
+        };
+        add(MaskChoice::Dense, "dense", MaskPlan::dense(self.layers, latent_frames).ok());
+        if let Ok(Some(text)) = self.folder.mask_plan() {
+            let plan = MaskPlan::from_json(&text).and_then(|plan| plan.adapted(latent_frames));
+            add(MaskChoice::Plan, "plan", plan.ok());
+        }
+        for references in 1..latent_frames {
+            let name = format!("{references}:{}", latent_frames - references);
+            // Not every number of evenly spaced reference frames has room.
+            add(MaskChoice::Uniform(name.clone()), &name, MaskPlan::uniform(self.layers, latent_frames, &name).ok());
+        }
+        stops.sort_by(|a, b| b.density.total_cmp(&a.density));
+        stops
+    }
+
+    /// # Errors
+    /// The recipe is not one for this model.
+    pub fn estimate(&self, recipe: &Recipe, device: &ComputeDevice, speeds: &Speeds) -> Result<Estimate, GenerateError> {
+        self.costs.estimate(recipe, device, speeds)
+    }
+}
+
+impl Fit {
+    /// `free_bytes` is what the device has for the run; not known on some.
+    pub fn of(estimate: &Estimate, free_bytes: Option<u64>) -> Self {
+        if free_bytes.is_some_and(|free| estimate.memory_bytes > free) {
+            Self::WontFit
+        } else if estimate.seconds > SLOW_SECONDS {
+            Self::Slow
+        } else {
+            Self::Fits
+        }
+    }
+
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Fits => "Fits",
+            Self::Slow => "Slow",
+            Self::WontFit => "Won't fit",
+        }
+    }
+}
+
+/// Memory that a run on this device may take now: the device's own, or on the CPU what is free. None where it is not known.
+pub fn free_memory(device: &ComputeDevice) -> Option<u64> {
+    match &device.adapter {
+        Some(adapter) => adapter.memory_bytes,
+        None => {
+            let mut system = sysinfo::System::new();
+            system.refresh_memory();
+            Some(system.available_memory()).filter(|&bytes| bytes > 0)
+        }
+    }
+}
+
+/// The models that the search path holds, and those folders that the person opened.
+pub fn listed(opened: &[String]) -> Vec<ListedModel> {
+    let mut models = list(&SearchPath::standard());
+    for name in opened {
+        if models.iter().all(|model| model.location != *name && model.name != *name) {
+            let folder = ModelFolder::resolve(name, &SearchPath::standard());
+            models.push(ListedModel { name: name.clone(), location: name.clone(), folder });
+        }
+    }
+    models
+}
+
+/// Where a model lies whose name alone might mean another on the next start.
+pub fn lasting_name(name: &str) -> String {
+    match Path::new(name) {
+        path if path.is_dir() => std::path::absolute(path).map_or_else(|_| name.to_owned(), |path| path.display().to_string()),
+        _ => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dial_goes_from_dense_to_sparse_through_the_plan() {
+        let model = ModelInfo::open("fast").unwrap();
+        let stops = model.mask_stops(8);
+        assert!(stops.windows(2).all(|pair| pair[0].density >= pair[1].density));
+        assert_eq!((stops[0].name.as_str(), stops[0].density), ("dense", 1.0));
+        assert!(stops.iter().any(|stop| stop.choice == MaskChoice::Plan && stop.density < 1.0));
+        // 1:7 keeps a row, a column and the diagonal of 8 x 8 tiles: 15 + 7 of 64.
+        let last = stops.last().unwrap();
+        assert_eq!((last.name.as_str(), last.density), ("1:7", 22.0 / 64.0));
+        for frames in [1, 2, 24] {
+            assert!(!model.mask_stops(frames).is_empty());
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! The thread that works the queue off: takes the first item that waits, has the engine make it, keeps the steps, the previews
+//! and the clip, and tells the front.
+
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use super::keep::{Made as MadeClip, keep_clip};
+use super::live::Live;
+use super::media::{step_of, write_projection};
+use super::models::{Fit, ModelInfo, free_memory};
+use super::shared::{DeviceState, Shared, StopWish};
+use super::{EngineError, ErrorReport, Event, Feed, ItemId, ItemState, QueueItem, StudioError, Ticket, Workshop};
+use crate::clip::Frames;
+use crate::generate::GenerateError;
+use crate::generate::observer::{Observer, Phase};
+use crate::generate::pipeline::{Outcome, RunOptions};
+use crate::generate::preview::Projection;
+use crate::generate::step_record::StepRecord;
+use crate::gpu::device::ComputeDevice;
+use crate::model::latent::Latent;
+
+/// How long an event is waited for before the wishes of the person are looked at.
+const BEAT: Duration = Duration::from_millis(15);
+/// How long the queue is left alone when nothing waits.
+const IDLE: Duration = Duration::from_millis(500);
+/// A job that does not stop in this time is left behind; the engine ends it when it can.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Works until the studio is dropped.
+pub(super) fn run(shared: &Arc<Shared>) {
+    let mut foreign_changes = 0;
+    loop {
+        if shared.wishes(|wishes| wishes.quit) {
+            return;
+        }
+        shared.open_device_if_wished();
+        let changes = shared.database.foreign_changes().unwrap_or(foreign_changes);
+        if changes != foreign_changes {
+            foreign_changes = changes;
+            shared.queue_changed();
+            shared.library_changed();
+        }
+        match next_item(shared) {
+            Some((item, device)) => work_off(shared, item, &device),
+            None => shared.rest(IDLE),
+        }
+    }
+}
+
+fn next_item(shared: &Shared) -> Option<(QueueItem, ComputeDevice)> {
+    if shared.wishes(|wishes| wishes.paused) {
+        return None;
+    }
+    let DeviceState::Ready(device) = shared.state().device.clone() else { return None };
+    match shared.database.take_waiting_item() {
+        Ok(item) => item.map(|item| (item, device)),
+        Err(error) => {
+            shared.note(&error);
+            None
+        }
+    }
+}
+
+/// Makes one item, and puts down what came of it.
+fn work_off(shared: &Arc<Shared>, item: QueueItem, device: &ComputeDevice) {
+    let id = item.id;
+    shared.wishes(|wishes| wishes.stop = None);
+    shared.queue_changed();
+    let ended = Run::begin(shared, item, device).and_then(|run| run.follow());
+    let (state, report) = match ended {
+        Ok(End::Kept) => (None, None),
+        Ok(End::Stopped(StopWish::Cancel)) => (Some(ItemState::Stopped), None),
+        Ok(End::Stopped(StopWish::Pause)) => (Some(ItemState::Waiting), None),
+        Err(report) => {
+            if report.fault == super::Fault::DeviceLost {
+                shared.wish(|wishes| wishes.reopen_device = true);
+            }
+            (Some(ItemState::Failed), Some(report))
+        }
+    };
+    let put_down = match state {
+        Some(state) => shared.database.set_item_state(id, state, report.as_ref()),
+        None => shared.database.remove_item(id),
+    };
+    if let Err(error) = put_down {
+        shared.note(&error);
+    }
+    shared.change(|state| state.live = None);
+    shared.queue_changed();
+}
+
+enum End {
+    /// The clip is in the library.
+    Kept,
+    Stopped(StopWish),
+}
+
+/// An item with the engine.
+struct Run<'a> {
+    shared: &'a Arc<Shared>,
+    item: QueueItem,
+    device: ComputeDevice,
+    live: Live,
+    badges: Vec<String>,
+    ticket: Ticket<Outcome>,
+    projections: std::sync::mpsc::Receiver<Projection>,
+    projection: Option<Projection>,
+    decoded: std::sync::mpsc::Receiver<(usize, Frames)>,
+    begun_with_steps: bool,
+}
+
+impl<'a> Run<'a> {
+    fn begin(shared: &'a Arc<Shared>, mut item: QueueItem, device: &ComputeDevice) -> Result<Self, ErrorReport> {
+        let failed = |error: StudioError, item: &QueueItem| ErrorReport::of_run(&error, &item.recipe, Some(device));
+        let mut badges = Vec::new();
+        if item.recipe.precision != device.precision {
+            badges.push(format!("asked for in {}, made in {}, which is what {} has", item.recipe.precision, device.precision, device.name));
+            item.recipe.set_precision(device.precision);
+        }
+        let model = ModelInfo::open(&item.model).map_err(|error| failed(error.into(), &item))?;
+        item.recipe.check().map_err(|error| failed(error.into(), &item))?;
+        let estimate = model.estimate(&item.recipe, device, &shared.home.speeds()).map_err(|error| failed(error.into(), &item))?;
+        let free = free_memory(device);
+        if let (false, Some(free), Fit::WontFit) = (item.force, free, Fit::of(&estimate, free)) {
+            return Err(ErrorReport::of_memory(&estimate, free, &item.recipe, device));
+        }
+        let records = shared.home.run_folder(item.id);
+        let resume = StepRecord::last_of(&records).ok().filter(|record| record.recipe == item.recipe);
+        if resume.is_none() && item.steps_done > 0 {
+            badges.push("begun anew, as the steps that were kept could not be used".into());
+        }
+        let branch = match (&item.recipe.branch, item.leaves) {
+            // Without the record the run before the branch is made again, to the same result.
+            (Some(branch), Some(clip)) => {
+                step_of(&shared.home, clip, branch.call).ok().filter(|record| record.is_of(&branch.from))
+            }
+            _ => None,
+        };
+        let first_call = resume.as_ref().or(branch.as_ref()).map_or(0, |record| record.next_call);
+        let begun_with_steps = first_call > 0 || item.recipe.branch.is_some();
+        if let (Some(record), None) = (&branch, &resume) {
+            // The steps before the branch belong to this clip too.
+            let clip = item.leaves.unwrap_or_default();
+            copy_steps(&shared.home.steps_folder(clip), &records, record.next_call).map_err(|error| failed(error, &item))?;
+        }
+        let live = Live::new(item.id, item.recipe.clone(), estimate, first_call);
+        shared.change(|state| state.live = Some(live.clone()));
+
+        let options = RunOptions { resume, branch, records: Some(records), noise: None };
+        let (send_projection, projections) = channel();
+        let (send_decoded, decoded) = channel();
+        let (folder, job_device, recipe, wishes) = (model.folder, device.clone(), item.recipe.clone(), shared.clone());
+        let ticket = shared.engine.submit(move |workshop: &mut Workshop, feed: &mut Feed| {
+            feed.phase(Phase::Load);
+            let model = workshop.model(folder, &job_device)?;
+            if model.is_cut(&recipe)? {
+                feed.warn(format!("the prompt is longer than the {} tokens that the model reads; its end is ignored", recipe.max_tokens));
+            }
+            // If nobody waits for it, the run was left behind.
+            let _ = send_projection.send(model.projection()?.clone());
+            model.run(&recipe, &options, &mut Following { feed, wishes, decoded: send_decoded })
+        });
+        let device = device.clone();
+        Ok(Self { shared, item, device, live, badges, ticket, projections, projection: None, decoded, begun_with_steps })
+    }
+
+    fn follow(mut self) -> Result<End, ErrorReport> {
+        let mut asked_to_stop: Option<(StopWish, Instant)> = None;
+        let result = loop {
+            if let Some(event) = self.ticket.next_event(BEAT) {
+                self.take(event);
+            }
+            self.take_pictures();
+            let wish = self.shared.wishes(|wishes| wishes.stop.filter(|(item, _)| *item == self.item.id));
+            if let (Some((_, wish)), None) = (wish, asked_to_stop) {
+                self.ticket.stop();
+                asked_to_stop = Some((wish, Instant::now()));
+                self.live.is_stopping = true;
+                self.show();
+            }
+            if let Some(result) = self.ticket.result(Duration::ZERO) {
+                break Some(result);
+            }
+            if asked_to_stop.is_some_and(|(_, since)| since.elapsed() > PATIENCE) {
+                break None;
+            }
+        };
+        while let Some(event) = self.ticket.next_event(Duration::ZERO) {
+            self.take(event);
+        }
+        let stopped = |wish: Option<(StopWish, Instant)>| End::Stopped(wish.map_or(StopWish::Cancel, |(wish, _)| wish));
+        match result {
+            None | Some(Err(EngineError::Generate(GenerateError::Stopped))) => Ok(stopped(asked_to_stop)),
+            Some(Ok(outcome)) => self.keep(outcome).map(|()| End::Kept),
+            Some(Err(error)) => Err(self.report(error.into())),
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Phase(phase) => (self.live.phase, self.live.phase_started) = (phase, Instant::now()),
+            Event::Step { call, calls, step_millis } => {
+                self.live.calls_done = call + 1;
+                self.live.calls = calls;
+                self.live.step_millis.push(step_millis);
+                self.live.phase_started = Instant::now();
+                self.take_preview();
+                let seconds = self.item.seconds + self.live.started.elapsed().as_secs_f64();
+                if let Err(error) = self.shared.database.set_item_progress(self.item.id, call + 1, seconds) {
+                    self.shared.note(&error);
+                }
+            }
+            Event::Warning(warning) => {
+                self.badges.push(warning.clone());
+                self.live.warnings.push(warning);
+            }
+        }
+        self.show();
+    }
+
+    /// Projects the latest estimate, while the engine is already at the next step.
+    fn take_preview(&mut self) {
+        let Some((call, latent)) = self.ticket.take_denoised() else { return };
+        if let (None, Ok(projection)) = (&self.projection, self.projections.try_recv()) {
+            if let Err(error) = write_projection(&self.shared.home.run_folder(self.item.id), &projection) {
+                self.shared.note(&error);
+            }
+            self.projection = Some(projection);
+        }
+        let Some(projection) = &self.projection else { return };
+        let started = Instant::now();
+        let frames = projection.small_frames(&latent, f64::from(self.item.recipe.frames_per_second));
+        self.live.preview_millis += started.elapsed().as_secs_f64() * 1000.0;
+        if let Some(place) = self.live.projections.get_mut(call) {
+            *place = Some(Arc::new(frames));
+        }
+    }
+
+    fn take_pictures(&mut self) {
+        let mut any = false;
+        for (call, frames) in self.decoded.try_iter() {
+            self.live.decoded.insert(call, Arc::new(frames));
+            any = true;
+        }
+        if any {
+            self.show();
+        }
+    }
+
+    fn show(&self) {
+        self.shared.change(|state| state.live = Some(self.live.clone()));
+    }
+
+    fn keep(&mut self, outcome: Outcome) -> Result<(), ErrorReport> {
+        let is_whole = !self.begun_with_steps && self.live.decoded.is_empty();
+        if is_whole {
+            self.shared.home.speeds().learn(&self.device, &self.live.estimate, &outcome.timing);
+        }
+        let made = MadeClip {
+            item: self.item.clone(),
+            frames: Arc::new(outcome.frames),
+            seconds: self.item.seconds + self.live.started.elapsed().as_secs_f64(),
+            badges: std::mem::take(&mut self.badges),
+        };
+        keep_clip(self.shared, made, &self.device).map_err(|error| self.report(error))
+    }
+
+    fn report(&self, error: StudioError) -> ErrorReport {
+        ErrorReport::of_run(&error, &self.item.recipe, Some(&self.device))
+    }
+}
+
+/// Copies the records of a clip's first steps.
+fn copy_steps(from: &std::path::Path, to: &std::path::Path, steps: usize) -> Result<(), StudioError> {
+    std::fs::create_dir_all(to).map_err(StudioError::files("made", to))?;
+    for step in 1..=steps {
+        let (source, copy) = (StepRecord::path_in(from, step), StepRecord::path_in(to, step));
+        if source.exists() {
+            std::fs::copy(&source, &copy).map_err(StudioError::files("written", &copy))?;
+        }
+    }
+    Ok(())
+}
+
+/// Passes a run's events on, and has its steps decoded while the person looks at them so.
+struct Following<'a> {
+    feed: &'a mut Feed,
+    wishes: Arc<Shared>,
+    decoded: std::sync::mpsc::Sender<(usize, Frames)>,
+}
+
+impl Observer for Following<'_> {
+    fn phase(&mut self, phase: Phase) {
+        self.feed.phase(phase);
+    }
+
+    fn step(&mut self, call: usize, calls: usize, millis: f64) {
+        self.feed.step(call, calls, millis);
+    }
+
+    fn denoised(&mut self, call: usize, latent: &Latent) {
+        self.feed.denoised(call, latent);
+    }
+
+    fn wants_decoded(&self) -> bool {
+        self.wishes.wishes(|wishes| wishes.decode_previews)
+    }
+
+    fn decoded(&mut self, call: usize, frames: Frames) {
+        let _ = self.decoded.send((call, frames));
+    }
+
+    fn stop(&self) -> bool {
+        self.feed.stop()
+    }
+}
+
+/// Whether the item is the one that runs.
+pub(super) fn is_running(shared: &Shared, item: ItemId) -> bool {
+    shared.state().live.as_ref().is_some_and(|live| live.item == item)
+}
