@@ -16,6 +16,8 @@
 //! | [`gpu`] | devices, kernels, the kernels' self-test |
 //! | [`mask`] | which frame sees which: plans, families, densities; plain integers |
 
+#[cfg(feature = "gui")]
+pub mod app;
 pub mod cli;
 pub mod clip;
 pub mod generate;

@@ -59,6 +59,6 @@ pub enum Action {
 
     /// Shows steps through the decoder, or through the projection.
     DecodePreviews(bool),
-    Theme(super::theme::ThemeChoice),
+    Theme(eframe::egui::ThemePreference),
     ResetLayout,
 }

@@ -8,18 +8,29 @@ use serde_json::json;
 
 use super::Status;
 use super::generate::timing_json;
-use super::progress::duration;
 use super::settings::{ClipArguments, DeviceArguments};
 use crate::clip::{self, WriteOptions};
 use crate::generate::GenerateError;
 use crate::generate::observer::Unobserved;
 use crate::generate::pipeline::RunOptions;
 use crate::studio::Engine;
+use crate::studio::words::duration;
 
 #[derive(Subcommand)]
 pub enum Command {
     /// The phases of a whole clip: loading, text, steps, decoding, writing.
     Clip(Box<ClipBench>),
+    /// The window: how soon it is there, how smooth it stays while clips are made, what previews cost, how fast a run stops,
+    /// how right its predictions are. It opens, makes four clips in a library of its own, and closes.
+    #[cfg(feature = "gui")]
+    Window(WindowBench),
+}
+
+#[cfg(feature = "gui")]
+#[derive(Args)]
+pub struct WindowBench {
+    #[command(flatten)]
+    device: DeviceArguments,
 }
 
 #[derive(Args)]
@@ -37,9 +48,15 @@ pub struct ClipBench {
     json: bool,
 }
 
-pub fn run(command: Command) -> anyhow::Result<Status> {
+/// `started` is when the process was.
+pub fn run(
+    command: Command,
+    #[cfg_attr(not(feature = "gui"), expect(unused_variables, reason = "for the window"))] started: Instant,
+) -> anyhow::Result<Status> {
     match command {
         Command::Clip(bench) => bench.run(),
+        #[cfg(feature = "gui")]
+        Command::Window(bench) => bench.run(started),
     }
 }
 
@@ -119,8 +136,29 @@ impl ClipBench {
                 json!({ "device": device.name, "precision": device.precision, "recipe": prepared.recipe, "runs": rows })
             );
         } else if let Some(peak) = peak_memory_bytes() {
-            say!("peak memory of the process: {}", super::progress::bytes(peak));
+            say!("peak memory of the process: {}", crate::studio::words::bytes(peak));
         }
+        Ok(Status::Done)
+    }
+}
+
+#[cfg(feature = "gui")]
+impl WindowBench {
+    fn run(&self, started: Instant) -> anyhow::Result<Status> {
+        use crate::app::{Report, WindowOptions};
+        let folder = tempfile::tempdir().context("Cannot make a temporary folder")?;
+        let report = Report::default();
+        crate::app::open(WindowOptions {
+            home: crate::studio::Home::in_folder(folder.path()),
+            device: self.device.wish()?,
+            open: None,
+            prompt: None,
+            export_to: None,
+            started,
+            bench: Some(report.clone()),
+        })?;
+        let figures = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        say!("{:#}", json!(*figures));
         Ok(Status::Done)
     }
 }

@@ -3,12 +3,12 @@
 use clap::Args;
 
 use super::Status;
-use super::progress::bytes;
 use super::settings::DeviceArguments;
 use crate::generate::GenerateError;
 use crate::gpu::device::{self, AdapterReport};
 use crate::gpu::self_test;
 use crate::studio::Engine;
+use crate::studio::words::bytes;
 
 #[derive(Args)]
 pub struct Arguments {

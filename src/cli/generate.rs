@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use super::progress::{Ended, Progress, bytes, duration};
+use super::progress::{Ended, Progress};
 use super::settings::{ClipArguments, DeviceArguments, Prepared};
 use super::{Status, UsageError};
 use crate::clip::{self, ClipFormat, Frames, WriteOptions};
@@ -24,6 +24,7 @@ use crate::generate::tensor_file;
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::Latent;
 use crate::model::sampler::Sampler;
+use crate::studio::words::{bytes, duration};
 use crate::studio::{Engine, EngineError, Feed, file_stem, read_recipe};
 
 #[derive(Args)]
@@ -176,6 +177,7 @@ impl Arguments {
                 None => None,
             },
             resume: plan.resume.clone(),
+            branch: None,
             records: Some(records.clone()),
         };
         let (folder, device, job_recipe) = (plan.prepared.folder.clone(), plan.device.clone(), recipe.clone());

@@ -14,11 +14,13 @@ mod settings;
 mod sheet;
 mod show;
 mod verify;
+mod window;
 
 use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
@@ -26,11 +28,15 @@ use crate::generate::GenerateError;
 use crate::studio::EngineError;
 
 /// Turns prompts into video with a distilled, tile-sparse video diffusion transformer.
+///
+/// Without a command, the studio's window opens.
 #[derive(Parser)]
-#[command(name = "tilereel", version, max_term_width = 110)]
+#[command(name = "tilereel", version, max_term_width = 110, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    window: window::Arguments,
 }
 
 #[derive(Subcommand)]
@@ -63,6 +69,7 @@ enum Status {
 
 /// Runs the command line; prints errors; gives the exit code: 0 done, 1 failed, 2 wrong usage, 130 stopped.
 pub fn run() -> ExitCode {
+    let started = Instant::now();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -73,13 +80,8 @@ pub fn run() -> ExitCode {
     };
     crate::studio::quiet_engine_panics();
     let result = match cli.command {
-        Command::Generate(arguments) => generate::run(*arguments),
-        Command::Show(arguments) => show::run(&arguments),
-        Command::Verify(arguments) => verify::run(&arguments),
-        Command::Doctor(arguments) => doctor::run(&arguments),
-        Command::Models => models::run(),
-        Command::Sheet(arguments) => sheet::run(*arguments),
-        Command::Bench(command) => bench::run(command),
+        None => window::run(&cli.window, started),
+        Some(command) => run_command(command, started),
     };
     match result {
         Ok(Status::Done) => ExitCode::SUCCESS,
@@ -89,6 +91,18 @@ pub fn run() -> ExitCode {
             eprintln!("error: {}", message(&error));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
+    }
+}
+
+fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
+    match command {
+        Command::Generate(arguments) => generate::run(*arguments),
+        Command::Show(arguments) => show::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Models => models::run(),
+        Command::Sheet(arguments) => sheet::run(*arguments),
+        Command::Bench(command) => bench::run(command, started),
     }
 }
 

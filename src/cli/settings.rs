@@ -11,7 +11,7 @@ use crate::generate::recipe::{MaskChoice, ModelIdentity, Recipe};
 use crate::gpu::device::{self, ComputeDevice, DeviceChoice, DeviceError, Precision};
 use crate::model::folder::{ModelFolder, SearchPath};
 use crate::model::sampler::SamplerKind;
-use crate::studio::{DEFAULT_MODEL, random_seed, warnings};
+use crate::studio::{DEFAULT_MODEL, DeviceWish, random_seed, warnings};
 
 /// Which device, and how numbers are stored there.
 #[derive(Args, Clone, Debug)]
@@ -25,6 +25,12 @@ pub struct DeviceArguments {
 }
 
 impl DeviceArguments {
+    /// # Errors
+    /// It is no name of a device.
+    pub fn wish(&self) -> Result<DeviceWish, GenerateError> {
+        Ok(DeviceWish { choice: self.device.parse::<DeviceChoice>()?, precision: self.precision })
+    }
+
     /// # Errors
     /// There is no such device, or it refuses.
     pub fn open(&self) -> Result<ComputeDevice, GenerateError> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
-use super::progress::{Ended, Progress, duration};
+use super::progress::{Ended, Progress};
 use super::settings::{ClipArguments, DeviceArguments};
 use super::{Status, UsageError};
 use crate::clip::{self, Frames, WriteOptions, contact_sheet};
@@ -14,6 +14,7 @@ use crate::generate::observer::{Observer, Phase};
 use crate::generate::pipeline::{Outcome, RunOptions};
 use crate::generate::preview::Projection;
 use crate::studio::Engine;
+use crate::studio::words::duration;
 
 #[derive(Args)]
 pub struct Arguments {

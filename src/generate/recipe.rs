@@ -259,7 +259,8 @@ impl Recipe {
     }
 
     fn check_branches(&self) -> Result<(), GenerateError> {
-        let branches: Vec<&Branch> = std::iter::successors(self.branch.as_deref(), |branch| branch.from.branch.as_deref()).collect();
+        let branches: Vec<&Branch> =
+            std::iter::successors(self.branch.as_deref(), |branch| branch.from.branch.as_deref()).collect();
         if branches.len() > MOST_BRANCHES {
             return Err(GenerateError::Branch { reason: format!("it is one of {} branches in a row", branches.len()) });
         }
@@ -271,7 +272,9 @@ impl Recipe {
             return Err(GenerateError::Branch { reason });
         }
         if !(1..calls).contains(call) {
-            return Err(GenerateError::Branch { reason: format!("it leaves after step {call}, and only 1 to {} can be left", calls - 1) });
+            return Err(GenerateError::Branch {
+                reason: format!("it leaves after step {call}, and only 1 to {} can be left", calls - 1),
+            });
         }
         // Its prompt, guidance and branches; not endlessly, as the number of branches was looked at before.
         from.check()

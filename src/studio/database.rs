@@ -110,9 +110,7 @@ pub(super) fn now_unix_millis() -> i64 {
 
 /// A text column that holds JSON, as the type behind it.
 pub(super) fn parse<T>(column: usize, result: Result<T, impl std::error::Error + Send + Sync + 'static>) -> rusqlite::Result<T> {
-    result.map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
-    })
+    result.map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error)))
 }
 
 #[cfg(test)]

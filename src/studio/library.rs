@@ -77,7 +77,7 @@ impl Database {
     /// # Errors
     /// There is no such clip.
     pub fn set_favourite(&self, id: ClipId, favourite: bool) -> Result<(), StudioError> {
-        self.change_clip(id, "UPDATE clips SET favourite = ?2 WHERE id = ?1", favourite.into())
+        self.change_clip(id, "UPDATE clips SET favourite = ?2 WHERE id = ?1", Some(favourite.into()))
     }
 
     /// Hides a clip, until it is brought back or removed for good.

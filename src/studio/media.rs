@@ -190,8 +190,7 @@ pub(super) fn step_of(home: &Home, clip: ClipId, step: usize) -> Result<StepReco
 fn read_projection(folder: &Path) -> Result<Projection, StudioError> {
     let path = folder.join(PROJECTION_FILE);
     let text = std::fs::read_to_string(&path).map_err(StudioError::files("read", &path))?;
-    Projection::from_json(&text)
-        .map_err(|reason| StudioError::files("understood", &path)(std::io::Error::other(reason)))
+    Projection::from_json(&text).map_err(|reason| StudioError::files("understood", &path)(std::io::Error::other(reason)))
 }
 
 /// Keeps the projection beside the records of the steps that it shows.

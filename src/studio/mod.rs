@@ -23,6 +23,7 @@ mod shared;
 mod studio;
 mod task;
 mod verify;
+pub mod words;
 
 pub use database::Database;
 pub use draft::{

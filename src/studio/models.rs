@@ -108,7 +108,7 @@ pub fn free_memory(device: &ComputeDevice) -> Option<u64> {
     match &device.adapter {
         Some(adapter) => adapter.memory_bytes,
         None => {
-            let mut system = sysinfo::System::new();
+            let mut system = sysinfo::System::new().ok()?;
             system.refresh_memory();
             Some(system.available_memory()).filter(|&bytes| bytes > 0)
         }

@@ -62,7 +62,14 @@ impl Database {
                 let position = end(&change)?;
                 change.execute(
                     "INSERT INTO queue (position, state, recipe, model, leaves_clip, force) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                    params![position, name(ItemState::Waiting), item.recipe.to_json(), item.model, item.leaves.map(|id| id.0), item.force],
+                    params![
+                        position,
+                        name(ItemState::Waiting),
+                        item.recipe.to_json(),
+                        item.model,
+                        item.leaves.map(|id| id.0),
+                        item.force
+                    ],
                 )?;
                 ids.push(ItemId(change.last_insert_rowid()));
             }

@@ -234,7 +234,8 @@ mod tests {
     #[test]
     fn faults_are_told_apart() {
         let of = |error: EngineError| Fault::of(&StudioError::Engine(error));
-        let failed = |reason: &str| of(EngineError::Generate(GenerateError::DeviceFailed { doing: "sampled", reason: reason.into() }));
+        let failed =
+            |reason: &str| of(EngineError::Generate(GenerateError::DeviceFailed { doing: "sampled", reason: reason.into() }));
         assert_eq!(failed("Out of Memory"), Fault::OutOfMemory);
         assert_eq!(failed("Device is lost: Unknown; out of memory"), Fault::DeviceLost);
         assert_eq!(failed("VK_TIMEOUT: timeout while waiting"), Fault::DriverTimeout);

@@ -72,6 +72,7 @@ fn work_off(shared: &Arc<Shared>, item: QueueItem, device: &ComputeDevice) {
         Ok(End::Kept) => (None, None),
         Ok(End::Stopped(StopWish::Cancel)) => (Some(ItemState::Stopped), None),
         Ok(End::Stopped(StopWish::Pause)) => (Some(ItemState::Waiting), None),
+        Ok(End::Stopped(StopWish::Quit)) => (Some(ItemState::Interrupted), None),
         Err(report) => {
             if report.fault == super::Fault::DeviceLost {
                 shared.wish(|wishes| wishes.reopen_device = true);
@@ -115,12 +116,16 @@ impl<'a> Run<'a> {
         let failed = |error: StudioError, item: &QueueItem| ErrorReport::of_run(&error, &item.recipe, Some(device));
         let mut badges = Vec::new();
         if item.recipe.precision != device.precision {
-            badges.push(format!("asked for in {}, made in {}, which is what {} has", item.recipe.precision, device.precision, device.name));
+            badges.push(format!(
+                "asked for in {}, made in {}, which is what {} has",
+                item.recipe.precision, device.precision, device.name
+            ));
             item.recipe.set_precision(device.precision);
         }
         let model = ModelInfo::open(&item.model).map_err(|error| failed(error.into(), &item))?;
         item.recipe.check().map_err(|error| failed(error.into(), &item))?;
-        let estimate = model.estimate(&item.recipe, device, &shared.home.speeds()).map_err(|error| failed(error.into(), &item))?;
+        let estimate =
+            model.estimate(&item.recipe, device, &shared.home.speeds()).map_err(|error| failed(error.into(), &item))?;
         let free = free_memory(device);
         if let (false, Some(free), Fit::WontFit) = (item.force, free, Fit::of(&estimate, free)) {
             return Err(ErrorReport::of_memory(&estimate, free, &item.recipe, device));
@@ -155,7 +160,10 @@ impl<'a> Run<'a> {
             feed.phase(Phase::Load);
             let model = workshop.model(folder, &job_device)?;
             if model.is_cut(&recipe)? {
-                feed.warn(format!("the prompt is longer than the {} tokens that the model reads; its end is ignored", recipe.max_tokens));
+                feed.warn(format!(
+                    "the prompt is longer than the {} tokens that the model reads; its end is ignored",
+                    recipe.max_tokens
+                ));
             }
             // If nobody waits for it, the run was left behind.
             let _ = send_projection.send(model.projection()?.clone());

@@ -41,6 +41,8 @@ pub enum StopWish {
     Cancel,
     /// It waits, to go on where it was.
     Pause,
+    /// The program ends; the run is offered again at the next start.
+    Quit,
 }
 
 /// The device that the engine should use.

@@ -331,30 +331,33 @@ impl Studio {
     ) -> Result<Task<U>, StudioError> {
         let device = self.device().ok_or(StudioError::NoDevice)?;
         let (shared, job_device) = (self.shared.clone(), device.clone());
-        Task::start(move |progress| {
-            let folder = ModelInfo::open(&name)?.folder;
-            let ticket = shared.engine.submit(move |workshop, feed| {
-                feed.phase(Phase::Load);
-                work(workshop.model(folder, &job_device)?, feed)
-            });
-            let result = loop {
-                if let Some(super::Event::Step { call, calls, .. }) = ticket.next_event(BEAT) {
-                    progress.set((call + 1) as f64 / (calls + 1) as f64);
-                    shared.wake();
-                }
-                if progress.is_cancelled() {
-                    ticket.stop();
-                }
-                if let Some(result) = ticket.result(Duration::ZERO) {
-                    break result?;
-                }
-            };
-            let after = after(result, &device);
-            Ok(after)
-        }, {
-            let shared = self.shared.clone();
-            move || shared.wake()
-        })
+        Task::start(
+            move |progress| {
+                let folder = ModelInfo::open(&name)?.folder;
+                let ticket = shared.engine.submit(move |workshop, feed| {
+                    feed.phase(Phase::Load);
+                    work(workshop.model(folder, &job_device)?, feed)
+                });
+                let result = loop {
+                    if let Some(super::Event::Step { call, calls, .. }) = ticket.next_event(BEAT) {
+                        progress.set((call + 1) as f64 / (calls + 1) as f64);
+                        shared.wake();
+                    }
+                    if progress.is_cancelled() {
+                        ticket.stop();
+                    }
+                    if let Some(result) = ticket.result(Duration::ZERO) {
+                        break result?;
+                    }
+                };
+                let after = after(result, &device);
+                Ok(after)
+            },
+            {
+                let shared = self.shared.clone();
+                move || shared.wake()
+            },
+        )
     }
 }
 
@@ -365,7 +368,7 @@ impl Drop for Studio {
         self.shared.wish(|wishes| {
             wishes.quit = true;
             if let Some(item) = running {
-                wishes.stop = Some((item, StopWish::Pause));
+                wishes.stop = Some((item, StopWish::Quit));
             }
         });
         if let Some(runner) = self.runner.take() {

@@ -74,9 +74,13 @@ impl Verdict {
                 match psnr {
                     Ok(psnr) => {
                         let worst = psnr.iter().copied().fold(f64::INFINITY, f64::min);
-                        format!("not identical: {why}. PSNR against the file, its compression included: {worst:.1} dB in the worst frame")
+                        format!(
+                            "not identical: {why}. PSNR against the file, its compression included: {worst:.1} dB in the worst frame"
+                        )
                     }
-                    Err(error) => format!("not identical: {why}. The file's frames cannot be compared: {}", error.trim_end_matches('.')),
+                    Err(error) => {
+                        format!("not identical: {why}. The file's frames cannot be compared: {}", error.trim_end_matches('.'))
+                    }
                 }
             }
         }

@@ -5,3 +5,4 @@ mod cli;
 mod clips;
 mod kernels;
 mod shaders;
+mod studio;

@@ -22,7 +22,7 @@ mod second_order;
 
 pub use kind::SamplerKind;
 
-use schedule::TRAINING_TIMESTEPS;
+use schedule::{NoiseSchedule, TRAINING_TIMESTEPS};
 
 /// What can be wrong with a sampler that somebody asks for or a stopped run that goes on.
 #[derive(Debug, thiserror::Error)]

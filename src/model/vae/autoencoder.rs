@@ -85,12 +85,7 @@ impl Vae {
     ///
     /// # Errors
     /// `sites` stopped it.
-    pub fn decode(
-        &self,
-        latents: Tensor<5>,
-        tiling: Option<Tiling>,
-        sites: &mut Sites<'_>,
-    ) -> Result<Tensor<5>, Stopped> {
+    pub fn decode(&self, latents: Tensor<5>, tiling: Option<Tiling>, sites: &mut Sites<'_>) -> Result<Tensor<5>, Stopped> {
         let pass = tiling.map(Tiling::decoding);
         let mut network = |x| {
             let z = self.post_quant_conv.forward(x);

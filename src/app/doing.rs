@@ -1,0 +1,256 @@
+//! Doing what the panels say.
+
+use eframe::egui::Context;
+
+use super::action::Action;
+use super::export_dialog::ExportDialog;
+use super::layout::Pane;
+use super::stage::{Stage, StagedClip};
+use super::window::Window;
+use crate::gpu::device::DeviceChoice;
+use crate::model::sampler::Sampler;
+use crate::studio::{
+    ClipId, DeviceWish, Draft, ItemId, Loaded, NewItem, Picture, QueueItem, Remedy, StudioError, lasting_name, random_seed, read_recipe, variations,
+};
+
+impl Window {
+    /// Does it, and says so where that is not plain to see. What fails is shown, and changes nothing.
+    pub fn act(&mut self, context: &Context, action: Action) {
+        if let Err(error) = self.try_act(context, action) {
+            self.toasts.error(error.to_string());
+        }
+    }
+
+    fn try_act(&mut self, context: &Context, action: Action) -> Result<(), StudioError> {
+        match action {
+            Action::Generate => self.generate()?,
+            Action::UseRecipe { recipe, model } => {
+                self.draft = Draft::of_recipe(&recipe, &model);
+                (self.leaving, self.editing) = (None, None);
+                self.reveal(Pane::Settings);
+            }
+            Action::OpenFile(path) => {
+                let recipe = read_recipe(&path)?;
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                self.draft = Draft::of_recipe(&recipe, &recipe.model.name);
+                (self.leaving, self.editing) = (None, None);
+                self.reveal(Pane::Settings);
+                self.toasts.verify_offer(name, path);
+            }
+            Action::OpenModel(path) => {
+                let name = lasting_name(&path.display().to_string());
+                self.settings.add_model(&self.studio, &name)?;
+                self.draft.model = name;
+            }
+            Action::ChooseModel => self.settings.choose_model(context),
+
+            Action::ShowClip(clip) => self.show_clip(clip),
+            Action::ShowLive => self.stage = Stage::Live,
+            Action::DecodeStep { clip, step } => {
+                let busy = self.decoding.as_ref().is_some_and(|(other, at, _)| (*other, *at) == (clip, step));
+                let there = matches!(self.studio.picture(Picture::Decoded(clip, step)), Loaded::Ready(_));
+                if !busy && !there && self.decoding.is_none() {
+                    self.decoding = Some((clip, step, self.studio.decode_step(clip, step)?));
+                }
+            }
+            Action::Branch { clip, step } => {
+                let leaving = self.studio.leaving(clip, step)?;
+                let entry = self.studio.clip(clip)?;
+                self.draft = Draft::of_recipe(&entry.recipe, &entry.model);
+                (self.leaving, self.editing) = (Some(leaving), None);
+                self.reveal(Pane::Settings);
+            }
+            Action::LeaveBranch => self.leaving = None,
+            Action::Variations { clip, step, count } => {
+                let entry = self.studio.clip(clip)?;
+                let items = variations(&self.studio.leaving(clip, step)?, &entry.model, count)?;
+                self.studio.enqueue(&items)?;
+                self.toasts.say(format!("{count} variations from step {step} are in the queue"));
+            }
+            Action::Export(clip) => self.open_export(clip)?,
+            Action::Verify(clip) => {
+                self.verifying = Some((clip, self.studio.verify_clip(clip)?));
+                self.reveal(Pane::Inspector);
+            }
+            Action::VerifyFile(path) => {
+                self.toasts.verifying(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), self.studio.verify_file(&path)?);
+            }
+            Action::RunAgain(clip) => {
+                let entry = self.studio.clip(clip)?;
+                let mut recipe = entry.recipe;
+                recipe.made = None;
+                self.studio.enqueue(&[NewItem { recipe, model: entry.model, leaves: None, force: false }])?;
+                self.reveal(Pane::Queue);
+            }
+            Action::CopyRecipe(clip) => {
+                context.copy_text(self.studio.clip(clip)?.recipe.to_json());
+                self.toasts.say("The recipe is in the clipboard".into());
+            }
+            Action::CopyText(text) => context.copy_text(text),
+            Action::OpenFolder(clip) => {
+                let folder = self.studio.home().clip_folder(clip);
+                open::that_detached(&folder).map_err(|error| StudioError::Files { doing: "opened", path: folder, source: error })?;
+            }
+            Action::Favourite(clip, favourite) => {
+                self.studio.set_favourite(clip, favourite)?;
+                self.refresh_stage();
+            }
+            Action::Delete(clip) => {
+                self.studio.delete(clip)?;
+                self.last_deleted = Some(clip);
+                self.toasts.deleted();
+                if self.stage.clip().is_some_and(|staged| staged.entry.id == clip) {
+                    self.stage = Stage::Empty;
+                    if let Some(next) = self.studio.clips(&Default::default())?.first() {
+                        self.show_clip(next.id);
+                    }
+                }
+            }
+            Action::UndoDelete => {
+                if let Some(clip) = self.last_deleted.take() {
+                    self.studio.undelete(clip)?;
+                    self.show_clip(clip);
+                }
+            }
+
+            Action::Stop(item) => self.studio.stop(item)?,
+            Action::Resume { item, force } => self.studio.resume(item, force)?,
+            Action::Remove(item) => self.studio.remove(item)?,
+            Action::MoveTo { item, place } => self.studio.move_to(item, place)?,
+            Action::Edit(item) => {
+                let queued = self.studio.database().item(item)?;
+                self.draft = Draft::of_recipe(&queued.recipe, &queued.model);
+                (self.editing, self.leaving) = (Some(item), None);
+                self.reveal(Pane::Settings);
+            }
+            Action::Pause => self.studio.pause(),
+            Action::Unpause => self.studio.unpause(),
+            Action::Mend { item, remedy } => self.mend(context, item, &remedy)?,
+            Action::DismissNote(note) => self.studio.dismiss_note(&note),
+
+            Action::DecodePreviews(decode) => self.studio.decode_previews(decode),
+            Action::Theme(choice) => context.set_theme(choice),
+            Action::ResetLayout => self.layout = super::layout::standard(),
+        }
+        Ok(())
+    }
+
+    /// Queues what the settings say.
+    fn generate(&mut self) -> Result<(), StudioError> {
+        let model = self.settings.model(&self.studio, &self.draft.model)?;
+        let precision = self.studio.device().ok_or(StudioError::NoDevice)?.precision;
+        let items = match &self.leaving {
+            Some(leaving) => vec![self.draft.branch(&model, precision, leaving)?],
+            None => self.draft.items(&model, precision)?,
+        };
+        if let (Some(editing), [item]) = (self.editing.take(), items.as_slice()) {
+            self.studio.replace(editing, item)?;
+        } else {
+            self.studio.enqueue(&items)?;
+        }
+        if !self.draft.seed_locked {
+            self.draft.seed = random_seed();
+        }
+        Ok(())
+    }
+
+    fn mend(&mut self, context: &Context, item: ItemId, remedy: &Remedy) -> Result<(), StudioError> {
+        let mut queued = self.studio.database().item(item)?;
+        match *remedy {
+            Remedy::Retry => self.studio.resume(item, false)?,
+            Remedy::RunAnyway => self.studio.resume(item, true)?,
+            Remedy::UseCpu => {
+                self.studio.use_device(DeviceWish { choice: DeviceChoice::Cpu, precision: None });
+                self.studio.resume(item, false)?;
+            }
+            Remedy::EditSettings => self.act(context, Action::Edit(item)),
+            Remedy::ChooseModel => {
+                self.act(context, Action::Edit(item));
+                self.settings.choose_model(context);
+            }
+            Remedy::Frames(_) | Remedy::Size(..) => {
+                match *remedy {
+                    Remedy::Frames(frames) => queued.recipe.frames = frames,
+                    Remedy::Size(width, height) => (queued.recipe.width, queued.recipe.height) = (width, height),
+                    _ => {}
+                }
+                let model = self.settings.model(&self.studio, &queued.model)?;
+                let plan = crate::generate::recipe::MaskChoice::Given(queued.recipe.mask_plan.clone());
+                queued.recipe.set_mask(&model.folder, &plan)?;
+                // A branch has the size of the clip that it leaves.
+                queued.recipe.branch = None;
+                let QueueItem { recipe, model, force, .. } = queued;
+                self.studio.replace(item, &NewItem { recipe, model, leaves: None, force })?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn show_clip(&mut self, clip: ClipId) {
+        match self.studio.clip(clip) {
+            Ok(entry) => {
+                let calls = Sampler::new(entry.recipe.sampler, entry.recipe.steps).map_or(entry.recipe.steps, |sampler| sampler.calls());
+                let steps = self.studio.steps_of(clip);
+                self.stage = Stage::Clip(Box::new(StagedClip { entry, steps, calls }));
+            }
+            Err(error) => self.toasts.error(error.to_string()),
+        }
+    }
+
+    /// The shown clip's row may have changed.
+    fn refresh_stage(&mut self) {
+        if let Some(clip) = self.stage.clip().map(|staged| staged.entry.id) {
+            self.show_clip(clip);
+        }
+    }
+
+    fn open_export(&mut self, clip: ClipId) -> Result<(), StudioError> {
+        let entry = self.studio.clip(clip)?;
+        let range = self.player.state.range(entry.recipe.frames);
+        self.export = Some(ExportDialog::new(&self.studio, entry, range, self.export_to.clone()));
+        Ok(())
+    }
+
+    /// Brings a panel to the front.
+    pub(super) fn reveal(&mut self, pane: Pane) {
+        self.layout.make_active(|_, tile| matches!(tile, egui_tiles::Tile::Pane(other) if *other == pane));
+    }
+
+    /// Takes over what has happened in the studio since the last frame.
+    pub(super) fn follow_studio(&mut self, context: &Context) {
+        let state = self.studio.state();
+        let live = state.live.as_ref().map(|live| live.item);
+        if live.is_some() && live != self.live_seen {
+            self.stage = Stage::Live;
+        }
+        self.live_seen = live.or(self.live_seen);
+        if state.newest != self.newest_seen {
+            self.newest_seen = state.newest;
+            if let (Some(newest), true) = (state.newest, matches!(self.stage, Stage::Live | Stage::Empty)) {
+                self.show_clip(newest);
+            }
+        }
+        if matches!(self.stage, Stage::Live) && live.is_none() {
+            // It was stopped: back to the newest clip.
+            self.stage = Stage::Empty;
+            if let Some(newest) = self.studio.clips(&Default::default()).ok().and_then(|clips| clips.first().map(|clip| clip.id)) {
+                self.show_clip(newest);
+            }
+        }
+        if let Some((clip, task)) = &self.verifying
+            && let Some(result) = task.take_result()
+        {
+            self.inspector.set_verdict(*clip, result.map_err(|error| error.to_string()));
+            self.verifying = None;
+        }
+        if let Some((_, _, task)) = &self.decoding
+            && let Some(result) = task.take_result()
+        {
+            if let Err(error) = result {
+                self.toasts.error(error.to_string());
+            }
+            self.decoding = None;
+        }
+        self.toasts.follow(context);
+    }
+}

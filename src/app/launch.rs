@@ -1,0 +1,71 @@
+//! From the command line to a window: the studio is opened, then the window, which lives until it is closed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::anyhow;
+use eframe::egui::{IconData, ViewportBuilder};
+use eframe::{NativeOptions, Renderer};
+
+use super::bench::Report;
+use super::window::Window;
+use crate::studio::{DeviceWish, Home, Studio};
+
+const SIZE: [f32; 2] = [1440.0, 900.0];
+const LEAST_SIZE: [f32; 2] = [900.0, 600.0];
+const ICON: &[u8] = include_bytes!("../../assets/icon.png");
+
+/// What the command line says about the window.
+#[derive(Clone, Debug)]
+pub struct WindowOptions {
+    pub home: Home,
+    pub device: DeviceWish,
+    /// A clip or recipe whose settings are taken at the start.
+    pub open: Option<PathBuf>,
+    /// Put into the prompt.
+    pub prompt: Option<String>,
+    /// Exports go there, without a dialog.
+    pub export_to: Option<PathBuf>,
+    /// When the program was started.
+    pub started: Instant,
+    /// The window runs the settings a few times, measures itself and closes.
+    pub bench: Option<Report>,
+}
+
+/// Opens the window, and comes back when it is closed.
+///
+/// # Errors
+/// The library cannot be used, or the system has no window or no graphics for one.
+pub fn open(options: WindowOptions) -> anyhow::Result<()> {
+    let studio = Arc::new(Studio::open(options.home.clone(), options.device.clone())?);
+    let mut viewport = ViewportBuilder::default()
+        .with_title("Tilereel")
+        .with_app_id("tilereel")
+        .with_inner_size(SIZE)
+        .with_min_inner_size(LEAST_SIZE)
+        .with_drag_and_drop(true);
+    if let Some(icon) = icon() {
+        viewport = viewport.with_icon(icon);
+    }
+    let native = NativeOptions {
+        viewport,
+        renderer: Renderer::Wgpu,
+        persistence_path: Some(studio.home().folder().join("window.ron")),
+        ..NativeOptions::default()
+    };
+    let create: eframe::AppCreator<'_> = Box::new(move |context| Ok(Box::new(Window::new(context, studio, options))));
+    eframe::run_native("tilereel", native, create).map_err(|error| {
+        anyhow!(
+            "The window cannot be opened: {error}. It needs a screen and graphics that Vulkan, Metal, DX12 or GL reach, in \
+             software too (on Debian: mesa-vulkan-drivers). Everything works without it: tilereel generate \"a shiny red ball \
+             bounces on the snow at sunset\"."
+        )
+    })
+}
+
+fn icon() -> Option<IconData> {
+    let picture = image::load_from_memory_with_format(ICON, image::ImageFormat::Png).ok()?.into_rgba8();
+    let (width, height) = picture.dimensions();
+    Some(IconData { rgba: picture.into_raw(), width, height })
+}

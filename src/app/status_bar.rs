@@ -1,0 +1,131 @@
+//! The line at the bottom: the device and why it, its kernels and memory; what goes on and how long it takes.
+
+use std::time::{Duration, Instant};
+
+use eframe::egui::{self, ProgressBar, RichText, Ui};
+
+use super::action::Action;
+use super::icons::{Icon, icon_button};
+use super::theme;
+use crate::studio::words::{bytes, duration};
+use crate::gpu::device::ComputeDevice;
+use crate::studio::{DeviceState, State, free_memory};
+
+/// How long a figure of the free memory is shown.
+const MEMORY_AGE: Duration = Duration::from_secs(2);
+
+/// The adapter that paints the window.
+#[derive(Clone, Debug)]
+pub struct PaintedBy {
+    pub name: String,
+    /// A rasteriser on the CPU.
+    pub software: bool,
+}
+
+#[derive(Default)]
+pub struct StatusBar {
+    memory: Option<(Instant, Option<u64>)>,
+}
+
+impl StatusBar {
+    /// `queue_seconds` is the time that the waiting items will take.
+    pub fn show(
+        &mut self,
+        ui: &mut Ui,
+        state: &State,
+        painted_by: Option<&PaintedBy>,
+        queue_seconds: Option<f64>,
+        actions: &mut Vec<Action>,
+    ) {
+        ui.horizontal(|ui| {
+            self.device(ui, state, painted_by);
+            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| run(ui, state, queue_seconds, actions));
+        });
+    }
+
+    fn device(&mut self, ui: &mut Ui, state: &State, painted_by: Option<&PaintedBy>) {
+        match &state.device {
+            DeviceState::Opening => {
+                ui.label(theme::caption("Looking for a device ..."));
+            }
+            DeviceState::Failed(why) => {
+                ui.label(RichText::new("No device").color(ui.visuals().error_fg_color)).on_hover_text(why);
+            }
+            DeviceState::Ready(device) => {
+                let software = painted_by.is_some_and(|painted| painted.software);
+                let label = ui.label(theme::caption(device_words(device, software)));
+                label.on_hover_ui(|ui| device_facts(ui, device, painted_by));
+                if let Some(free) = self.free_memory(device) {
+                    let (words, tip) = match &device.adapter {
+                        Some(_) => (format!("{} of memory", bytes(free)), "The device's own memory, as its driver reports it."),
+                        None => (format!("{} free", bytes(free)), "Memory that programs may still take, as the system reports it."),
+                    };
+                    ui.label(theme::caption("·"));
+                    ui.label(theme::caption(words)).on_hover_text(tip);
+                }
+            }
+        }
+    }
+
+    fn free_memory(&mut self, device: &ComputeDevice) -> Option<u64> {
+        match self.memory {
+            Some((when, free)) if when.elapsed() < MEMORY_AGE => free,
+            _ => {
+                let free = free_memory(device);
+                self.memory = Some((Instant::now(), free));
+                free
+            }
+        }
+    }
+}
+
+/// The device in a sentence that says what a person should know.
+fn device_words(device: &ComputeDevice, software: bool) -> String {
+    match &device.adapter {
+        None if software => format!("{}: this machine's graphics are software, so the model runs on the CPU", device.name),
+        None => device.name.clone(),
+        Some(adapter) => format!("{}, {}, {} kernels in {}", device.name, adapter.backend, device.kernel_tier(), device.precision),
+    }
+}
+
+fn device_facts(ui: &mut Ui, device: &ComputeDevice, painted_by: Option<&PaintedBy>) {
+    ui.label(&device.reason);
+    ui.label(format!("Numbers: {}", device.precision));
+    ui.label(format!("Kernels: {}, {}", device.kernel_tier(), device.tier_reason()));
+    if let Some(adapter) = &device.adapter {
+        ui.label(format!("Driver: {}", adapter.driver));
+    }
+    if let Some(painted) = painted_by {
+        ui.label(format!("The window is painted by {}", painted.name));
+    }
+}
+
+fn run(ui: &mut Ui, state: &State, queue_seconds: Option<f64>, actions: &mut Vec<Action>) {
+    let waiting = state.queue.iter().filter(|item| item.state == crate::studio::ItemState::Waiting).count();
+    let Some(live) = &state.live else {
+        if state.is_paused {
+            if icon_button(ui, Icon::Play, "Go on with the queue", "The queue rests, and the model's memory is given back").clicked() {
+                actions.push(Action::Unpause);
+            }
+            ui.label(theme::caption(format!("Paused, {waiting} waiting")));
+        } else if waiting > 0 {
+            ui.label(theme::caption(format!("{waiting} waiting")));
+        } else {
+            ui.label(theme::caption("Ready"));
+        }
+        return;
+    };
+    let now = Instant::now();
+    if icon_button(ui, Icon::Stop, "Stop this run", "Its finished steps are kept in the queue").clicked() {
+        actions.push(Action::Stop(live.item));
+    }
+    if icon_button(ui, Icon::Pause, "Pause the queue", "The run stops behind its last finished step, and the model's memory is given back").clicked() {
+        actions.push(Action::Pause);
+    }
+    let left = live.seconds_left(now);
+    let total = queue_seconds.filter(|seconds| *seconds > 0.0).map(|seconds| format!(", all in {}", duration(seconds + left)));
+    ui.label(theme::caption(format!("about {} left{}", duration(left), total.unwrap_or_default())))
+        .on_hover_text("Estimated from this run's own steps, and from earlier runs on this device for the rest.");
+    let progress = live.share_done(now) as f32;
+    ui.add(ProgressBar::new(progress).desired_width(160.0).desired_height(6.0)).labelled_by(ui.label(theme::caption(live.doing())).id);
+}

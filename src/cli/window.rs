@@ -1,0 +1,42 @@
+//! `tilereel` without a command: the studio's window.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+
+use super::Status;
+use super::settings::DeviceArguments;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// A clip, or a recipe's JSON file, whose settings are taken
+    file: Option<PathBuf>,
+    /// Put this into the prompt
+    #[arg(long)]
+    prompt: Option<String>,
+    /// Export to this file, without asking for one
+    #[arg(long, value_name = "FILE")]
+    export_to: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArguments,
+}
+
+#[cfg(feature = "gui")]
+pub fn run(arguments: &Arguments, started: Instant) -> anyhow::Result<Status> {
+    crate::app::open(crate::app::WindowOptions {
+        home: crate::studio::Home::standard()?,
+        device: arguments.device.wish()?,
+        open: arguments.file.clone(),
+        prompt: arguments.prompt.clone(),
+        export_to: arguments.export_to.clone(),
+        started,
+        bench: None,
+    })?;
+    Ok(Status::Done)
+}
+
+#[cfg(not(feature = "gui"))]
+pub fn run(_: &Arguments, _: Instant) -> anyhow::Result<Status> {
+    anyhow::bail!("This Tilereel was built without its window. Write `tilereel help` for its commands.")
+}

@@ -1,0 +1,281 @@
+//! The studio without a window: a real queue, a real library and the real model on the CPU, at small sizes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tilereel::clip::read_frames;
+use tilereel::generate::recipe::Recipe;
+use tilereel::gpu::device::{DeviceChoice, Precision};
+use tilereel::studio::{
+    ClipEntry, ClipId, DeviceWish, Draft, Fault, Home, ItemId, ItemState, ModelInfo, NewItem, Picture, State, Studio, Task,
+    Verdict, variations,
+};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A home that goes when the test ends.
+pub struct Place {
+    _folder: TempDir,
+    pub home: Home,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { home: Home::in_folder(folder.path()), _folder: folder }
+    }
+
+    pub fn open(&self) -> Studio {
+        Studio::open(self.home.clone(), DeviceWish { choice: DeviceChoice::Cpu, precision: None }).expect("a studio")
+    }
+}
+
+/// Waits until `done` says so.
+pub fn wait<T>(studio: &Studio, what: &str, mut done: impl FnMut(&State) -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = done(&studio.state()) {
+            return value;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}; the queue is {:?}", studio.state().queue);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn finish<T: Send + 'static>(task: &Task<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(result) = task.take_result() {
+            return result.expect("the task succeeds");
+        }
+        assert!(start.elapsed() < PATIENCE, "the task does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn recipe(prompt: &str, seed: u64) -> Recipe {
+    let model = ModelInfo::open("fast").expect("mini");
+    let mut draft = Draft::of_model("fast", model.folder.facts());
+    (draft.prompt, draft.seed, draft.steps) = (prompt.into(), seed, 6);
+    (draft.frames, draft.width, draft.height) = (5, 64, 32);
+    draft.recipe(&model, Precision::F32).expect("a recipe")
+}
+
+fn item(recipe: Recipe) -> NewItem {
+    NewItem { recipe, model: "fast".into(), leaves: None, force: false }
+}
+
+/// Large enough to be stopped on the way.
+fn slow(prompt: &str) -> NewItem {
+    let mut recipe = recipe(prompt, 3);
+    (recipe.width, recipe.height, recipe.steps) = (256, 144, 30);
+    item(recipe)
+}
+
+fn make(studio: &Studio, item: NewItem) -> ClipEntry {
+    let before = studio.state().newest;
+    let ids = studio.enqueue(&[item]).expect("queued");
+    let newest = wait(studio, "a clip", |state| {
+        let failed = state.queue.iter().find(|item| item.id == ids[0]).and_then(|item| item.report.clone());
+        assert_eq!(failed, None);
+        state.newest.filter(|newest| Some(*newest) != before)
+    });
+    studio.clip(newest).expect("the clip")
+}
+
+fn frames_sha256(clip: &ClipEntry) -> &str {
+    &clip.recipe.made.as_ref().expect("a made clip").frames_sha256
+}
+
+#[test]
+fn a_clip_is_made_and_kept_with_all_its_steps() {
+    let place = Place::new();
+    let studio = place.open();
+    let clip = make(&studio, item(recipe("a red ball", 1)));
+    let kept = read_frames(&place.home.clip_file(clip.id)).expect("the frames");
+    assert_eq!(kept.sha256(), frames_sha256(&clip));
+    assert_eq!((kept.count(), kept.width, kept.height), (5, 64, 32));
+    assert_eq!(studio.steps_of(clip.id), 6);
+    wait(&studio, "an empty queue", |state| state.queue.is_empty().then_some(()));
+    assert!(!place.home.run_folder(ItemId(1)).exists(), "the steps have moved into the library");
+    for step in 1..=6 {
+        let small = wait(&studio, "a projection", |_| studio.picture(Picture::Projection(clip.id, step)).frames());
+        assert_eq!((small.count(), small.width, small.height), (2, 8, 4));
+    }
+    let thumbnail = wait(&studio, "a thumbnail", |_| studio.picture(Picture::Thumbnail(clip.id)).frames());
+    assert_eq!((thumbnail.count(), thumbnail.width), (5, 64));
+    assert_eq!(studio.database().prompts(5).expect("prompts"), ["a red ball"]);
+
+    let verdict = finish(&studio.verify_clip(clip.id).expect("a task"));
+    assert_eq!(verdict, Verdict::Identical { frames_sha256: frames_sha256(&clip).to_owned() });
+
+    // The last step's estimate is the clip, so its decoding must be the clip's frames; an earlier one's must not.
+    let decoded = |step: usize| {
+        finish(&studio.decode_step(clip.id, step).expect("a task"));
+        studio.picture(Picture::Decoded(clip.id, step)).frames().expect("on the shelf")
+    };
+    assert_eq!(*decoded(6), kept);
+    assert_ne!(*decoded(1), kept);
+}
+
+#[test]
+fn a_step_that_goes_on_unchanged_ends_the_same() {
+    let place = Place::new();
+    let studio = place.open();
+    let original = make(&studio, item(recipe("a red ball", 1)));
+    let model = ModelInfo::open("fast").expect("mini");
+    for step in [1, 4] {
+        let leaving = studio.leaving(original.id, step).expect("a step");
+        let draft = Draft::of_recipe(&original.recipe, "fast");
+        let branch = draft.branch(&model, Precision::F32, &leaving).expect("a branch");
+        let again = make(&studio, branch.clone());
+        assert_eq!(frames_sha256(&again), frames_sha256(&original), "from step {step}");
+        assert_eq!(studio.steps_of(again.id), 6, "the steps before the branch belong to it too");
+        // Without the record, the run before the branch is made again.
+        let unaided = make(&studio, NewItem { leaves: None, ..branch });
+        assert_eq!(frames_sha256(&unaided), frames_sha256(&original), "from step {step} without its record");
+    }
+}
+
+#[test]
+fn branches_change_the_rest_and_prove_themselves() {
+    let place = Place::new();
+    let studio = place.open();
+    let original = make(&studio, item(recipe("a red ball", 1)));
+    let model = ModelInfo::open("fast").expect("mini");
+    let leaving = studio.leaving(original.id, 3).expect("a step");
+    let mut draft = Draft::of_recipe(&original.recipe, "fast");
+    draft.prompt = "a blue cube on the snow".into();
+    let branch = make(&studio, draft.branch(&model, Precision::F32, &leaving).expect("a branch"));
+    assert_ne!(frames_sha256(&branch), frames_sha256(&original));
+    assert!(matches!(finish(&studio.verify_clip(branch.id).expect("a task")), Verdict::Identical { .. }));
+
+    // A branch of the branch, from a step of its own, and from one that it has from the original.
+    for (step, prompt) in [(5, "a blue cube on the snow"), (2, "a red ball")] {
+        let leaving = studio.leaving(branch.id, step).expect("a step");
+        assert_eq!(leaving.recipe.prompt, prompt, "step {step} was made with this prompt");
+        draft.prompt = "a green cone at night".into();
+        let nested = make(&studio, draft.branch(&model, Precision::F32, &leaving).expect("a branch"));
+        assert!(matches!(finish(&studio.verify_clip(nested.id).expect("a task")), Verdict::Identical { .. }), "step {step}");
+    }
+
+    // Variations: the later they leave, the closer they are.
+    let distance = |step: usize| {
+        let leaving = studio.leaving(original.id, step).expect("a step");
+        let items = variations(&leaving, "fast", 2).expect("variations");
+        assert_ne!(items[0].recipe.seed, items[1].recipe.seed);
+        let clip = make(&studio, items[0].clone());
+        let frames = |id: ClipId| read_frames(&place.home.clip_file(id)).expect("frames");
+        let psnr = frames(clip.id).psnr(&frames(original.id));
+        psnr.iter().sum::<f64>() / psnr.len() as f64
+    };
+    let (early, late) = (distance(1), distance(5));
+    assert!(late > early && late.is_finite(), "{late} dB from step 5, {early} dB from step 1");
+}
+
+#[test]
+fn a_stopped_run_keeps_its_steps_and_goes_on_to_the_same_bytes() {
+    let place = Place::new();
+    let studio = place.open();
+    let undisturbed = make(&studio, slow("a red ball"));
+    let started = |steps: usize| {
+        let id = studio.enqueue(&[slow("a red ball")]).expect("queued")[0];
+        wait(&studio, "some steps", |state| state.live.as_ref().filter(|live| live.calls_done >= steps).map(|_| ()));
+        id
+    };
+    let id = started(2);
+    let asked = Instant::now();
+    studio.stop(id).expect("it stops");
+    let item = wait(&studio, "the stop", |state| {
+        state.queue.iter().find(|item| item.id == id && item.state == ItemState::Stopped).cloned()
+    });
+    assert!(asked.elapsed() < Duration::from_secs(1), "it took {:?}", asked.elapsed());
+    assert!(item.steps_done >= 2 && item.steps_done < 30);
+    assert!(studio.state().live.is_none());
+    studio.resume(id, false).expect("it goes on");
+    let resumed = wait(&studio, "the clip", |state| state.newest.filter(|newest| *newest != undisturbed.id));
+    assert_eq!(frames_sha256(&studio.clip(resumed).expect("the clip")), frames_sha256(&undisturbed));
+    assert_eq!(studio.steps_of(resumed), 30);
+
+    // Pause: the item waits, nothing runs, and it goes on by itself afterwards.
+    let id = started(2);
+    studio.pause();
+    wait(&studio, "the pause", |state| state.live.is_none().then_some(()));
+    std::thread::sleep(Duration::from_millis(700));
+    let state = studio.state();
+    assert!(state.is_paused && state.live.is_none());
+    assert_eq!(state.queue.iter().find(|item| item.id == id).map(|item| item.state), Some(ItemState::Waiting));
+    studio.unpause();
+    let first = wait(&studio, "the run", |state| state.live.as_ref().map(|live| live.first_call));
+    assert!(first >= 2, "it goes on behind step {first}");
+    let resumed_again = wait(&studio, "the clip", |state| state.newest.filter(|newest| *newest != resumed));
+    assert_eq!(frames_sha256(&studio.clip(resumed_again).expect("the clip")), frames_sha256(&undisturbed));
+}
+
+#[test]
+fn a_run_that_the_program_left_is_offered_again() {
+    let place = Place::new();
+    let studio = place.open();
+    let undisturbed = make(&studio, slow("a red ball"));
+    let ids = studio.enqueue(&[slow("a red ball"), item(recipe("a blue cube", 1))]).expect("queued");
+    wait(&studio, "some steps", |state| {
+        state.live.as_ref().filter(|live| live.item == ids[0] && live.calls_done >= 2).map(|_| ())
+    });
+    drop(studio);
+
+    let studio = place.open();
+    let left = studio.database().item(ids[0]).expect("it is still there");
+    assert_eq!(left.state, ItemState::Interrupted);
+    assert!(left.steps_done >= 2);
+    // What only waited is made without being asked for.
+    wait(&studio, "the other clip", |state| state.newest.filter(|newest| *newest != undisturbed.id));
+    studio.resume(ids[0], false).expect("it goes on");
+    let first =
+        wait(&studio, "the run", |state| state.live.as_ref().filter(|live| live.item == ids[0]).map(|live| live.first_call));
+    assert!(first >= 2);
+    wait(&studio, "an empty queue", |state| state.queue.is_empty().then_some(()));
+    let clips = studio.clips(&Default::default()).expect("the clips");
+    assert_eq!(frames_sha256(&clips[0]), frames_sha256(&undisturbed));
+}
+
+#[test]
+fn a_run_that_cannot_fit_is_not_begun() {
+    let place = Place::new();
+    let studio = place.open();
+    let mut huge = recipe("a red ball", 1);
+    (huge.frames, huge.width, huge.height) = (1021, 4096, 4096);
+    let model = ModelInfo::open("fast").expect("mini");
+    huge.set_mask(&model.folder, &"1:255".into()).expect("a mask");
+    let id = studio.enqueue(&[item(huge)]).expect("queued")[0];
+    let report =
+        wait(&studio, "the refusal", |state| state.queue.iter().find(|item| item.id == id).and_then(|item| item.report.clone()));
+    assert_eq!(report.fault, Fault::OutOfMemory);
+    assert!(report.what.contains("GB"), "{}", report.what);
+    // The queue goes on with the next.
+    make(&studio, item(recipe("a blue cube", 1)));
+}
+
+#[test]
+fn one_home_has_one_studio_and_knows_its_example() {
+    let place = Place::new();
+    let studio = place.open();
+    let second = Studio::open(place.home.clone(), DeviceWish { choice: DeviceChoice::Cpu, precision: None });
+    assert!(second.is_err_and(|error| error.to_string().contains("Another Tilereel")));
+    let clips = studio.clips(&Default::default()).expect("the clips");
+    assert_eq!(clips.len(), 1);
+    let example = &clips[0];
+    assert_eq!(read_frames(&place.home.clip_file(example.id)).expect("frames").sha256(), frames_sha256(example));
+    assert_eq!(studio.steps_of(example.id), example.recipe.steps);
+    let first = wait(&studio, "a projection", |_| studio.picture(Picture::Projection(example.id, 1)).frames());
+    assert_eq!(first.count(), 8);
+
+    studio.delete(example.id).expect("it goes");
+    assert!(studio.clips(&Default::default()).expect("the clips").is_empty());
+    drop(studio);
+    let studio = place.open();
+    assert!(studio.clips(&Default::default()).expect("the clips").is_empty(), "a deleted example does not come back");
+    studio.undelete(example.id).expect("it comes back");
+    assert_eq!(studio.clips(&Default::default()).expect("the clips").len(), 1);
+    let _: Arc<State> = studio.state();
+}
