@@ -110,13 +110,14 @@ fn a_clip_is_made_and_kept_with_all_its_steps() {
     let verdict = finish(&studio.verify_clip(clip.id).expect("a task"));
     assert_eq!(verdict, Verdict::Identical { frames_sha256: frames_sha256(&clip).to_owned() });
 
-    // The last step's estimate is the clip, so its decoding must be the clip's frames; an earlier one's must not.
-    let decoded = |step: usize| {
+    // The last step's estimate is nearly the clip (DDIM ends a little above no noise at all); the first one's is not.
+    let worst_psnr = |step: usize| {
         finish(&studio.decode_step(clip.id, step).expect("a task"));
-        studio.picture(Picture::Decoded(clip.id, step)).frames().expect("on the shelf")
+        let decoded = studio.picture(Picture::Decoded(clip.id, step)).frames().expect("on the shelf");
+        decoded.psnr(&kept).into_iter().fold(f64::INFINITY, f64::min)
     };
-    assert_eq!(*decoded(6), kept);
-    assert_ne!(*decoded(1), kept);
+    let (last, first) = (worst_psnr(6), worst_psnr(1));
+    assert!(last > 40.0 && first < 30.0, "{last} dB after the last step, {first} dB after the first");
 }
 
 #[test]
