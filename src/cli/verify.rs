@@ -8,7 +8,7 @@ use clap::Args;
 use super::Status;
 use super::progress::{Ended, Progress};
 use super::settings::{ClipArguments, DeviceArguments, read_recipe};
-use crate::clip;
+use crate::clip::{self, Frames};
 use crate::generate::GenerateError;
 use crate::generate::estimate::{Estimate, Speeds};
 use crate::generate::observer::{Observer, Phase};
@@ -82,20 +82,35 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         }
     };
     let name = arguments.clip.display();
+    let stored = clip::read_frames(&arguments.clip);
+    let edited = stored.as_ref().ok().and_then(|stored| edited(stored, &outcome.frames));
     if outcome.frames.sha256() == made.frames_sha256 {
         say!("{name}: identical (SHA-256 {})", made.frames_sha256);
+        if let Some(edited) = edited {
+            say!("That is about the frames as they were made: {edited}.");
+        }
         return Ok(Status::Done);
     }
     let here = format!("{}, {}", device.name, if device.precision == Precision::F16 { "f16" } else { "f32" });
     say!("{name}: not identical. It was made on {}; this is {here}.", made.device);
-    match clip::read_frames(&arguments.clip) {
-        Ok(stored) => {
+    match (stored, edited) {
+        (_, Some(edited)) => say!("The file's frames cannot be compared: {edited}."),
+        (Ok(stored), None) => {
             let psnr = stored.psnr(&outcome.frames);
             let worst = psnr.iter().copied().fold(f64::INFINITY, f64::min);
             say!("PSNR per frame against the file (its compression included), worst {worst:.1} dB:");
             say!("{}", psnr.iter().map(|db| format!("{db:.1}")).collect::<Vec<_>>().join(" "));
         }
-        Err(error) => say!("The file's frames cannot be compared: {error}"),
+        (Err(error), None) => say!("The file's frames cannot be compared: {error}"),
     }
     Ok(Status::Differs)
+}
+
+/// What shows that a file was edited after its frames were made, if anything does. H.264 adds a column or row to odd sides.
+fn edited(stored: &Frames, made: &Frames) -> Option<String> {
+    let even = |side: usize| side.next_multiple_of(2);
+    let same_size = (even(stored.width), even(stored.height)) == (even(made.width), even(made.height));
+    let text = |frames: &Frames| format!("{} frames of {}x{}", frames.count(), frames.width, frames.height);
+    (!same_size || stored.count() != made.count())
+        .then(|| format!("the file was edited since, and has {} instead of {}", text(stored), text(made)))
 }

@@ -3,5 +3,7 @@
 mod architecture;
 mod cli;
 mod clips;
+mod export;
+mod judges;
 mod kernels;
 mod shaders;
