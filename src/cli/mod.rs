@@ -7,6 +7,7 @@ macro_rules! say {
 
 mod bench;
 mod doctor;
+mod export;
 mod generate;
 mod models;
 mod progress;
@@ -45,6 +46,8 @@ enum Command {
     Generate(Box<generate::Arguments>),
     /// Show the recipe inside a clip.
     Show(show::Arguments),
+    /// Write a clip as another file: cut, faster, larger, to and fro, in another format.
+    Export(export::Arguments),
     /// Make a clip again from its own recipe and compare the frames.
     Verify(verify::Arguments),
     /// Say which devices there are, which one runs the model, and whether it computes rightly.
@@ -98,6 +101,7 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
     match command {
         Command::Generate(arguments) => generate::run(*arguments),
         Command::Show(arguments) => show::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Models => models::run(),

@@ -7,6 +7,8 @@ use rav1e::prelude::{
     FrameType, MatrixCoefficients, PixelRange, Rational, SpeedSettings, TransferCharacteristics,
 };
 
+use super::error::Unfinished;
+use super::progress::{Meter, Stopped};
 use super::rate::FrameRate;
 use super::yuv::Planes;
 
@@ -34,13 +36,14 @@ pub(super) struct Stream {
 /// Encodes planes, with a key frame at least every `key_frame_interval` frames.
 ///
 /// # Errors
-/// The words of the encoder.
+/// The words of the encoder; or it was stopped.
 pub(super) fn encode(
-    pictures: impl Iterator<Item = Planes>,
+    pictures: impl ExactSizeIterator<Item = Planes>,
     (width, height): (usize, usize),
     rate: FrameRate,
     key_frame_interval: u64,
-) -> Result<Stream, String> {
+    mut meter: Meter<'_>,
+) -> Result<Stream, Unfinished> {
     let mut settings = EncoderConfig {
         width,
         height,
@@ -63,8 +66,12 @@ pub(super) fn encode(
     let mut context: Context<u8> =
         Config::new().with_encoder_config(settings).with_threads(1).new_context().map_err(|error| error.to_string())?;
 
-    let mut temporal_units = Vec::new();
+    let count = pictures.len();
+    let mut temporal_units = Vec::with_capacity(count);
+    // Nearly all work is done where the encoder is asked for what is finished, many frames after they were sent.
+    let mut encoded = |units: &[TemporalUnit]| meter.count(units.len(), count);
     for picture in pictures {
+        encoded(&temporal_units)?;
         let mut frame = context.new_frame();
         let chroma_stride = width.div_ceil(2);
         for (plane, (bytes, stride)) in frame.planes.iter_mut().zip([
@@ -75,10 +82,10 @@ pub(super) fn encode(
             plane.copy_from_raw_u8(bytes, stride, 1);
         }
         context.send_frame(frame).map_err(|error| error.to_string())?;
-        receive(&mut context, &mut temporal_units)?;
+        receive(&mut context, &mut temporal_units, &mut encoded)?;
     }
     context.flush();
-    receive(&mut context, &mut temporal_units)?;
+    receive(&mut context, &mut temporal_units, &mut encoded)?;
 
     let sequence_header =
         temporal_units.first().and_then(|unit| first_unit(&unit.units)).ok_or("the encoder wrote no sequence header")?;
@@ -92,7 +99,11 @@ pub(super) fn encode(
 }
 
 /// Takes what is finished.
-fn receive(context: &mut Context<u8>, temporal_units: &mut Vec<TemporalUnit>) -> Result<(), String> {
+fn receive(
+    context: &mut Context<u8>,
+    temporal_units: &mut Vec<TemporalUnit>,
+    encoded: &mut impl FnMut(&[TemporalUnit]) -> Result<(), Stopped>,
+) -> Result<(), Unfinished> {
     /// A unit of kind 2 without contents.
     const DELIMITER: [u8; 2] = [0x12, 0x00];
     loop {
@@ -104,10 +115,12 @@ fn receive(context: &mut Context<u8>, temporal_units: &mut Vec<TemporalUnit>) ->
                     frame: packet.input_frameno,
                     is_key_frame: packet.frame_type == FrameType::KEY,
                 });
+                encoded(temporal_units)?;
             }
-            Err(EncoderStatus::Encoded) => {}
+            // A frame that is not shown yet.
+            Err(EncoderStatus::Encoded) => encoded(temporal_units)?,
             Err(EncoderStatus::NeedMoreData | EncoderStatus::LimitReached) => return Ok(()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error.to_string().into()),
         }
     }
 }

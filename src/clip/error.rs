@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::ClipFormat;
+use super::progress::Stopped;
+use super::{ClipFormat, EditError};
 
 /// Why a clip could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +20,14 @@ pub enum ClipError {
     /// The frames themselves make no clip (no pixel, wrong buffer length, impossible rate, ..).
     #[error("these frames make no clip: {why}")]
     InvalidFrames { why: String },
+
+    /// These frames cannot be edited so.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+
+    /// Whoever asked for the file wanted it no more.
+    #[error("stopped: no file was written")]
+    Stopped,
 
     /// The folder that should take the file does not exist.
     #[error("the folder {} does not exist: create it first or choose another one", folder.display())]
@@ -78,6 +87,48 @@ impl ClipError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ClipError::DiskFull { folder },
             _ => ClipError::Io { doing: "write", path: path.to_path_buf(), source },
         }
+    }
+}
+
+impl From<Stopped> for ClipError {
+    fn from(Stopped: Stopped) -> Self {
+        ClipError::Stopped
+    }
+}
+
+/// Why an encoder came to no end, before the format is known to it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unfinished {
+    Stopped,
+    /// In the words of the encoder.
+    Refused(String),
+}
+
+impl Unfinished {
+    /// Adds which format it was.
+    pub(super) fn of(self, format: ClipFormat) -> ClipError {
+        match self {
+            Unfinished::Stopped => ClipError::Stopped,
+            Unfinished::Refused(why) => ClipError::Encode { format, why },
+        }
+    }
+}
+
+impl From<Stopped> for Unfinished {
+    fn from(Stopped: Stopped) -> Self {
+        Unfinished::Stopped
+    }
+}
+
+impl From<String> for Unfinished {
+    fn from(why: String) -> Self {
+        Unfinished::Refused(why)
+    }
+}
+
+impl From<&str> for Unfinished {
+    fn from(why: &str) -> Self {
+        Unfinished::Refused(why.to_owned())
     }
 }
 

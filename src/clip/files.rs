@@ -50,11 +50,16 @@ impl StagedFiles {
             .map_err(|source| ClipError::from_writing(source, folder, path))
     }
 
+    /// The size of all files so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Gives every file its name, replacing files that have it. When one name cannot be given, the files that already
     /// got theirs are removed again.
     ///
-    /// Returns the names and the sum of the sizes in bytes.
-    pub(super) fn commit(self) -> Result<(Vec<PathBuf>, u64), ClipError> {
+    /// Returns the names.
+    pub(super) fn commit(self) -> Result<Vec<PathBuf>, ClipError> {
         let mut named: Vec<PathBuf> = Vec::with_capacity(self.files.len());
         for (file, path) in self.files {
             if let Err(error) = file.persist(&path) {
@@ -73,7 +78,7 @@ impl StagedFiles {
             // The file is there and complete; some file systems cannot sync a folder.
             log::debug!("could not sync {}: {error}", folder_of(path).display());
         }
-        Ok((named, self.bytes))
+        Ok(named)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use super::ClipError;
+use super::{ClipError, LARGEST_SIDE};
 
 /// Decoded frames: sRGB, 8 bits a channel, no alpha.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +43,12 @@ impl Frames {
         self.rgb.chunks_exact(self.frame_bytes().max(1))
     }
 
+    /// All frames in order, `times` times.
+    pub(super) fn repeated(&self, times: usize) -> impl ExactSizeIterator<Item = &[u8]> {
+        let count = self.count();
+        (0..count * times).map(move |index| self.frame(index % count))
+    }
+
     /// SHA-256 of the raw RGB bytes as lower-case hexadecimal: two clips with the same sum show the same pixels.
     pub fn sha256(&self) -> String {
         let mut text = String::with_capacity(64);
@@ -73,9 +79,8 @@ impl Frames {
     ///
     /// # Errors
     /// [`ClipError::InvalidFrames`] for frames without pixels, a buffer that is no whole number of frames, no frame at
-    /// all, or sides over 16383 pixels (the least limit of the formats).
+    /// all, or sides over [`LARGEST_SIDE`].
     pub(super) fn check(&self) -> Result<(), ClipError> {
-        const LARGEST_SIDE: usize = 16383;
         let invalid = |why: String| Err(ClipError::InvalidFrames { why });
         let Frames { width, height, .. } = *self;
         if width == 0 || height == 0 || width > LARGEST_SIDE || height > LARGEST_SIDE {

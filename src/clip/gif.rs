@@ -1,4 +1,4 @@
-//! GIF files: one palette for the clip, dithered, repeated for ever; the recipe is a comment.
+//! GIF files: one palette for the clip, dithered; the recipe is a comment.
 
 use std::num::NonZeroU64;
 
@@ -7,9 +7,11 @@ use ::gif::{
 };
 
 use super::canvas::{Canvas, Disposal, Patch};
-use super::error::Fault;
+use super::edit::Loops;
+use super::error::{Fault, Unfinished};
 use super::frames::Frames;
 use super::palette::Palette;
+use super::progress::Meter;
 use super::rate::{FrameRate, mean_frames_per_second};
 use super::{MOST_FRAME_BYTES, MOST_RECIPE_BYTES};
 
@@ -19,17 +21,25 @@ const RECIPE_PREFIX: &[u8] = b"tilereel:recipe\n";
 const TICKS_PER_SECOND: u32 = 100;
 /// Players take shorter delays for a mistake and show such frames for a tenth of a second.
 const LEAST_TICKS: u32 = 2;
+/// The share of the time that the palette takes.
+const PALETTE_SHARE: f64 = 0.3;
 
 /// A GIF file, its real rate, and a remark about the rate where it is not the one asked for.
 ///
 /// # Errors
-/// Words of the encoder.
-pub(super) fn encode(frames: &Frames, rate: FrameRate, recipe: Option<&str>) -> Result<(Vec<u8>, f64, Option<String>), String> {
+/// Words of the encoder; or it was stopped.
+pub(super) fn encode(
+    frames: &Frames,
+    rate: FrameRate,
+    recipe: Option<&str>,
+    loops: Loops,
+    meter: Meter<'_>,
+) -> Result<(Vec<u8>, f64, Option<String>), Unfinished> {
     let mut delays = rate.delays(frames.count(), TICKS_PER_SECOND, LEAST_TICKS);
     for delay in &mut delays {
         *delay = (*delay).min(u32::from(u16::MAX));
     }
-    let file = write(frames, &delays, recipe).map_err(|error| error.to_string())?;
+    let file = write(frames, &delays, recipe, loops, meter)?;
     let real_rate = mean_frames_per_second(&delays, TICKS_PER_SECOND);
     let asked = rate.frames_per_second();
     let note = ((real_rate - asked).abs() > 0.0005)
@@ -37,17 +47,29 @@ pub(super) fn encode(frames: &Frames, rate: FrameRate, recipe: Option<&str>) -> 
     Ok((file, real_rate, note))
 }
 
-fn write(frames: &Frames, delays: &[u32], recipe: Option<&str>) -> Result<Vec<u8>, EncodingError> {
-    let mut palette = Palette::of(&frames.rgb);
+fn write(
+    frames: &Frames,
+    delays: &[u32],
+    recipe: Option<&str>,
+    loops: Loops,
+    mut meter: Meter<'_>,
+) -> Result<Vec<u8>, Unfinished> {
+    let mut palette = Palette::of(frames, meter.part(0.0, PALETTE_SHARE))?;
+    let mut meter = meter.part(PALETTE_SHARE, 1.0);
     let (width, height) = (frames.width as u16, frames.height as u16);
     let mut file = Vec::new();
     let mut encoder = Encoder::new(&mut file, width, height, &palette.bytes())?;
-    encoder.set_repeat(Repeat::Infinite)?;
+    encoder.set_repeat(match loops {
+        Loops::Forever => Repeat::Infinite,
+        // Browsers count the plays after the first here.
+        Loops::Times(times) => Repeat::Finite(times.get() - 1),
+    })?;
     if let Some(recipe) = recipe {
         let comment = [RECIPE_PREFIX, recipe.as_bytes()].concat();
         encoder.write_raw_extension(Extension::Comment.into(), &[&comment])?;
     }
-    for (rgb, &delay) in frames.iter().zip(delays) {
+    for (done, (rgb, &delay)) in frames.iter().zip(delays).enumerate() {
+        meter.count(done, delays.len())?;
         encoder.write_frame(&Frame {
             delay: delay as u16,
             width,
@@ -58,6 +80,12 @@ fn write(frames: &Frames, delays: &[u32], recipe: Option<&str>) -> Result<Vec<u8
     }
     drop(encoder);
     Ok(file)
+}
+
+impl From<EncodingError> for Unfinished {
+    fn from(error: EncodingError) -> Self {
+        Unfinished::Refused(error.to_string())
+    }
 }
 
 /// The recipe among the comments.

@@ -11,7 +11,8 @@ use openh264::encoder::{
 };
 use openh264::formats::YUVSource;
 
-use super::error::Fault;
+use super::error::{Fault, Unfinished};
+use super::progress::Meter;
 use super::yuv::{Plane, Planes, append_rgb};
 
 /// The quantiser of every picture: the coarsest at which a noisy clip keeps 39 dB in RGB (it measures 39.9) and a clean
@@ -62,12 +63,13 @@ impl YUVSource for Planes {
 /// Encodes planes of even sides, with a key frame at least every `key_frame_interval` pictures.
 ///
 /// # Errors
-/// The words of the encoder, or what it left out.
+/// The words of the encoder, or what it left out; or it was stopped.
 pub(super) fn encode(
-    pictures: impl Iterator<Item = Planes>,
+    pictures: impl ExactSizeIterator<Item = Planes>,
     frames_per_second: f64,
     key_frame_interval: u32,
-) -> Result<Stream, String> {
+    mut meter: Meter<'_>,
+) -> Result<Stream, Unfinished> {
     let config = EncoderConfig::new()
         // The one mode that keeps no account of bits and takes the quantiser from the range; with a range of one value
         // and no scene detection, which would raise it, nothing is left to control.
@@ -89,8 +91,10 @@ pub(super) fn encode(
 
     let mut sequence_parameter_set = None;
     let mut picture_parameter_set = None;
-    let mut access_units = Vec::new();
+    let count = pictures.len();
+    let mut access_units = Vec::with_capacity(count);
     for picture in pictures {
+        meter.count(access_units.len(), count)?;
         let stream = encoder.encode(&picture).map_err(|error| error.to_string())?;
         let is_key_frame = stream.frame_type() == FrameType::IDR;
         let mut nal_units = Vec::new();
@@ -110,7 +114,7 @@ pub(super) fn encode(
             }
         }
         if nal_units.is_empty() {
-            return Err("the encoder dropped a frame".to_owned());
+            return Err("the encoder dropped a frame".into());
         }
         access_units.push(AccessUnit { nal_units, is_key_frame });
     }
@@ -118,7 +122,7 @@ pub(super) fn encode(
         (Some(sequence_parameter_set), Some(picture_parameter_set)) => {
             Ok(Stream { sequence_parameter_set, picture_parameter_set, access_units })
         }
-        _ => Err("the encoder wrote no parameter sets".to_owned()),
+        _ => Err("the encoder wrote no parameter sets".into()),
     }
 }
 

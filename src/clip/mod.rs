@@ -7,6 +7,7 @@
 
 mod av1;
 mod canvas;
+mod edit;
 mod error;
 mod files;
 mod format;
@@ -16,25 +17,35 @@ mod h264;
 mod mp4;
 mod palette;
 mod png;
+mod progress;
 mod rate;
+mod scale;
 mod sheet;
 mod webm;
 mod webp;
 mod xmp;
 mod yuv;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+pub use edit::{Edit, EditError, EditedSize, Loops, MOST_LOOPS, SCALES};
 pub use error::ClipError;
 pub use format::ClipFormat;
 pub use frames::Frames;
+pub use rate::FRAMES_PER_SECOND;
+pub use scale::ScaleFilter;
 pub use sheet::{contact_sheet, thumbnail};
 
+use error::Unfinished;
 use files::StagedFiles;
+use progress::{Meter, unwatched};
 use rate::FrameRate;
 
 /// What the files say about who wrote them.
 const SOFTWARE: &str = concat!("Tilereel ", env!("CARGO_PKG_VERSION"));
+/// The least limit that the formats have for the pixels of a side.
+const LARGEST_SIDE: usize = 16383;
 /// The most that is read from a file.
 const MOST_FILE_BYTES: u64 = 1 << 30;
 /// The most that decoded frames may take: eight minutes at 256x144, a hundred frames at 2560x1440.
@@ -44,11 +55,18 @@ const MOST_RECIPE_BYTES: usize = 16 << 20;
 /// The most pixels of one frame that are read.
 const MOST_PIXELS: usize = 1 << 26;
 
+/// The share of the time after which only the disk has something to do.
+const ENCODING_SHARE: f64 = 0.98;
+
 /// Choices about the file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct WriteOptions {
     /// Animated WebP with losses, at a quality of 0 (small) to 100; `None` keeps every pixel.
     pub webp_quality: Option<f32>,
+    /// How often the file plays.
+    pub loops: Loops,
+    /// A recipe to write beside the clip, into `NAME.recipe.json`.
+    pub sidecar: Option<String>,
 }
 
 /// What has been written.
@@ -56,7 +74,9 @@ pub struct WriteOptions {
 pub struct Written {
     /// The files in order: one, or one a frame for a PNG sequence.
     pub paths: Vec<PathBuf>,
-    /// The size of all files together.
+    /// The file with the recipe beside them.
+    pub sidecar: Option<PathBuf>,
+    /// The size of all files of the clip together.
     pub bytes: u64,
     /// The rate that players will show, which coarse clocks make differ from the one asked for.
     pub frames_per_second: f64,
@@ -72,22 +92,44 @@ pub struct Written {
 /// # Errors
 /// [`ClipError`] for an unknown ending, frames that make no clip, and everything that a folder can refuse.
 pub fn write_clip(path: &Path, frames: &Frames, recipe: Option<&str>, options: &WriteOptions) -> Result<Written, ClipError> {
+    write_clip_watched(path, frames, recipe, options, &mut unwatched)
+}
+
+/// As [`write_clip`], for callers who look and may stop it.
+///
+/// `progress` gets the share that is done, which never falls: 0 before anything else, then at least once a frame, and 1 when
+/// the files are complete and only wait for their names. When it breaks, at the 1 at last, nothing is left behind and files
+/// of these names are as they were; after the 1 the clip is there.
+///
+/// # Errors
+/// Also [`ClipError::Stopped`] when `progress` breaks.
+pub fn write_clip_watched(
+    path: &Path,
+    frames: &Frames,
+    recipe: Option<&str>,
+    options: &WriteOptions,
+    progress: &mut dyn FnMut(f64) -> ControlFlow<()>,
+) -> Result<Written, ClipError> {
     let format = ClipFormat::from_path(path)?;
     frames.check()?;
     let rate = FrameRate::new(frames.frames_per_second)?;
-    let encode_error = |why: String| ClipError::Encode { format, why };
+    let encode_error = |unfinished: Unfinished| unfinished.of(format);
+    let loops = options.loops;
+    let mut meter = Meter::new(progress);
+    meter.at(0.0)?;
+    let mut encoding = meter.part(0.0, ENCODING_SHARE);
 
     let mut staged = StagedFiles::default();
     let mut note = None;
     let mut frames_per_second = rate.frames_per_second();
     match format {
         ClipFormat::Mp4 => {
-            let (file, remark) = mp4::encode(frames, rate, recipe).map_err(encode_error)?;
+            let (file, remark) = mp4::encode(frames, rate, recipe, loops.copies(), encoding).map_err(encode_error)?;
             staged.stage(path, &file)?;
             note = remark;
         }
         ClipFormat::Apng => {
-            let (file, real_rate) = png::encode_animated(frames, rate, recipe).map_err(encode_error)?;
+            let (file, real_rate) = png::encode_animated(frames, rate, recipe, loops, encoding).map_err(encode_error)?;
             staged.stage(path, &file)?;
             frames_per_second = real_rate;
         }
@@ -97,28 +139,47 @@ pub fn write_clip(path: &Path, frames: &Frames, recipe: Option<&str>, options: &
         }
         ClipFormat::Png => {
             for index in 0..frames.count() {
+                encoding.count(index, frames.count())?;
                 let file = png::encode_still(frames, index, recipe).map_err(encode_error)?;
                 staged.stage(&png::path_in_sequence(path, index), &file)?;
             }
+            let older = png::path_in_sequence(path, frames.count());
+            note = older.is_file().then(|| {
+                format!("an older sequence of this name was longer: {} and those after it are not of this clip", older.display())
+            });
         }
         ClipFormat::Webm => {
-            let file = webm::encode(frames, rate, recipe).map_err(encode_error)?;
+            let file = webm::encode(frames, rate, recipe, loops.copies(), encoding).map_err(encode_error)?;
             staged.stage(path, &file)?;
         }
         ClipFormat::Gif => {
-            let (file, real_rate, remark) = gif::encode(frames, rate, recipe).map_err(encode_error)?;
+            let (file, real_rate, remark) = gif::encode(frames, rate, recipe, loops, encoding).map_err(encode_error)?;
             staged.stage(path, &file)?;
             frames_per_second = real_rate;
             note = remark;
         }
         ClipFormat::Webp => {
-            let (file, real_rate) = webp::encode(frames, rate, recipe, options.webp_quality).map_err(encode_error)?;
+            let quality = options.webp_quality;
+            let (file, real_rate) = webp::encode(frames, rate, recipe, quality, loops, encoding).map_err(encode_error)?;
             staged.stage(path, &file)?;
             frames_per_second = real_rate;
         }
     }
-    let (paths, bytes) = staged.commit()?;
-    Ok(Written { paths, bytes, frames_per_second, note })
+    let bytes = staged.bytes();
+    let sidecar = options.sidecar.as_ref().map(|text| (sidecar_path(path), text));
+    if let Some((path, text)) = &sidecar {
+        staged.stage(path, text.as_bytes())?;
+    }
+    meter.at(1.0)?;
+    let mut paths = staged.commit()?;
+    // It was staged last.
+    let sidecar = sidecar.and_then(|_| paths.pop());
+    Ok(Written { paths, sidecar, bytes, frames_per_second, note })
+}
+
+/// Where the recipe of the clip `path` lies if it lies beside it.
+fn sidecar_path(path: &Path) -> PathBuf {
+    path.with_extension("recipe.json")
 }
 
 /// The recipe inside a clip, `None` if it carries none. The contents decide what kind of file it is. For a PNG sequence

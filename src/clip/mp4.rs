@@ -6,9 +6,10 @@ use mp4_atom::{
     SttsEntry, Tkhd, Trak, Udta, Url, Visual, Vmhd,
 };
 
-use super::error::Fault;
+use super::error::{Fault, Unfinished};
 use super::frames::Frames;
 use super::h264::{self, AccessUnit, PictureDecoder, Stream};
+use super::progress::Meter;
 use super::rate::FrameRate;
 use super::yuv::Planes;
 use super::{MOST_FRAME_BYTES, SOFTWARE};
@@ -17,11 +18,17 @@ const RECIPE_KEY: &str = "tilereel.recipe";
 /// H.273 code points, as the `colr` box and the H.264 header carry them.
 const BT709: u16 = 1;
 
-/// An MP4 file, and a remark where the picture had to grow to even sides.
+/// An MP4 file with the frames `copies` times one after the other, and a remark where the picture had to grow to even sides.
 ///
 /// # Errors
-/// Words of the encoder.
-pub(super) fn encode(frames: &Frames, rate: FrameRate, recipe: Option<&str>) -> Result<(Vec<u8>, Option<String>), String> {
+/// Words of the encoder; or it was stopped.
+pub(super) fn encode(
+    frames: &Frames,
+    rate: FrameRate,
+    recipe: Option<&str>,
+    copies: usize,
+    meter: Meter<'_>,
+) -> Result<(Vec<u8>, Option<String>), Unfinished> {
     // 4:2:0 H.264 counts its sides, and its cropping, in steps of two pixels.
     let sides = (frames.width.next_multiple_of(2), frames.height.next_multiple_of(2));
     let (longer, shorter) = (sides.0.max(sides.1), sides.0.min(sides.1));
@@ -33,7 +40,8 @@ pub(super) fn encode(frames: &Frames, rate: FrameRate, recipe: Option<&str>) -> 
             h264::LARGEST_SIDES.0,
             h264::LARGEST_SIDES.1,
             least = h264::LEAST_SIDE,
-        ));
+        )
+        .into());
     }
     let note = (sides != (frames.width, frames.height)).then(|| {
         format!(
@@ -42,10 +50,10 @@ pub(super) fn encode(frames: &Frames, rate: FrameRate, recipe: Option<&str>) -> 
         )
     });
 
-    let pictures = frames.iter().map(|rgb| Planes::from_rgb(rgb, (frames.width, frames.height), sides));
+    let pictures = frames.repeated(copies).map(|rgb| Planes::from_rgb(rgb, (frames.width, frames.height), sides));
     let frames_per_second = rate.frames_per_second();
     let key_frame_interval = (2.0 * frames_per_second).floor().max(1.0) as u32;
-    let stream = h264::encode(pictures, frames_per_second, key_frame_interval)?;
+    let stream = h264::encode(pictures, frames_per_second, key_frame_interval, meter)?;
     let file = multiplex(&stream, sides, rate, recipe).map_err(|error| error.to_string())?;
     Ok((file, note))
 }

@@ -5,7 +5,10 @@
 //! statistical computations for optimal color quantization", 1991) and is then settled by k-means; the error of every
 //! pixel is diffused to its neighbours (Floyd and Steinberg, 1976), in rows that run forth and back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+
+use super::frames::Frames;
+use super::progress::{Meter, Stopped};
 
 const MOST_COLOURS: usize = 256;
 /// Colours are counted in cells of this many bits a channel.
@@ -39,16 +42,19 @@ pub(super) struct Palette {
 
 impl Palette {
     /// The palette of all pixels of a clip.
-    pub(super) fn of(rgb: &[u8]) -> Self {
-        if let Some(colours) = distinct_colours(rgb) {
+    ///
+    /// # Errors
+    /// It was stopped.
+    pub(super) fn of(frames: &Frames, mut meter: Meter<'_>) -> Result<Self, Stopped> {
+        if let Some(colours) = distinct_colours(frames, meter.part(0.0, 0.2))? {
             let exact = (0..=u8::MAX).zip(&colours).map(|(index, &colour)| (colour, index));
-            return Palette { exact: Some(exact.collect()), colours, nearest: Vec::new() };
+            return Ok(Palette { exact: Some(exact.collect()), colours, nearest: Vec::new() });
         }
-        let cells = count_cells(rgb);
+        let cells = count_cells(frames, meter.part(0.2, 0.4))?;
         let mut centres = split(&cells);
-        settle(&mut centres, &cells);
+        settle(&mut centres, &cells, meter.part(0.5, 1.0))?;
         let colours = centres.iter().map(|centre| centre.map(|channel| channel.round().clamp(0.0, 255.0) as u8)).collect();
-        Palette { colours, exact: None, nearest: vec![None; CELLS] }
+        Ok(Palette { colours, exact: None, nearest: vec![None; CELLS] })
     }
 
     /// Red, green and blue of every colour, one after the other.
@@ -118,32 +124,38 @@ impl Palette {
 }
 
 /// All colours in order, if a palette can hold them.
-fn distinct_colours(rgb: &[u8]) -> Option<Vec<Colour>> {
-    let mut colours = std::collections::BTreeSet::new();
-    for &pixel in rgb.as_chunks::<3>().0 {
-        colours.insert(pixel);
-        if colours.len() > MOST_COLOURS {
-            return None;
+fn distinct_colours(frames: &Frames, mut meter: Meter<'_>) -> Result<Option<Vec<Colour>>, Stopped> {
+    let mut colours = BTreeSet::new();
+    for (done, frame) in frames.iter().enumerate() {
+        meter.count(done, frames.count())?;
+        for &pixel in frame.as_chunks::<3>().0 {
+            colours.insert(pixel);
+            if colours.len() > MOST_COLOURS {
+                return Ok(None);
+            }
         }
     }
-    Some(colours.into_iter().collect())
+    Ok(Some(colours.into_iter().collect()))
 }
 
 fn cell_of(colour: Colour) -> usize {
     colour.iter().fold(0, |cell, &channel| cell << CELL_BITS | usize::from(channel >> (8 - CELL_BITS)))
 }
 
-fn count_cells(rgb: &[u8]) -> Vec<Cell> {
+fn count_cells(frames: &Frames, mut meter: Meter<'_>) -> Result<Vec<Cell>, Stopped> {
     let mut cells = vec![Cell::default(); CELLS];
-    for &pixel in rgb.as_chunks::<3>().0 {
-        let cell = &mut cells[cell_of(pixel)];
-        cell.count += 1.0;
-        for (sum, channel) in cell.sum.iter_mut().zip(pixel) {
-            *sum += f64::from(channel);
+    for (done, frame) in frames.iter().enumerate() {
+        meter.count(done, frames.count())?;
+        for &pixel in frame.as_chunks::<3>().0 {
+            let cell = &mut cells[cell_of(pixel)];
+            cell.count += 1.0;
+            for (sum, channel) in cell.sum.iter_mut().zip(pixel) {
+                *sum += f64::from(channel);
+            }
         }
     }
     cells.retain(|cell| cell.count > 0.0);
-    cells
+    Ok(cells)
 }
 
 /// A set of cells that becomes one colour.
@@ -201,10 +213,15 @@ fn split(cells: &[Cell]) -> Vec<[f64; 3]> {
 }
 
 /// Moves every colour to the mean of the cells nearest to it, a few times.
-fn settle(centres: &mut [[f64; 3]], cells: &[Cell]) {
-    for _ in 0..SETTLING_ROUNDS {
+fn settle(centres: &mut [[f64; 3]], cells: &[Cell], mut meter: Meter<'_>) -> Result<(), Stopped> {
+    /// Cells between two looks at the meter: some milliseconds.
+    const STRIDE: usize = 4096;
+    for round in 0..SETTLING_ROUNDS {
         let mut nearest = vec![Cell::default(); centres.len()];
-        for cell in cells {
+        for (index, cell) in cells.iter().enumerate() {
+            if index % STRIDE == 0 {
+                meter.count(round * cells.len() + index, SETTLING_ROUNDS * cells.len())?;
+            }
             let mean = cell.mean();
             let distance = |centre: &[f64; 3]| -> f64 { (0..3).map(|channel| (centre[channel] - mean[channel]).powi(2)).sum() };
             let mut best = (f64::INFINITY, 0);
@@ -226,16 +243,23 @@ fn settle(centres: &mut [[f64; 3]], cells: &[Cell]) {
             }
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::progress::unwatched;
     use super::*;
+
+    fn palette_of(rgb: &[u8], width: usize) -> Palette {
+        let frames = Frames { width, height: rgb.len() / width / 3, frames_per_second: 24.0, rgb: rgb.to_vec() };
+        Palette::of(&frames, Meter::new(&mut unwatched)).unwrap()
+    }
 
     #[test]
     fn few_colours_are_kept_exactly() {
         let rgb: Vec<u8> = (0..=255u8).flat_map(|value| [value, 255 - value, 7]).collect();
-        let mut palette = Palette::of(&rgb);
+        let mut palette = palette_of(&rgb, 16);
         let bytes = palette.bytes();
         let indices = palette.index_frame(&rgb, 16);
         for (pixel, index) in rgb.chunks(3).zip(indices) {
@@ -253,7 +277,7 @@ mod tests {
                 [2 * column as u8, 2 * row as u8, (column + row) as u8]
             })
             .collect();
-        let mut palette = Palette::of(&rgb);
+        let mut palette = palette_of(&rgb, width);
         assert_eq!(palette.bytes().len(), 768);
         let bytes = palette.bytes();
         let shown: Vec<u8> = palette

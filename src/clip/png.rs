@@ -11,8 +11,10 @@ use ::png::{
 };
 
 use super::canvas::{Canvas, Disposal, Patch};
-use super::error::Fault;
+use super::edit::Loops;
+use super::error::{Fault, Unfinished};
 use super::frames::Frames;
+use super::progress::Meter;
 use super::rate::FrameRate;
 use super::{MOST_FRAME_BYTES, MOST_RECIPE_BYTES};
 
@@ -31,9 +33,9 @@ pub(super) fn path_in_sequence(path: &Path, index: usize) -> PathBuf {
 }
 
 /// One frame as a PNG file.
-pub(super) fn encode_still(frames: &Frames, index: usize, recipe: Option<&str>) -> Result<Vec<u8>, String> {
+pub(super) fn encode_still(frames: &Frames, index: usize, recipe: Option<&str>) -> Result<Vec<u8>, Unfinished> {
     let mut file = Vec::new();
-    still(&mut file, frames, index, recipe).map_err(|error| error.to_string())?;
+    still(&mut file, frames, index, recipe)?;
     Ok(file)
 }
 
@@ -45,28 +47,35 @@ fn still(file: &mut Vec<u8>, frames: &Frames, index: usize, recipe: Option<&str>
     writer.finish()
 }
 
-/// All frames as one animated PNG that repeats for ever, and its rate.
-pub(super) fn encode_animated(frames: &Frames, rate: FrameRate, recipe: Option<&str>) -> Result<(Vec<u8>, f64), String> {
-    let mut file = Vec::new();
-    let (frame, second) = rate.delay_fraction();
-    animated(&mut file, frames, (frame, second), recipe).map_err(|error| error.to_string())?;
-    Ok((file, f64::from(second) / f64::from(frame)))
-}
-
-fn animated(
-    file: &mut Vec<u8>,
+/// All frames as one animated PNG, and its rate.
+///
+/// # Errors
+/// Words of the encoder; or it was stopped.
+pub(super) fn encode_animated(
     frames: &Frames,
-    (delay_numerator, delay_denominator): (u16, u16),
+    rate: FrameRate,
     recipe: Option<&str>,
-) -> Result<(), EncodingError> {
-    let mut encoder = encoder(file, frames, recipe)?;
-    encoder.set_animated(frames.count() as u32, 0)?;
-    encoder.set_frame_delay(delay_numerator, delay_denominator)?;
+    loops: Loops,
+    mut meter: Meter<'_>,
+) -> Result<(Vec<u8>, f64), Unfinished> {
+    let mut file = Vec::new();
+    let (frame_ticks, second_ticks) = rate.delay_fraction();
+    let mut encoder = encoder(&mut file, frames, recipe)?;
+    encoder.set_animated(frames.count() as u32, u32::from(loops.number()))?;
+    encoder.set_frame_delay(frame_ticks, second_ticks)?;
     let mut writer = encoder.write_header()?;
-    for frame in frames.iter() {
+    for (done, frame) in frames.iter().enumerate() {
+        meter.count(done, frames.count())?;
         writer.write_image_data(frame)?;
     }
-    writer.finish()
+    writer.finish()?;
+    Ok((file, f64::from(second_ticks) / f64::from(frame_ticks)))
+}
+
+impl From<EncodingError> for Unfinished {
+    fn from(error: EncodingError) -> Self {
+        Unfinished::Refused(error.to_string())
+    }
 }
 
 fn encoder<'a>(

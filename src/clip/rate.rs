@@ -1,6 +1,11 @@
 //! Frame rates as exact fractions, and the delays of files that count time in coarse ticks.
 
+use std::ops::RangeInclusive;
+
 use super::ClipError;
+
+/// The rates that every format can be written at.
+pub const FRAMES_PER_SECOND: RangeInclusive<f64> = 0.001..=1000.0;
 
 /// Frames per second as a fraction, so that 23.976 stays 24000/1001 through every file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +23,7 @@ impl FrameRate {
     /// # Errors
     /// [`ClipError::InvalidFrames`] outside 0.001 to 1000 frames per second.
     pub(super) fn new(frames_per_second: f64) -> Result<Self, ClipError> {
-        if !(0.001..=1000.0).contains(&frames_per_second) {
+        if !FRAMES_PER_SECOND.contains(&frames_per_second) {
             return Err(ClipError::InvalidFrames {
                 why: format!("{frames_per_second} frames per second is not between 0.001 and 1000"),
             });

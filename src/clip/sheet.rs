@@ -1,6 +1,6 @@
 //! Contact sheets: several clips in one picture, a row a clip, evenly spaced frames as columns.
 
-use super::{ClipError, Frames};
+use super::{ClipError, Frames, LARGEST_SIDE};
 
 /// Lays out `columns` evenly spaced frames of every clip (the first and the last among them), one clip a row, each
 /// frame scaled to `tile_width` pixels by averaging the pixels that fall together.
@@ -20,7 +20,6 @@ pub fn contact_sheet(clips: &[&Frames], columns: usize, tile_width: usize) -> Re
     };
     let tile_height = (tile_width * first.height).div_ceil(first.width).max(1);
     let (width, height) = (columns.saturating_mul(tile_width), clips.len().saturating_mul(tile_height));
-    const LARGEST_SIDE: usize = 16383;
     if width > LARGEST_SIDE || height > LARGEST_SIDE {
         return Err(ClipError::InvalidFrames { why: format!("a contact sheet of {width}x{height} pixels is too large") });
     }

@@ -5,8 +5,9 @@ use mkv_element::prelude::*;
 
 use super::SOFTWARE;
 use super::av1::{self, Stream, TemporalUnit};
-use super::error::Fault;
+use super::error::{Fault, Unfinished};
 use super::frames::Frames;
+use super::progress::Meter;
 use super::rate::FrameRate;
 use super::yuv::Planes;
 
@@ -21,21 +22,27 @@ const LIMITED_RANGE: u64 = 1;
 const LEFT: u64 = 1;
 const BETWEEN_ROWS: u64 = 2;
 
-/// A WebM file.
+/// A WebM file with the frames `copies` times one after the other.
 ///
 /// # Errors
-/// Words of the encoder.
-pub(super) fn encode(frames: &Frames, rate: FrameRate, recipe: Option<&str>) -> Result<Vec<u8>, String> {
+/// Words of the encoder; or it was stopped.
+pub(super) fn encode(
+    frames: &Frames,
+    rate: FrameRate,
+    recipe: Option<&str>,
+    copies: usize,
+    meter: Meter<'_>,
+) -> Result<Vec<u8>, Unfinished> {
     let sides = (frames.width, frames.height);
-    let pictures = frames.iter().map(|rgb| Planes::from_rgb(rgb, sides, sides));
+    let pictures = frames.repeated(copies).map(|rgb| Planes::from_rgb(rgb, sides, sides));
     // Two seconds, and short enough for the 16-bit times inside of a cluster at any rate.
     let key_frame_interval = (2.0 * rate.frames_per_second()).floor().max(1.0) as u64;
-    let stream = av1::encode(pictures, sides, rate, key_frame_interval)?;
-    multiplex(&stream, frames, rate, recipe).map_err(|error| error.to_string())
+    let stream = av1::encode(pictures, sides, rate, key_frame_interval, meter)?;
+    Ok(multiplex(&stream, frames, rate, recipe).map_err(|error| error.to_string())?)
 }
 
 fn multiplex(stream: &Stream, frames: &Frames, rate: FrameRate, recipe: Option<&str>) -> mkv_element::Result<Vec<u8>> {
-    let mut head = typed(&information(frames, rate))?;
+    let mut head = typed(&information(stream.temporal_units.len(), rate))?;
     head.extend(typed(&Tracks { track_entry: vec![track(stream, frames, rate)], ..Default::default() })?);
     head.extend(tags(recipe)?);
 
@@ -90,10 +97,10 @@ fn multiplex(stream: &Stream, frames: &Frames, rate: FrameRate, recipe: Option<&
     Ok(file)
 }
 
-fn information(frames: &Frames, rate: FrameRate) -> Info {
+fn information(frames: usize, rate: FrameRate) -> Info {
     Info {
         timestamp_scale: TimestampScale(NANOSECONDS_PER_TICK),
-        duration: Some(Duration(frames.count() as f64 / rate.frames_per_second() * f64::from(TICKS_PER_SECOND))),
+        duration: Some(Duration(frames as f64 / rate.frames_per_second() * f64::from(TICKS_PER_SECOND))),
         muxing_app: MuxingApp(SOFTWARE.to_owned()),
         writing_app: WritingApp(SOFTWARE.to_owned()),
         ..Default::default()

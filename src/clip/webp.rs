@@ -6,8 +6,10 @@
 use ::webp::{BitstreamFeatures, Decoder, Encoder, PixelLayout, WebPConfig};
 
 use super::canvas::{Canvas, Disposal, Patch};
-use super::error::Fault;
+use super::edit::Loops;
+use super::error::{Fault, Unfinished};
 use super::frames::Frames;
+use super::progress::Meter;
 use super::rate::{FrameRate, mean_frames_per_second};
 use super::{MOST_RECIPE_BYTES, xmp};
 
@@ -25,13 +27,15 @@ const CHUNK_HEADER_BYTES: usize = 8;
 /// A WebP file and its real rate.
 ///
 /// # Errors
-/// Words of the encoder.
+/// Words of the encoder; or it was stopped.
 pub(super) fn encode(
     frames: &Frames,
     rate: FrameRate,
     recipe: Option<&str>,
     quality: Option<f32>,
-) -> Result<(Vec<u8>, f64), String> {
+    loops: Loops,
+    mut meter: Meter<'_>,
+) -> Result<(Vec<u8>, f64), Unfinished> {
     let settings = settings(quality)?;
     let (width, height) = (frames.width as u32, frames.height as u32);
     let delays = rate.delays(frames.count(), TICKS_PER_SECOND, 1);
@@ -42,10 +46,13 @@ pub(super) fn encode(
     features.extend(three_bytes(width - 1));
     features.extend(three_bytes(height - 1));
     append_chunk(&mut body, b"VP8X", &features)?;
-    // Background colour (unused) and the number of repetitions: no end.
-    append_chunk(&mut body, b"ANIM", &[0; 6])?;
+    let mut animation = [0; 6];
+    // After the background colour, which nothing here shows, the number of plays.
+    animation[4..].copy_from_slice(&loops.number().to_le_bytes());
+    append_chunk(&mut body, b"ANIM", &animation)?;
     let mut shown = Vec::with_capacity(delays.len());
     for (rgb, &delay) in frames.iter().zip(&delays) {
+        meter.count(shown.len(), delays.len())?;
         let delay = delay.min(MOST_TICKS);
         let still = Encoder::from_rgb(rgb, width, height).encode_advanced(&settings).map_err(|error| format!("{error:?}"))?;
         let mut frame = Vec::with_capacity(FRAME_HEADER_BYTES + still.len());

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::export;
 use crate::generate::GenerateError;
 use crate::generate::observer::{Observer, Phase};
 use crate::generate::pipeline::LoadedModel;
@@ -210,24 +211,28 @@ impl Engine {
 }
 
 fn describe_panic(payload: Box<dyn Any + Send>) -> EngineError {
-    let payload = match payload.downcast::<KernelError>() {
-        Ok(error) => return EngineError::Kernel(*error),
-        Err(payload) => payload,
-    };
+    match payload.downcast::<KernelError>() {
+        Ok(error) => EngineError::Kernel(*error),
+        Err(payload) => EngineError::Panicked { message: panic_message(&*payload) },
+    }
+}
+
+/// The first line of what a panic says.
+pub(super) fn panic_message(payload: &(dyn Any + Send)) -> String {
     let message = match (payload.downcast_ref::<String>(), payload.downcast_ref::<&str>()) {
         (Some(text), _) => text.clone(),
         (None, Some(text)) => (*text).to_owned(),
         (None, None) => "no reason was given".to_owned(),
     };
     let first_line = message.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-    EngineError::Panicked { message: first_line.trim_end_matches('.').to_owned() }
+    first_line.trim_end_matches('.').to_owned()
 }
 
-/// Keeps panics of the engine's thread out of the terminal: they come back as errors. Others are shown as ever.
+/// Keeps panics of the engine's and of export threads out of the terminal: they come back as errors. Others are shown as ever.
 pub fn quiet_engine_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if thread::current().name() == Some(THREAD_NAME) {
+        if matches!(thread::current().name(), Some(THREAD_NAME | export::THREAD_NAME)) {
             log::debug!("{info}");
         } else {
             default(info);

@@ -202,7 +202,7 @@ pub(super) fn write_projection(folder: &Path, projection: &Projection) -> Result
 
 pub(super) fn write_thumbnail(path: &Path, frames: &Frames) -> Result<(), StudioError> {
     let small = clip::thumbnail(frames, THUMBNAIL_WIDTH, THUMBNAIL_FRAMES)?;
-    clip::write_clip(path, &small, None, &WriteOptions { webp_quality: Some(THUMBNAIL_QUALITY) })?;
+    clip::write_clip(path, &small, None, &WriteOptions { webp_quality: Some(THUMBNAIL_QUALITY), ..WriteOptions::default() })?;
     Ok(())
 }
 

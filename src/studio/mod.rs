@@ -8,6 +8,7 @@ mod draft;
 mod engine;
 mod error;
 mod example;
+pub mod export;
 mod home;
 mod keep;
 mod library;
@@ -32,6 +33,7 @@ pub use draft::{
 };
 pub use engine::{Engine, EngineError, Event, Feed, Ticket, Workshop, quiet_engine_panics};
 pub use error::StudioError;
+pub use export::{Export, ExportError, ExportRequest};
 pub use home::Home;
 pub use library::{ClipEntry, ClipFilter};
 pub use live::Live;

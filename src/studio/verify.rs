@@ -8,7 +8,11 @@ use crate::gpu::device::ComputeDevice;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// All pixels of all frames are the same.
-    Identical { frames_sha256: String },
+    Identical {
+        frames_sha256: String,
+        /// What shows that the file was edited since, if anything does.
+        edited: Option<String>,
+    },
     Different {
         /// Why that may be, such as another device.
         reasons: Vec<String>,
@@ -18,7 +22,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Compares `again` with the clip of `recipe`. `stored` gives the frames of its file, and is asked only where they differ.
+    /// Compares `again` with the clip of `recipe`. `stored` gives the frames of its file.
     pub fn of(
         recipe: &Recipe,
         again: &Frames,
@@ -26,9 +30,10 @@ impl Verdict {
         stored: impl FnOnce() -> Result<Frames, ClipError>,
     ) -> Self {
         let made = recipe.made.as_ref();
-        let frames_sha256 = again.sha256();
+        let (stored, frames_sha256) = (stored(), again.sha256());
+        let edited = stored.as_ref().ok().and_then(|stored| edited(stored, again));
         if made.is_some_and(|made| made.frames_sha256 == frames_sha256) {
-            return Self::Identical { frames_sha256 };
+            return Self::Identical { frames_sha256, edited };
         }
         let here = format!("{}, {}", device.name, device.precision);
         let mut reasons = Vec::new();
@@ -48,27 +53,20 @@ impl Verdict {
         if recipe.program != program {
             reasons.push(format!("it was made by {}, and this is {program}", recipe.program));
         }
-        let psnr = stored().map_err(|error| error.to_string()).and_then(|stored| {
-            let same_size = (stored.width, stored.height, stored.count()) == (again.width, again.height, again.count());
-            same_size.then(|| stored.psnr(again)).ok_or_else(|| {
-                format!(
-                    "the file was edited: it has {} frames of {}x{}, and {} of {}x{} were made",
-                    stored.count(),
-                    stored.width,
-                    stored.height,
-                    again.count(),
-                    again.width,
-                    again.height
-                )
-            })
-        });
+        let psnr = match (stored, edited) {
+            (_, Some(edited)) => Err(edited),
+            (stored, None) => stored.map(|stored| stored.psnr(again)).map_err(|error| error.to_string()),
+        };
         Self::Different { reasons, psnr }
     }
 
     /// The verdict as one sentence.
     pub fn sentence(&self) -> String {
         match self {
-            Self::Identical { frames_sha256 } => format!("identical (SHA-256 {frames_sha256})"),
+            Self::Identical { frames_sha256, edited: None } => format!("identical (SHA-256 {frames_sha256})"),
+            Self::Identical { frames_sha256, edited: Some(edited) } => {
+                format!("identical (SHA-256 {frames_sha256}). That is about the frames as they were made: {edited}")
+            }
             Self::Different { reasons, psnr } => {
                 let why = if reasons.is_empty() { "for no reason that is known".to_owned() } else { reasons.join("; ") };
                 match psnr {
@@ -85,4 +83,13 @@ impl Verdict {
             }
         }
     }
+}
+
+/// What shows that a file was edited after its frames were made, if anything does. H.264 adds a column or row to odd sides.
+fn edited(stored: &Frames, made: &Frames) -> Option<String> {
+    let even = |side: usize| side.next_multiple_of(2);
+    let same_size = (even(stored.width), even(stored.height)) == (even(made.width), even(made.height));
+    let text = |frames: &Frames| format!("{} frames of {}x{}", frames.count(), frames.width, frames.height);
+    (!same_size || stored.count() != made.count())
+        .then(|| format!("the file was edited since, and has {} instead of {}", text(stored), text(made)))
 }

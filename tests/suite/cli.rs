@@ -5,6 +5,7 @@ mod bad_models;
 mod bad_settings;
 mod clips;
 mod commands;
+mod export;
 mod noise;
 mod places;
 mod resume;
@@ -91,6 +92,31 @@ impl Workplace {
         walk(&self.path(""), &mut found);
         found.sort();
         found
+    }
+
+    /// Starts a run, presses Ctrl-C when `ready` says so, and waits for its end.
+    #[cfg(unix)]
+    fn interrupted(&self, arguments: &[&str], mut ready: impl FnMut() -> bool) -> Ran {
+        use std::time::{Duration, Instant};
+        /// The issue is a second; the rest is for machines that are busy with other tests.
+        const AT_MOST: Duration = Duration::from_millis(1500);
+
+        let child = self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+        let began = Instant::now();
+        while !ready() {
+            assert!(began.elapsed() < Duration::from_secs(60), "the run does not get that far");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let pressed = Instant::now();
+        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("the program kill");
+        assert!(sent.success());
+        let output = child.wait_with_output().expect("it ends");
+        let took = pressed.elapsed();
+        let ran = Ran::of(arguments, output);
+        assert!(took < AT_MOST, "it took {took:?} to stop: {ran:?}");
+        assert_eq!(ran.code, Some(130), "{ran:?}");
+        assert!(!ran.stderr.contains("error"), "{ran:?}");
+        ran
     }
 
     /// Runs a command that must fail with this exit code, say all these words, and leave nothing.

@@ -3,6 +3,8 @@
 mod architecture;
 mod cli;
 mod clips;
+mod export;
+mod judges;
 mod kernels;
 mod shaders;
 mod studio;

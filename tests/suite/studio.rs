@@ -108,7 +108,7 @@ fn a_clip_is_made_and_kept_with_all_its_steps() {
     assert_eq!(studio.database().prompts(5).expect("prompts"), ["a red ball"]);
 
     let verdict = finish(&studio.verify_clip(clip.id).expect("a task"));
-    assert_eq!(verdict, Verdict::Identical { frames_sha256: frames_sha256(&clip).to_owned() });
+    assert_eq!(verdict, Verdict::Identical { frames_sha256: frames_sha256(&clip).to_owned(), edited: None });
 
     // The last step's estimate is nearly the clip (DDIM ends a little above no noise at all); the first one's is not.
     let worst_psnr = |step: usize| {

@@ -1,7 +1,6 @@
 //! Stopped runs go on to the same bytes.
 
 use std::fs;
-use std::time::Duration;
 
 use tilereel::model::sampler::SamplerKind;
 
@@ -70,34 +69,9 @@ fn an_earlier_runs_records_do_not_mix_with_a_new_ones() {
 #[cfg(unix)]
 mod interrupts {
     use std::process::{Command, Stdio};
-    use std::thread::sleep;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
-    use super::super::Ran;
     use super::*;
-
-    /// The issue is a second; the rest is for machines that are busy with other tests.
-    const AT_MOST: Duration = Duration::from_millis(1500);
-
-    /// Starts a run, presses Ctrl-C when `ready` says so, and waits for its end.
-    fn interrupted(place: &Workplace, arguments: &[&str], mut ready: impl FnMut() -> bool) -> Ran {
-        let child = place.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
-        let began = Instant::now();
-        while !ready() {
-            assert!(began.elapsed() < Duration::from_secs(60), "the run does not get that far");
-            sleep(Duration::from_millis(5));
-        }
-        let pressed = Instant::now();
-        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("the program kill");
-        assert!(sent.success());
-        let output = child.wait_with_output().expect("it ends");
-        let took = pressed.elapsed();
-        let ran = Ran::of(arguments, output);
-        assert!(took < AT_MOST, "it took {took:?} to stop: {ran:?}");
-        assert_eq!(ran.code, Some(130), "{ran:?}");
-        assert!(!ran.stderr.contains("error"), "{ran:?}");
-        ran
-    }
 
     #[test]
     fn ctrl_c_leaves_whole_records_to_go_on_from() {
@@ -108,7 +82,7 @@ mod interrupts {
         };
         let folder = "my clip.apng.steps";
         let reached = place.path(folder).join("step-0005.safetensors");
-        let ran = interrupted(&place, &run("my clip.apng"), || reached.exists());
+        let ran = place.interrupted(&run("my clip.apng"), || reached.exists());
         let kept = records(&place, folder);
         assert!(kept.iter().enumerate().all(|(index, name)| *name == format!("step-{:04}.safetensors", index + 1)), "{kept:?}");
         assert!((5..80).contains(&kept.len()), "{kept:?}");
@@ -134,7 +108,7 @@ mod interrupts {
         let place = Workplace::new();
         let began = Instant::now();
         let arguments = ["generate", "a red ball", "--device", "cpu", "--seed", "3", "--size", "512x288", "--out", "clip.mp4"];
-        let ran = interrupted(&place, &arguments, || began.elapsed() > Duration::from_millis(800));
+        let ran = place.interrupted(&arguments, || began.elapsed() > Duration::from_millis(800));
         assert!(ran.stderr.contains("Stopped "), "{ran:?}");
         assert!(!place.path("clip.mp4").exists());
     }
