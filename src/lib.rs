@@ -8,6 +8,7 @@
 //!
 //! | room | what it owns |
 //! |---|---|
+//! | `app` | the studio window, with the feature `gui`: the look, one panel a file; no model code |
 //! | [`cli`] | the commands, one file each; no model code |
 //! | [`studio`] | what fronts talk to: the engine's thread, its events |
 //! | [`generate`] | recipe to clip: the pipeline, step records, previews, the cost estimate |
@@ -16,6 +17,8 @@
 //! | [`gpu`] | devices, kernels, the kernels' self-test |
 //! | [`mask`] | which frame sees which: plans, families, densities; plain integers |
 
+#[cfg(feature = "gui")]
+pub mod app;
 pub mod cli;
 pub mod clip;
 pub mod generate;

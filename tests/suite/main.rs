@@ -1,7 +1,10 @@
-//! Tests of what no single room can hold alone: the architecture, the shaders, the kernels on every device, the clip files.
+//! Tests of what no single room can hold alone: the architecture, the shaders, the kernels on every device, the clip
+//! files, the window.
 
 mod architecture;
 mod cli;
 mod clips;
 mod kernels;
 mod shaders;
+#[cfg(feature = "gui")]
+mod window;
