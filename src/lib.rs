@@ -8,6 +8,7 @@
 //!
 //! | room | what it owns |
 //! |---|---|
+//! | `app` | the studio window, with the feature `gui`: the look, one panel a file; no model code |
 //! | [`cli`] | the commands, one file each; no model code |
 //! | [`studio`] | what fronts talk to: the engine's thread, its events |
 //! | [`generate`] | recipe to clip: the pipeline, step records, previews, the cost estimate |

@@ -122,13 +122,7 @@ impl Bench {
 
 impl Running {
     fn new(live: &Live) -> Self {
-        Self {
-            item: live.item,
-            predicted_seconds: live.estimate.seconds,
-            began: None,
-            preview_millis: 0.0,
-            step_millis: 0.0,
-        }
+        Self { item: live.item, predicted_seconds: live.estimate.seconds, began: None, preview_millis: 0.0, step_millis: 0.0 }
     }
 
     fn follow(&mut self, live: &Live) {

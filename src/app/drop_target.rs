@@ -6,13 +6,12 @@ use super::action::Action;
 use super::theme;
 
 pub fn show(context: &Context, actions: &mut Vec<Action>) {
-    let (hovers, dropped) =
-        context.input(|input| (!input.raw.hovered_files.is_empty(), input.raw.dropped_files.clone()));
-    for path in dropped.into_iter().filter_map(|file| file.path) {
+    let (hovers, dropped) = context.input(|input| (!input.raw.hovered_files.is_empty(), input.raw.dropped_files.clone()));
+    for path in dropped.into_iter().map(|file| file.path().to_owned()) {
         actions.push(if path.is_dir() { Action::OpenModel(path) } else { Action::OpenFile(path) });
     }
     if hovers {
-        let area = Area::new(Id::new("drop target")).order(Order::Foreground).anchor(Align2::CENTER_CENTER, [0.0, 0.0]);
+        let area = Area::new(Id::unique("drop target")).order(Order::Foreground).anchor(Align2::CENTER_CENTER, [0.0, 0.0]);
         area.show(context, |ui| {
             Frame::popup(ui.style()).inner_margin(theme::SPACE_HUGE).show(ui, |ui| {
                 ui.vertical_centered(|ui| {

@@ -44,7 +44,7 @@ pub fn standard() -> Layout {
     let strip = tiles.insert_tab_tile(strip.to_vec());
     let middle = shared(&mut tiles, LinearDir::Vertical, &[(player, 0.72), (strip, 0.28)]);
     let root = shared(&mut tiles, LinearDir::Horizontal, &[(settings, 0.24), (middle, 0.54), (inspector, 0.22)]);
-    Tree::new("panels", root, tiles)
+    Tree::new(egui::Id::unique("panels"), root, tiles)
 }
 
 fn shared(tiles: &mut Tiles<Pane>, direction: LinearDir, children: &[(TileId, f32)]) -> TileId {
@@ -57,7 +57,9 @@ fn shared(tiles: &mut Tiles<Pane>, direction: LinearDir, children: &[(TileId, f3
 
 /// A remembered layout, if it still holds every panel once; a panel that came with a newer program would be out of reach.
 pub fn checked(layout: Layout) -> Option<Layout> {
-    let panes = |pane: Pane| layout.tiles.iter().filter(|(_, tile)| matches!(tile, egui_tiles::Tile::Pane(other) if *other == pane)).count();
+    let panes = |pane: Pane| {
+        layout.tiles.iter().filter(|(_, tile)| matches!(tile, egui_tiles::Tile::Pane(other) if *other == pane)).count()
+    };
     Pane::ALL.into_iter().all(|pane| panes(pane) == 1).then_some(layout)
 }
 

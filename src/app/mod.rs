@@ -1,12 +1,23 @@
-//! The window.
+//! The studio window: one panel, one file. It talks to the studio and shows plain data; it holds no model code.
+
+mod action;
+mod bench;
+mod drop_target;
+pub mod icons;
+mod layout;
+pub mod player;
+mod smoothness;
+mod stage;
+mod status_bar;
+pub mod theme;
+mod toasts;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::studio::{DeviceWish, Home};
 
-pub type Report = Arc<Mutex<u32>>;
+pub use bench::Report;
 pub struct WindowOptions {
     pub home: Home,
     pub device: DeviceWish,

@@ -7,8 +7,8 @@ use eframe::egui::{self, ProgressBar, RichText, Ui};
 use super::action::Action;
 use super::icons::{Icon, icon_button};
 use super::theme;
-use crate::studio::words::{bytes, duration};
 use crate::gpu::device::ComputeDevice;
+use crate::studio::words::{bytes, duration};
 use crate::studio::{DeviceState, State, free_memory};
 
 /// How long a figure of the free memory is shown.
@@ -58,7 +58,9 @@ impl StatusBar {
                 if let Some(free) = self.free_memory(device) {
                     let (words, tip) = match &device.adapter {
                         Some(_) => (format!("{} of memory", bytes(free)), "The device's own memory, as its driver reports it."),
-                        None => (format!("{} free", bytes(free)), "Memory that programs may still take, as the system reports it."),
+                        None => {
+                            (format!("{} free", bytes(free)), "Memory that programs may still take, as the system reports it.")
+                        }
                     };
                     ui.label(theme::caption("·"));
                     ui.label(theme::caption(words)).on_hover_text(tip);
@@ -84,7 +86,9 @@ fn device_words(device: &ComputeDevice, software: bool) -> String {
     match &device.adapter {
         None if software => format!("{}: this machine's graphics are software, so the model runs on the CPU", device.name),
         None => device.name.clone(),
-        Some(adapter) => format!("{}, {}, {} kernels in {}", device.name, adapter.backend, device.kernel_tier(), device.precision),
+        Some(adapter) => {
+            format!("{}, {}, {} kernels in {}", device.name, adapter.backend, device.kernel_tier(), device.precision)
+        }
     }
 }
 
@@ -104,7 +108,9 @@ fn run(ui: &mut Ui, state: &State, queue_seconds: Option<f64>, actions: &mut Vec
     let waiting = state.queue.iter().filter(|item| item.state == crate::studio::ItemState::Waiting).count();
     let Some(live) = &state.live else {
         if state.is_paused {
-            if icon_button(ui, Icon::Play, "Go on with the queue", "The queue rests, and the model's memory is given back").clicked() {
+            if icon_button(ui, Icon::Play, "Go on with the queue", "The queue rests, and the model's memory is given back")
+                .clicked()
+            {
                 actions.push(Action::Unpause);
             }
             ui.label(theme::caption(format!("Paused, {waiting} waiting")));
@@ -119,7 +125,14 @@ fn run(ui: &mut Ui, state: &State, queue_seconds: Option<f64>, actions: &mut Vec
     if icon_button(ui, Icon::Stop, "Stop this run", "Its finished steps are kept in the queue").clicked() {
         actions.push(Action::Stop(live.item));
     }
-    if icon_button(ui, Icon::Pause, "Pause the queue", "The run stops behind its last finished step, and the model's memory is given back").clicked() {
+    if icon_button(
+        ui,
+        Icon::Pause,
+        "Pause the queue",
+        "The run stops behind its last finished step, and the model's memory is given back",
+    )
+    .clicked()
+    {
         actions.push(Action::Pause);
     }
     let left = live.seconds_left(now);
@@ -127,5 +140,6 @@ fn run(ui: &mut Ui, state: &State, queue_seconds: Option<f64>, actions: &mut Vec
     ui.label(theme::caption(format!("about {} left{}", duration(left), total.unwrap_or_default())))
         .on_hover_text("Estimated from this run's own steps, and from earlier runs on this device for the rest.");
     let progress = live.share_done(now) as f32;
-    ui.add(ProgressBar::new(progress).desired_width(160.0).desired_height(6.0)).labelled_by(ui.label(theme::caption(live.doing())).id);
+    ui.add(ProgressBar::new(progress).desired_width(160.0).desired_height(6.0))
+        .labelled_by(ui.label(theme::caption(live.doing())).id);
 }

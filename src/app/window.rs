@@ -226,7 +226,7 @@ impl eframe::App for Window {
             self.status_bar.show(ui, &state, self.painted_by.as_ref(), queue_seconds, &mut actions);
         });
         // The tree is taken out, as its panes need the window.
-        let mut tree = std::mem::replace(&mut self.layout, Layout::empty("panels"));
+        let mut tree = std::mem::replace(&mut self.layout, Layout::empty(egui::Id::unique("panels")));
         let mut show = |ui: &mut Ui, pane: Pane| self.pane(ui, pane, &state, &mut actions);
         let mut docking = Docking { show: &mut show, edited: false };
         egui::CentralPanel::no_frame().show(ui, |ui| tree.ui(&mut docking, ui));

@@ -1,4 +1,5 @@
-//! Tests of what no single room can hold alone: the architecture, the shaders, the kernels on every device, the clip files.
+//! Tests of what no single room can hold alone: the architecture, the shaders, the kernels on every device, the clip
+//! files, the window.
 
 mod architecture;
 mod cli;
@@ -8,3 +9,5 @@ mod judges;
 mod kernels;
 mod shaders;
 mod studio;
+#[cfg(feature = "gui")]
+mod window;

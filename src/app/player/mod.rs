@@ -1,0 +1,118 @@
+//! The player, which is the live preview as well: the picture, a ruler of frames, a ruler of steps, and the controls.
+//!
+//! It is a widget over plain data. The caller hands a [`Source`] over for every frame of the window and gets back what it
+//! should do ([`PlayerEvent`]): load or decode pictures that are missing, or branch. While a picture is missing, the one most
+//! like it stands in; nothing ever covers it.
+
+mod frame_ruler;
+mod keys;
+mod picture;
+mod ruler;
+pub mod source;
+pub mod state;
+mod step_ruler;
+pub mod textures;
+mod transport;
+
+use eframe::egui::{Ui, vec2};
+
+use self::source::{Pictures, Source};
+use self::state::{Look, PlayerState};
+use self::textures::Textures;
+use super::theme;
+
+/// What the player asks of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlayerEvent {
+    /// These pictures are shown, or would be, and are not there. Comes again with every frame of the window until they are.
+    Want(Pictures),
+    /// Another look was chosen for the steps.
+    LookChanged(Look),
+    /// Go on from the latent after this step with other settings.
+    BranchFrom(usize),
+}
+
+/// A player: what the person chose, and the pictures on the graphics card.
+#[derive(Default)]
+pub struct Player {
+    pub state: PlayerState,
+    textures: Textures,
+    /// The clip of the last frame of the window.
+    source: Option<u64>,
+    /// The window's clock when the clip last moved.
+    moved_at: Option<f64>,
+    /// While the person drags through the frames: where the drag began, and whether to play on after it.
+    scrub: Option<Scrub>,
+    /// Where a picture larger than its place was moved to, in points.
+    pan: eframe::egui::Vec2,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Scrub {
+    frame: usize,
+    was_playing: bool,
+}
+
+impl Player {
+    pub fn new(state: PlayerState) -> Self {
+        Self { state, ..Self::default() }
+    }
+
+    /// The pictures on the graphics card.
+    pub fn textures(&self) -> &Textures {
+        &self.textures
+    }
+
+    /// The step that is on show, from 0; None for the finished clip, and while there is no step.
+    pub fn shown_step(&self, source: &Source) -> Option<usize> {
+        match source.wanted(self.state.step, self.state.look) {
+            Pictures::Step(step, _) => (step < source.steps.len()).then_some(step),
+            Pictures::Finished => None,
+        }
+    }
+
+    /// Fills the place that `ui` has left. `buttons` go to the right end of the controls, from right to left.
+    pub fn show(&mut self, ui: &mut Ui, source: &Source, buttons: impl FnOnce(&mut Ui)) -> Vec<PlayerEvent> {
+        let mut events = Vec::new();
+        if self.source.replace(source.id) != Some(source.id) {
+            self.state.rewind();
+            (self.moved_at, self.scrub, self.pan) = (None, None, Default::default());
+        }
+        let now = ui.input(|input| input.time);
+        if let Some(before) = self.moved_at {
+            self.state.advance(now - before, source.frames, source.frames_per_second);
+        }
+        keys::handle(ui, &mut self.state, source);
+
+        let wide = ui.available_width() >= transport::LEAST_WIDTH_OF_ONE_ROW;
+        let rows = if wide { 1.0 } else { 2.0 };
+        let controls = rows * (theme::CONTROL_HEIGHT + theme::SPACE_SMALL);
+        let steps_height = step_ruler::height(source, ui.available_width());
+        let rulers = frame_ruler::HEIGHT + theme::SPACE_SMALL + steps_height + theme::SPACE_SMALL;
+        let picture_height = (ui.available_height() - rulers - controls).max(picture::LEAST_HEIGHT);
+
+        let size = vec2(ui.available_width(), picture_height);
+        self.picture(ui, size, source, &mut events);
+        self.frame_ruler(ui, source);
+        self.step_ruler(ui, steps_height, source, &mut events);
+        self.transport(ui, wide, source, &mut events, buttons);
+
+        self.moved_at = self.state.playing.then_some(now);
+        if let Some(seconds) = self.state.until_next_frame(source.frames, source.frames_per_second) {
+            ui.ctx().request_repaint_after_secs(seconds as f32);
+        }
+        events
+    }
+
+    /// Holds the clip still while the person drags through its frames.
+    fn begin_scrub(&mut self, frames: usize) {
+        self.scrub = Some(Scrub { frame: self.state.frame(frames), was_playing: self.state.playing });
+        self.state.playing = false;
+    }
+
+    fn end_scrub(&mut self) {
+        if let Some(scrub) = self.scrub.take() {
+            self.state.playing = scrub.was_playing;
+        }
+    }
+}

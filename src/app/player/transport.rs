@@ -1,0 +1,158 @@
+//! The controls below the rulers.
+
+use eframe::egui::{Align, Button, ComboBox, Layout, Ui, vec2};
+
+use super::source::Source;
+use super::state::{Look, Repeat, Zoom};
+use super::{Player, PlayerEvent, frame_ruler};
+use crate::app::icons::{Icon, icon_button};
+use crate::app::theme::{self, Palette};
+
+pub const LEAST_WIDTH_OF_ONE_ROW: f32 = 840.0;
+const SPEEDS: [f64; 7] = [-1.0, -0.5, 0.25, 0.5, 1.0, 2.0, 4.0];
+
+impl Player {
+    pub(super) fn transport(
+        &mut self,
+        ui: &mut Ui,
+        wide: bool,
+        source: &Source,
+        events: &mut Vec<PlayerEvent>,
+        buttons: impl FnOnce(&mut Ui),
+    ) {
+        let row = vec2(ui.available_width(), theme::CONTROL_HEIGHT);
+        let mut buttons = Some(buttons);
+        ui.allocate_ui_with_layout(row, Layout::left_to_right(Align::Center), |ui| {
+            self.play_buttons(ui, source);
+            self.counter(ui, source);
+            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+                if wide && let Some(buttons) = buttons.take() {
+                    buttons(ui);
+                    ui.add_space(theme::SPACE_SMALL);
+                    self.view_choices(ui, events);
+                } else {
+                    self.zoom_choice(ui);
+                }
+            });
+        });
+        if let Some(buttons) = buttons {
+            ui.allocate_ui_with_layout(row, Layout::left_to_right(Align::Center), |ui| {
+                self.look_switch(ui, events);
+                ui.with_layout(Layout::right_to_left(Align::Center), buttons);
+            });
+        }
+    }
+
+    fn play_buttons(&mut self, ui: &mut Ui, source: &Source) {
+        let frames = source.frames;
+        let gap = std::mem::replace(&mut ui.spacing_mut().item_spacing.x, 2.0);
+        let state = &mut self.state;
+        if icon_button(ui, Icon::ToStart, "To the start", "Home").clicked() {
+            state.go_to(*state.range(frames).start(), frames);
+        }
+        if icon_button(ui, Icon::FrameBack, "Frame back", "Left arrow, or comma").clicked() {
+            state.step_frames(-1, frames);
+        }
+        let (icon, name) = if state.playing { (Icon::Pause, "Pause") } else { (Icon::Play, "Play") };
+        if icon_button(ui, icon, name, "Space. J, K and L: backwards, pause, forwards; twice is faster").clicked() {
+            state.toggle(frames);
+        }
+        if icon_button(ui, Icon::FrameForward, "Frame forward", "Right arrow, or full stop").clicked() {
+            state.step_frames(1, frames);
+        }
+        if icon_button(ui, Icon::ToEnd, "To the end", "End").clicked() {
+            state.go_to(*state.range(frames).end(), frames);
+        }
+        ui.add_space(theme::SPACE_TINY);
+        let (icon, name, next) = match state.repeat {
+            Repeat::Loop => (Icon::Loop, "Repeat: loop", Repeat::PingPong),
+            Repeat::PingPong => (Icon::PingPong, "Repeat: there and back", Repeat::Once),
+            Repeat::Once => (Icon::PlayOnce, "Repeat: play once", Repeat::Loop),
+        };
+        if icon_button(ui, icon, name, "Loop, there and back, or play once").clicked() {
+            state.repeat = next;
+        }
+        ui.spacing_mut().item_spacing.x = gap;
+        ComboBox::from_id_salt("speed")
+            .width(62.0)
+            .selected_text(speed_text(state.speed))
+            .show_ui(ui, |ui| {
+                for speed in SPEEDS {
+                    ui.selectable_value(&mut state.speed, speed, speed_text(speed));
+                }
+            })
+            .response
+            .accessible_name("Speed")
+            .on_hover_text("Speed");
+    }
+
+    fn counter(&self, ui: &mut Ui, source: &Source) {
+        if source.frames == 0 {
+            return;
+        }
+        let frame = self.state.frame(source.frames);
+        let digits = source.frames.to_string().len();
+        // Figure spaces keep the digits in their columns.
+        let number = format!("{:\u{2007}>digits$}", frame + 1);
+        ui.label(theme::strong(number).color(Palette::of(ui).text_strong));
+        let text = format!("/ {} · {:.2} s", source.frames, frame_ruler::seconds(source, frame));
+        ui.label(eframe::egui::RichText::new(text).color(Palette::of(ui).text_dim));
+    }
+
+    /// From right to left.
+    fn view_choices(&mut self, ui: &mut Ui, events: &mut Vec<PlayerEvent>) {
+        self.zoom_choice(ui);
+        self.look_switch(ui, events);
+    }
+
+    fn zoom_choice(&mut self, ui: &mut Ui) {
+        let name = |zoom| match zoom {
+            Zoom::Fit => "Fit",
+            Zoom::Full => "100 %",
+            Zoom::Double => "200 %",
+        };
+        ComboBox::from_id_salt("zoom")
+            .width(68.0)
+            .selected_text(name(self.state.zoom))
+            .show_ui(ui, |ui| {
+                for zoom in [Zoom::Fit, Zoom::Full, Zoom::Double] {
+                    ui.selectable_value(&mut self.state.zoom, zoom, name(zoom));
+                }
+            })
+            .response
+            .accessible_name("Zoom")
+            .on_hover_text("Size of the picture. Double-click the picture for 100 %.");
+    }
+
+    /// What the pictures of steps are made with.
+    fn look_switch(&mut self, ui: &mut Ui, events: &mut Vec<PlayerEvent>) {
+        let before = self.state.look;
+        let gap = std::mem::replace(&mut ui.spacing_mut().item_spacing.x, 2.0);
+        let mut choices = [
+            (
+                Look::Projection,
+                "Projection",
+                "Show steps through a linear projection of the latent: at once, but small and rough",
+            ),
+            (Look::Decoder, "Decoder", "Show steps through the true decoder: as the clip would be, but each takes its time"),
+        ];
+        if ui.layout().prefer_right_to_left() {
+            choices.reverse();
+        }
+        for (look, name, tip) in choices {
+            let button = Button::selectable(self.state.look == look, name).min_size(vec2(0.0, theme::CONTROL_HEIGHT));
+            if ui.add(button).on_hover_text(tip).clicked() {
+                self.state.look = look;
+            }
+        }
+        ui.spacing_mut().item_spacing.x = gap;
+        if self.state.look != before {
+            events.push(PlayerEvent::LookChanged(self.state.look));
+        }
+    }
+}
+
+fn speed_text(speed: f64) -> String {
+    let sign = if speed < 0.0 { "−" } else { "" };
+    format!("{sign}{}×", speed.abs())
+}
