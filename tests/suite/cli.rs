@@ -9,6 +9,8 @@ mod export;
 mod noise;
 mod places;
 mod resume;
+#[cfg(feature = "gui")]
+mod window;
 
 use std::fmt;
 use std::fs;
