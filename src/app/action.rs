@@ -11,7 +11,10 @@ pub enum Action {
     /// Puts the runs of the settings into the queue.
     Generate,
     /// Fills the settings from a recipe; `model` is where its model was found.
-    UseRecipe { recipe: Box<Recipe>, model: String },
+    UseRecipe {
+        recipe: Box<Recipe>,
+        model: String,
+    },
     /// Reads a recipe from a clip or JSON file that was dropped or chosen, into the settings.
     OpenFile(PathBuf),
     /// Opens a folder in the published layout as a model.
@@ -24,14 +27,26 @@ pub enum Action {
     /// Shows the run that goes on.
     ShowLive,
     /// Has a step of the shown clip decoded.
-    DecodeStep { clip: ClipId, step: usize },
+    DecodeStep {
+        clip: ClipId,
+        step: usize,
+    },
     /// Fills the settings from a clip, to go on from its step with another prompt, seed or mask; the next `Generate` makes
     /// the branch.
-    Branch { clip: ClipId, step: usize },
+    Branch {
+        clip: ClipId,
+        step: usize,
+    },
     /// Makes the branch a clip of its own again.
     LeaveBranch,
+    /// Leaves the item of the queue as it is whose settings are in the panel.
+    LeaveEdit,
     /// Queues clips that leave this one at a step with other seeds.
-    Variations { clip: ClipId, step: usize, count: u32 },
+    Variations {
+        clip: ClipId,
+        step: usize,
+        count: u32,
+    },
     Export(ClipId),
     Verify(ClipId),
     VerifyFile(PathBuf),
@@ -45,15 +60,24 @@ pub enum Action {
     UndoDelete,
 
     Stop(ItemId),
-    Resume { item: ItemId, force: bool },
+    Resume {
+        item: ItemId,
+        force: bool,
+    },
     Remove(ItemId),
-    MoveTo { item: ItemId, place: usize },
+    MoveTo {
+        item: ItemId,
+        place: usize,
+    },
     /// Takes an item's settings into the panel; the next `Generate` replaces the item.
     Edit(ItemId),
     Pause,
     Unpause,
     /// What an error's button says.
-    Mend { item: ItemId, remedy: Remedy },
+    Mend {
+        item: ItemId,
+        remedy: Remedy,
+    },
     CopyText(String),
     DismissNote(String),
 
