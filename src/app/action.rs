@@ -39,6 +39,8 @@ pub enum Action {
     },
     /// Makes the branch a clip of its own again.
     LeaveBranch,
+    /// Leaves the item of the queue as it is whose settings are in the panel.
+    LeaveEdit,
     /// Queues clips that leave this one at a step with other seeds.
     Variations {
         clip: ClipId,

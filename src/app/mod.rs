@@ -12,6 +12,18 @@ mod status_bar;
 pub mod theme;
 mod toasts;
 
+pub mod action;
+mod controls;
+mod file_dialog;
+pub mod forecast;
+pub mod icons;
+pub mod mask_dial;
+pub mod models_menu;
+pub mod prompt;
+pub mod settings;
+pub mod theme;
+pub mod vocabulary;
+
 use std::path::PathBuf;
 use std::time::Instant;
 

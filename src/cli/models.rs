@@ -25,6 +25,10 @@ pub fn run() -> anyhow::Result<Status> {
                 if let Some(card) = &facts.card {
                     say!("{:14} {card}", "");
                 }
+                for group in &facts.vocabulary {
+                    let words: Vec<&str> = group.words.iter().filter_map(|ways| ways.first()).map(String::as_str).collect();
+                    say!("{:14} {:<9} {}", "", group.title, words.join(", "));
+                }
             }
             Err(error) => say!("{:<14} cannot be used: {error}", model.name),
         }

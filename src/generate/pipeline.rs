@@ -345,7 +345,11 @@ fn passes_self_test(device: &ComputeDevice) -> Result<(), GenerateError> {
     }
 }
 
-fn load_tokenizer(folder: &ModelFolder) -> Result<Tokenizer, GenerateError> {
+/// The model's tokenizer, without its networks.
+///
+/// # Errors
+/// Its files are damaged.
+pub fn load_tokenizer(folder: &ModelFolder) -> Result<Tokenizer, GenerateError> {
     let files = folder.tokenizer()?;
     let special = SpecialTokens::from_json(files.config.as_deref(), files.special_tokens.as_deref())?;
     Ok(match &files.model {
@@ -354,7 +358,8 @@ fn load_tokenizer(folder: &ModelFolder) -> Result<Tokenizer, GenerateError> {
     })
 }
 
-fn caption(text: &str, template: &str, clean: bool) -> String {
+/// The text that the tokenizer gets for a prompt.
+pub fn caption(text: &str, template: &str, clean: bool) -> String {
     let text = template.replace("{}", text);
     if clean { clean_caption(&text) } else { lower_and_strip(&text) }
 }

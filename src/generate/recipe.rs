@@ -101,6 +101,17 @@ impl Recipe {
     /// # Errors
     /// The model's files or its mask plan cannot be read.
     pub fn of_model(folder: &ModelFolder, prompt: &str, precision: Precision) -> Result<Self, GenerateError> {
+        let mut recipe = Self::without_hash(folder, prompt, precision)?;
+        recipe.model.sha256 = folder.hash()?;
+        Ok(recipe)
+    }
+
+    /// As [`Recipe::of_model`], but the model's weights are not read for their hash, so that it comes at once. Good for
+    /// looking at; it cannot be run.
+    ///
+    /// # Errors
+    /// The model's mask plan cannot be read.
+    pub fn without_hash(folder: &ModelFolder, prompt: &str, precision: Precision) -> Result<Self, GenerateError> {
         let facts = folder.facts();
         let defaults = &facts.defaults;
         let size = ClipSize { frames: defaults.frames, width: defaults.width, height: defaults.height };
@@ -120,7 +131,7 @@ impl Recipe {
             width: size.width,
             height: size.height,
             frames_per_second: defaults.frames_per_second,
-            model: ModelIdentity { name: folder.name().to_owned(), sha256: folder.hash()? },
+            model: ModelIdentity { name: folder.name().to_owned(), sha256: String::new() },
             mask_plan: serde_json::Value::Null,
             precision,
             noise_sha256: None,

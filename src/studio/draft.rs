@@ -10,7 +10,7 @@ use crate::clip;
 use crate::generate::GenerateError;
 use crate::generate::recipe::{Branch, MaskChoice, Recipe};
 use crate::gpu::device::Precision;
-use crate::model::folder::ModelFacts;
+use crate::model::folder::{ModelFacts, ModelFolder, SearchPath};
 use crate::model::latent::{ClipSize, FRAMES_A_LATENT, LARGEST_SIDE, MOST_FRAMES, PIXELS_A_TOKEN};
 use crate::model::sampler::SamplerKind;
 
@@ -42,6 +42,30 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// What a person starts from who has set up nothing yet.
+    pub fn first() -> Self {
+        match ModelFolder::resolve(DEFAULT_MODEL, &SearchPath::standard()) {
+            Ok(folder) => Self::of_model(DEFAULT_MODEL, folder.facts()),
+            // The model's panel says why, and another model brings settings of its own.
+            Err(_) => Self {
+                model: DEFAULT_MODEL.to_owned(),
+                prompt: String::new(),
+                negative_prompt: String::new(),
+                seed: random_seed(),
+                seed_locked: false,
+                clips: 1,
+                sampler: SamplerKind::DdimTrailing,
+                steps: 8,
+                guidance_scale: 1.0,
+                frames: 29,
+                width: 256,
+                height: 144,
+                frames_per_second: 24,
+                mask: MaskChoice::Plan,
+            },
+        }
+    }
+
     /// The model's own settings.
     pub fn of_model(model: &str, facts: &ModelFacts) -> Self {
         let defaults = &facts.defaults;
@@ -94,15 +118,45 @@ impl Draft {
     /// # Errors
     /// A setting cannot be used.
     pub fn recipe(&self, model: &ModelInfo, precision: Precision) -> Result<Recipe, GenerateError> {
-        let mut recipe = Recipe::of_model(&model.folder, &self.prompt, precision)?;
+        let mut recipe = self.sketch(model, None)?;
+        recipe.precision = precision;
+        recipe.model.sha256 = model.folder.hash()?;
+        Ok(recipe)
+    }
+
+    /// What the run would be, or the branch that leaves `from`, without the model's hash: enough to know its cost and
+    /// whether its settings can be used, and quick enough for every move of a slider.
+    ///
+    /// # Errors
+    /// A setting cannot be used, or that step cannot be left.
+    pub fn sketch(&self, model: &ModelInfo, from: Option<&Leaving>) -> Result<Recipe, GenerateError> {
+        let mut recipe = model.recipe.clone();
+        recipe.prompt.clone_from(&self.prompt);
         recipe.negative_prompt.clone_from(&self.negative_prompt);
         recipe.seed = self.seed;
         (recipe.sampler, recipe.steps, recipe.guidance_scale) = (self.sampler, self.steps, self.guidance_scale);
         (recipe.frames, recipe.width, recipe.height) = (self.frames, self.width, self.height);
         recipe.frames_per_second = self.frames_per_second;
+        if let Some(Leaving { recipe: origin, call, .. }) = from {
+            recipe.branch_from(origin.clone(), *call);
+        }
         recipe.check()?;
         recipe.set_mask(&model.folder, &self.mask)?;
         Ok(recipe)
+    }
+
+    /// Changes the number of frames. A mask K:N keeps its K reference frames, as far as so many have room, and an
+    /// illegal number becomes the legal one next to it.
+    pub fn set_frames(&mut self, frames: usize, model: &ModelInfo) {
+        self.frames = snap_frames(frames);
+        let MaskChoice::Uniform(name) = &self.mask else { return };
+        let references = |name: &str| name.split_once(':').and_then(|(references, _)| references.parse::<usize>().ok());
+        let wanted = references(name).unwrap_or(1);
+        let fitting = model.mask_stops(self.size().latent_frames()).into_iter().filter_map(|stop| match stop.choice {
+            MaskChoice::Uniform(name) => Some((references(&name).filter(|&found| found <= wanted)?, name)),
+            _ => None,
+        });
+        self.mask = fitting.max().map_or(MaskChoice::Plan, |(_, name)| MaskChoice::Uniform(name));
     }
 
     /// All clips as items for the queue.
@@ -125,14 +179,9 @@ impl Draft {
     /// # Errors
     /// A setting cannot be used, or that step cannot be left.
     pub fn branch(&self, model: &ModelInfo, precision: Precision, from: &Leaving) -> Result<NewItem, GenerateError> {
-        let Leaving { clip, recipe: origin, call } = from;
-        let mut draft = self.clone();
-        (draft.frames, draft.width, draft.height) = (origin.frames, origin.width, origin.height);
-        (draft.sampler, draft.steps) = (origin.sampler, origin.steps);
-        let mut recipe = draft.recipe(model, precision)?;
-        recipe.branch_from(origin.clone(), *call);
-        recipe.check()?;
-        Ok(NewItem { recipe, model: self.model.clone(), leaves: Some(*clip), force: false })
+        let mut recipe = self.sketch(model, Some(from))?;
+        recipe.set_precision(precision);
+        Ok(NewItem { recipe, model: self.model.clone(), leaves: Some(from.clip), force: false })
     }
 
     pub fn size(&self) -> ClipSize {
@@ -141,7 +190,7 @@ impl Draft {
 
     /// What the person should know about these settings, though they can be used.
     pub fn warnings(&self, model: &ModelInfo) -> Vec<String> {
-        match self.recipe(model, Precision::F32) {
+        match self.sketch(model, None) {
             Ok(recipe) => warnings(&recipe, model.folder.name(), model.folder.facts()),
             Err(_) => Vec::new(),
         }

@@ -20,6 +20,10 @@ pub enum StudioError {
     AlreadyOpen { folder: PathBuf },
     #[error("No device is ready to run a model. Look at the status bar, or choose another one.")]
     NoDevice,
+    #[error("The model {name} is still being opened. Try again in a moment.")]
+    ModelIsOpening { name: String },
+    #[error("The model cannot be used: {reason}")]
+    ModelUnusable { reason: String },
     #[error("The library has no clip {id}. `tilereel library list` shows those that it has.")]
     NoSuchClip { id: i64 },
     #[error("The queue has no item {id}. `tilereel queue list` shows those that it has.")]

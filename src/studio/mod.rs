@@ -3,6 +3,7 @@
 //! The fronts hold no model code. They change a [`Draft`], put what it makes into the [`Studio`]'s queue, and show its
 //! [`State`] and [`Media`]. A command that makes one clip and ends needs only the [`Engine`] and its [`Ticket`].
 
+mod catalog;
 mod database;
 mod draft;
 mod engine;
@@ -26,6 +27,7 @@ mod task;
 mod verify;
 pub mod words;
 
+pub use catalog::{Catalog, CatalogEntry, Opened};
 pub use database::Database;
 pub use draft::{
     DEFAULT_MODEL, Draft, Leaving, MOST_CLIPS_AT_ONCE, file_stem, legal_frames, random_seed, read_recipe, snap_frames, snap_side,

@@ -1,14 +1,16 @@
 //! The models that can be chosen: opened, with what the settings panel asks of them.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::generate::GenerateError;
 use crate::generate::estimate::{Estimate, ModelCosts, Speeds};
-use crate::generate::pipeline::transformer_config;
+use crate::generate::pipeline::{caption, load_tokenizer, transformer_config};
 use crate::generate::recipe::{MaskChoice, Recipe};
-use crate::gpu::device::ComputeDevice;
+use crate::gpu::device::{ComputeDevice, Precision};
 use crate::mask::MaskPlan;
 use crate::model::folder::{ListedModel, ModelFolder, SearchPath, list};
+use crate::model::text::Tokenizer;
 
 /// From so many seconds on a run counts as slow.
 const SLOW_SECONDS: f64 = 600.0;
@@ -21,6 +23,9 @@ pub struct ModelInfo {
     pub folder: ModelFolder,
     pub layers: usize,
     pub costs: ModelCosts,
+    /// Its own settings, without a prompt and without its hash.
+    pub(super) recipe: Recipe,
+    tokenizer: Arc<Tokenizer>,
 }
 
 /// One position of the mask dial.
@@ -47,10 +52,40 @@ impl ModelInfo {
     /// # Errors
     /// There is no such model, or a part of it is missing or damaged.
     pub fn open(name: &str) -> Result<Self, GenerateError> {
-        let folder = ModelFolder::resolve(name, &SearchPath::standard())?;
-        folder.hash()?;
-        let layers = transformer_config(&folder)?.num_layers;
-        Ok(Self { name: name.to_owned(), costs: ModelCosts::of(&folder)?, layers, folder })
+        let model = Self::find(name)?;
+        model.folder.hash()?;
+        Ok(model)
+    }
+
+    /// As [`ModelInfo::open`], but without the hash: quick for every model.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn find(name: &str) -> Result<Self, GenerateError> {
+        Self::of_folder(name, ModelFolder::resolve(name, &SearchPath::standard())?)
+    }
+
+    /// As [`ModelInfo::find`], of a folder that was found before.
+    ///
+    /// # Errors
+    /// A part of it is damaged.
+    pub fn of_folder(name: &str, folder: ModelFolder) -> Result<Self, GenerateError> {
+        Ok(Self {
+            name: name.to_owned(),
+            layers: transformer_config(&folder)?.num_layers,
+            costs: ModelCosts::of(&folder)?,
+            recipe: Recipe::without_hash(&folder, "", Precision::F32)?,
+            tokenizer: Arc::new(load_tokenizer(&folder)?),
+            folder,
+        })
+    }
+
+    /// How many tokens a prompt has, its template and end included. The model reads the first `max_tokens` of its facts.
+    pub fn prompt_tokens(&self, prompt: &str) -> usize {
+        let defaults = &self.folder.facts().defaults;
+        let text = caption(prompt, &defaults.prompt_template, defaults.clean_caption);
+        // A text that the tokenizer fails at is told when it runs.
+        self.tokenizer.encode_unpadded(&text).map_or(0, |ids| ids.len())
     }
 
     /// The positions of the mask dial for so many latent frames, densest first.
@@ -138,6 +173,36 @@ pub fn lasting_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_word_of_the_vocabulary_is_known_to_the_tokenizer() {
+        for name in ["base", "fast"] {
+            let model = ModelInfo::open(name).unwrap();
+            let vocabulary = &model.folder.facts().vocabulary;
+            let titles: Vec<&str> = vocabulary.iter().map(|group| group.title.as_str()).collect();
+            assert_eq!(titles, ["material", "colour", "shape", "motion", "ground", "light", "camera"]);
+            for phrase in vocabulary.iter().flat_map(|group| &group.words).flatten() {
+                let ids = model.tokenizer.encode_unpadded(phrase).unwrap();
+                let pieces: Vec<&str> = ids.iter().map(|&id| model.tokenizer.piece(id).unwrap()).collect();
+                assert!(!pieces.contains(&"<unk>"), "{phrase}: {pieces:?}");
+                // A letter at a time is no known word.
+                assert!(pieces.len() <= phrase.split(' ').count() * 3 + 1, "{phrase}: {pieces:?}");
+            }
+            let unknown = model.tokenizer.encode_unpadded("\u{4e2d}").unwrap();
+            assert!(unknown.iter().any(|&id| model.tokenizer.piece(id) == Some("<unk>")), "the test could not fail");
+        }
+    }
+
+    #[test]
+    fn the_tokens_of_a_prompt_are_counted_as_the_model_reads_them() {
+        let model = ModelInfo::open("fast").unwrap();
+        // Only the end of the text.
+        assert_eq!(model.prompt_tokens(""), 1);
+        let short = model.prompt_tokens("a shiny red ball bounces on the snow at sunset");
+        assert!((9..20).contains(&short), "{short}");
+        assert_eq!(model.prompt_tokens("a  Shiny red BALL bounces on the snow at sunset "), short);
+        assert!(model.prompt_tokens(&"a red ball ".repeat(30)) > model.folder.facts().trained.max_tokens);
+    }
 
     #[test]
     fn the_dial_goes_from_dense_to_sparse_through_the_plan() {

@@ -12,7 +12,9 @@ use super::models::ModelInfo;
 use super::shared::{DeviceState, DeviceWish, Shared, State, StopWish};
 use super::task::Task;
 use super::verify::Verdict;
-use super::{ClipEntry, ClipFilter, ClipId, ItemId, ItemState, Leaving, NewItem, StudioError, example, read_recipe, runner};
+use super::{
+    Catalog, ClipEntry, ClipFilter, ClipId, ItemId, ItemState, Leaving, NewItem, StudioError, example, read_recipe, runner,
+};
 use crate::clip;
 use crate::generate::GenerateError;
 use crate::generate::observer::{Observer, Phase};
@@ -28,6 +30,7 @@ const BEAT: Duration = Duration::from_millis(50);
 pub struct Studio {
     shared: Arc<Shared>,
     runner: Option<JoinHandle<()>>,
+    catalog: Catalog,
     _lock: HomeLock,
 }
 
@@ -54,9 +57,15 @@ impl Studio {
         let shared = Arc::new(Shared::new(home, database, device)?);
         shared.change(|state| state.newest = newest);
         shared.queue_changed();
+        let waking = Arc::downgrade(&shared);
+        let catalog = Catalog::start(move || {
+            if let Some(shared) = waking.upgrade() {
+                shared.wake();
+            }
+        })?;
         let working = shared.clone();
         let runner = thread::Builder::new().name("tilereel queue".into()).spawn(move || runner::run(&working));
-        Ok(Self { shared, runner: Some(runner.map_err(StudioError::NoThread)?), _lock: lock })
+        Ok(Self { shared, runner: Some(runner.map_err(StudioError::NoThread)?), catalog, _lock: lock })
     }
 
     /// `wake` is called from other threads whenever something new is to be seen.
@@ -75,6 +84,11 @@ impl Studio {
 
     pub fn database(&self) -> &Database {
         &self.shared.database
+    }
+
+    /// The models that can be chosen.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
     pub fn media(&self) -> &Media {

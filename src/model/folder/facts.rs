@@ -19,6 +19,24 @@ pub struct ModelFacts {
     pub mask_plan: Option<String>,
     /// One sentence about the model, for lists.
     pub card: Option<String>,
+    /// What it can be asked for, in the order of a sentence; empty where that is anything.
+    #[serde(default)]
+    pub vocabulary: Vec<WordGroup>,
+}
+
+/// Words of one kind, such as colours, as the captions of the training had them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WordGroup {
+    pub title: String,
+    /// For each meaning the ways to say it, the usual one first.
+    pub words: Vec<Vec<String>>,
+    /// Whether its words want an article where none of their noun phrase stands before them.
+    #[serde(default)]
+    pub article: bool,
+    /// What ties its words to the sentence before them, such as `while`.
+    #[serde(default)]
+    pub joined_by: Option<String>,
 }
 
 /// The settings that a recipe starts from.
@@ -71,6 +89,8 @@ const LONGEST_SIDE: usize = 8192;
 const MOST_FRAMES: usize = 4097;
 const MOST_TOKENS: usize = 4096;
 const MOST_STEPS: usize = 1000;
+/// The window looks for each in the prompt.
+const MOST_PHRASES: usize = 4096;
 
 /// The facts of the transformer in `files`: stated in `tilereel.json`, else derived from its configuration.
 pub(super) fn read(files: &ModelFiles, config: &Value) -> Result<ModelFacts, FolderError> {
@@ -114,6 +134,7 @@ fn of_published(config: &Value) -> Result<ModelFacts, String> {
         trained: TrainedFor { frames: vec![frames], sizes: vec![[width, height]], max_tokens: 512, steps: Vec::new() },
         mask_plan: None,
         card: None,
+        vocabulary: Vec::new(),
     };
     facts.check()?;
     Ok(facts)
@@ -181,6 +202,16 @@ impl ModelFacts {
             && (name.is_empty() || name.contains(['/', '\\', ':', '\0']) || name.starts_with('.'))
         {
             return Err("mask_plan must be the name of a file beside it".to_owned());
+        }
+        let phrases = self.vocabulary.iter().flat_map(|group| &group.words);
+        if let Some(title) = self.vocabulary.iter().find(|group| group.words.is_empty()).map(|group| &group.title) {
+            return Err(format!("the vocabulary's group {title:?} has no words"));
+        }
+        if phrases.clone().any(|ways| ways.is_empty() || ways.iter().any(|phrase| phrase.trim().is_empty())) {
+            return Err("a word of the vocabulary is empty".to_owned());
+        }
+        if phrases.flatten().count() > MOST_PHRASES {
+            return Err(format!("the vocabulary has more than {MOST_PHRASES} phrases"));
         }
         Ok(())
     }

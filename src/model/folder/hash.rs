@@ -35,7 +35,7 @@ pub(super) fn of_parts(parts: &[(&str, &Part)]) -> Result<String, FolderError> {
             add(name, Sha256::digest(part.files.read(name)?).into());
         }
         if let Some(bytes) = part.files.embedded_bytes(&part.weights) {
-            add(&part.weights, Sha256::digest(bytes).into());
+            add(&part.weights, of_embedded(part.files.location(&part.weights), bytes));
         } else {
             for path in part.open_weights()?.files() {
                 let digest =
@@ -45,6 +45,16 @@ pub(super) fn of_parts(parts: &[(&str, &Part)]) -> Result<String, FolderError> {
         }
     }
     Ok(whole.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn of_embedded(location: String, bytes: &[u8]) -> FileDigest {
+    let state = (PathBuf::from(location), bytes.len() as u64, None);
+    if let Some(digest) = known().get(&state) {
+        return *digest;
+    }
+    let digest = Sha256::digest(bytes).into();
+    known().insert(state, digest);
+    digest
 }
 
 fn of_file(path: &Path) -> io::Result<FileDigest> {

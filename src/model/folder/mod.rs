@@ -18,7 +18,7 @@ mod tests;
 use serde_json::Value;
 
 pub use error::FolderError;
-pub use facts::{ModelFacts, SamplingDefaults, TrainedFor};
+pub use facts::{ModelFacts, SamplingDefaults, TrainedFor, WordGroup};
 pub use files::ModelFiles;
 pub use search::{ListedModel, SearchPath, list};
 

@@ -1,0 +1,424 @@
+//! The mask dial: which attention tiles a run computes, from all of them through the model's searched plan to the fewest; the
+//! picture of the masks, and what the position costs on this device.
+
+use std::fmt::Write;
+
+use eframe::egui::{
+    self, Align2, Color32, ColorImage, CornerRadius, FontId, Key, Rect, Response, Role, Sense, Stroke, TextureHandle,
+    TextureOptions, Ui, Vec2, WidgetInfo, accesskit, lerp, pos2, vec2,
+};
+
+use super::forecast::{MaskOutlook, Outlook};
+use super::theme::{self, Palette};
+use crate::generate::estimate::Estimate;
+use crate::generate::recipe::MaskChoice;
+use crate::mask::MaskPlan;
+use crate::studio::{Fit, MaskStop, words};
+
+const DIAL_HEIGHT: f32 = 46.0;
+const KNOB_RADIUS: f32 = 8.0;
+/// Positions of nearly the same density stand this far apart, so that each can be hit.
+const LEAST_GAP: f32 = 15.0;
+/// The side of the picture of the masks, in points.
+const PICTURE_SIDE: f32 = 104.0;
+/// Up to so many latent frames each tile has a gap to the next.
+const MOST_FRAMES_WITH_GAPS: usize = 24;
+
+#[derive(Default)]
+pub struct MaskDial {
+    picture: Option<Picture>,
+}
+
+/// The masks as a texture, made once a plan.
+struct Picture {
+    texture: TextureHandle,
+    revision: u64,
+    pixels: usize,
+    dark: bool,
+}
+
+impl MaskDial {
+    /// The dial with what belongs to it; true if another mask was chosen, or one from a file is wanted.
+    pub fn show(&mut self, ui: &mut Ui, choice: &mut MaskChoice, outlook: &Outlook, fit: Option<(Fit, Option<u64>)>) -> bool {
+        let mut wants_file = false;
+        let mask = &outlook.mask;
+        if let Some(position) = dial(ui, mask, outlook.estimate.as_ref().map(|estimate| estimate.density))
+            && let Some(stop) = mask.stops.get(position)
+        {
+            *choice = stop.choice.clone();
+        }
+        ui.horizontal(|ui| {
+            let name = ui.label(name_of(choice, mask)).on_hover_text(layers_in_words(mask.plan.as_ref()));
+            name.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("Mask: {}", name_of(choice, mask))));
+            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+                wants_file = ui
+                    .button("From a file…")
+                    .on_hover_text("A mask plan names for each layer which latent frames see each other (JSON)")
+                    .clicked();
+            });
+        });
+        if let Some(note) = &mask.note {
+            notice(ui, note);
+        }
+        ui.horizontal(|ui| {
+            self.picture(ui, mask);
+            ui.add_space(theme::SPACE_TINY);
+            if let Some(estimate) = &outlook.estimate {
+                costs(ui, estimate, fit);
+            } else {
+                ui.label(egui::RichText::new("Costs are shown when the device is ready.").color(Palette::of(ui).text_dim));
+            }
+        });
+        wants_file
+    }
+
+    /// Query frames from top to bottom, key frames from left to right; the lighter, the more layers skip the tile.
+    fn picture(&mut self, ui: &mut Ui, mask: &MaskOutlook) {
+        let (rect, response) = ui.allocate_exact_size(Vec2::splat(PICTURE_SIDE), Sense::hover());
+        let palette = Palette::of(ui);
+        let Some(plan) = &mask.plan else {
+            ui.painter().rect_filled(rect, CornerRadius::same(theme::RADIUS_SMALL), palette.control);
+            response.widget_info(|| WidgetInfo::labeled(Role::Image, true, "No mask"));
+            return;
+        };
+        let frames = plan.frames();
+        let pixels = (PICTURE_SIDE * ui.ctx().pixels_per_point()) as usize;
+        let dark = ui.visuals().dark_mode;
+        let is_current = |p: &Picture| (p.revision, p.pixels, p.dark) == (mask.revision, pixels, dark);
+        if !self.picture.as_ref().is_some_and(is_current) {
+            let image = paint(plan, pixels, palette.control, palette.accent_fill, palette.panel);
+            let texture = ui.ctx().load_texture("mask", image, TextureOptions::NEAREST);
+            self.picture = Some(Picture { texture, revision: mask.revision, pixels, dark });
+        }
+        if let Some(picture) = &self.picture {
+            let uv = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
+            ui.painter().image(picture.texture.id(), rect, uv, Color32::WHITE);
+        }
+        let words = format!(
+            "Mask of {frames} by {frames} latent frames, mean of {} layers: {} of the tiles are computed",
+            plan.layers().len(),
+            percent(plan.density())
+        );
+        response.widget_info(|| WidgetInfo::labeled(Role::Image, true, &words));
+        if let Some(pointer) = response.hover_pos() {
+            let cell = |position: f32| ((position / PICTURE_SIDE * frames as f32) as usize).min(frames - 1);
+            let (query, key) = (cell(pointer.y - rect.top()), cell(pointer.x - rect.left()));
+            let side = PICTURE_SIDE / frames as f32;
+            let corner = rect.min + vec2(key as f32, query as f32) * side;
+            let stroke = Stroke::new(1.5, palette.text_strong);
+            ui.painter().rect_stroke(Rect::from_min_size(corner, Vec2::splat(side)), 1.0, stroke, egui::StrokeKind::Inside);
+            response.on_hover_text_at_pointer(tile_in_words(plan, query, key));
+        }
+    }
+}
+
+/// The rail, its positions and the knob; another position, if one was chosen.
+fn dial(ui: &mut Ui, mask: &MaskOutlook, density: Option<f64>) -> Option<usize> {
+    let (rect, response) = ui.allocate_exact_size(
+        vec2(ui.available_width(), DIAL_HEIGHT),
+        Sense::click_and_drag().union(Sense::focusable_noninteractive()),
+    );
+    if mask.stops.is_empty() {
+        return None;
+    }
+    let places = places(&mask.stops, rect.left() + KNOB_RADIUS + 2.0, rect.right() - KNOB_RADIUS - 2.0);
+    let last = mask.stops.len() - 1;
+    let own_density = density.or(mask.plan.as_ref().map(MaskPlan::density)).unwrap_or(1.0);
+    // For a plan that is none of the stops, the next sparser one is where the keys go on from.
+    let here = mask.position.unwrap_or_else(|| mask.stops.iter().position(|stop| stop.density <= own_density).unwrap_or(last));
+
+    let mut wanted = None;
+    if let Some(pointer) = response.interact_pointer_pos().filter(|_| response.clicked() || response.dragged()) {
+        response.request_focus();
+        wanted =
+            places.iter().enumerate().min_by(|a, b| (a.1 - pointer.x).abs().total_cmp(&(b.1 - pointer.x).abs())).map(|(i, _)| i);
+    }
+    if response.has_focus() {
+        ui.memory_mut(|memory| {
+            let arrows = egui::EventFilter { horizontal_arrows: true, vertical_arrows: true, ..Default::default() };
+            memory.set_focus_lock_filter(response.id, arrows);
+        });
+        let pressed = |key: Key| ui.input_mut(|input| input.consume_key(egui::Modifiers::NONE, key));
+        if pressed(Key::ArrowRight) || pressed(Key::ArrowUp) {
+            wanted = Some((here + 1).min(last));
+        }
+        if pressed(Key::ArrowLeft) || pressed(Key::ArrowDown) {
+            wanted = Some(here.saturating_sub(1));
+        }
+        if pressed(Key::Home) {
+            wanted = Some(0);
+        }
+        if pressed(Key::End) {
+            wanted = Some(last);
+        }
+    }
+    wanted = asked_position(ui, &response, here, last).or(wanted);
+    let shown = wanted.unwrap_or(here);
+    let knob =
+        if wanted.is_some() || mask.position.is_some() { places[shown] } else { place_of(&mask.stops, &places, own_density) };
+
+    describe(ui, &response, &mask.stops, shown, mask.position.is_none() && wanted.is_none(), own_density);
+    if ui.is_rect_visible(rect) {
+        paint_dial(ui, rect, &response, &mask.stops, &places, knob);
+    }
+    response.on_hover_text(
+        "How many attention tiles are computed. Left: all of them. The mark is the plan that was searched for this model. Right of \
+         it less is computed than it was distilled for.",
+    );
+    wanted.filter(|&wanted| mask.position != Some(wanted))
+}
+
+/// Where the stops stand: by density, and far enough apart to be hit.
+fn places(stops: &[MaskStop], left: f32, right: f32) -> Vec<f32> {
+    let (most, least) = (stops[0].density, stops[stops.len() - 1].density);
+    let range = (most - least).max(f64::EPSILON);
+    let width = right - left;
+    let gap = LEAST_GAP.min(width / stops.len() as f32);
+    let mut places: Vec<f32> = stops.iter().map(|stop| left + ((most - stop.density) / range) as f32 * width).collect();
+    for index in 1..places.len() {
+        places[index] = places[index].max(places[index - 1] + gap);
+    }
+    // What was pushed over the end comes back, and pushes the others.
+    let mut limit = right;
+    for place in places.iter_mut().rev() {
+        *place = place.min(limit);
+        limit = *place - gap;
+    }
+    places
+}
+
+/// Where a density stands between the stops.
+fn place_of(stops: &[MaskStop], places: &[f32], density: f64) -> f32 {
+    let after = stops.iter().position(|stop| stop.density <= density).unwrap_or(stops.len() - 1);
+    let before = after.saturating_sub(1);
+    let range = stops[before].density - stops[after].density;
+    let share = if range > 0.0 { ((stops[before].density - density) / range).clamp(0.0, 1.0) } else { 0.0 };
+    lerp(places[before]..=places[after], share as f32)
+}
+
+fn paint_dial(ui: &Ui, rect: Rect, response: &Response, stops: &[MaskStop], places: &[f32], knob: f32) {
+    let palette = Palette::of(ui);
+    let painter = ui.painter();
+    let y = rect.top() + 14.0;
+    let (first, last) = (places[0], places[places.len() - 1]);
+    painter.line_segment([pos2(first, y), pos2(last, y)], Stroke::new(4.0, palette.control_pressed));
+    painter.line_segment([pos2(first, y), pos2(knob, y)], Stroke::new(4.0, palette.accent_fill));
+    for (stop, &x) in stops.iter().zip(places) {
+        let done = x <= knob;
+        let color = if done { palette.accent } else { palette.line_strong };
+        if stop.choice == MaskChoice::Plan {
+            let points = [vec2(0.0, -6.0), vec2(6.0, 0.0), vec2(0.0, 6.0), vec2(-6.0, 0.0)].map(|offset| pos2(x, y) + offset);
+            painter.add(egui::Shape::convex_polygon(points.to_vec(), color, Stroke::new(1.5, palette.panel)));
+        } else {
+            painter.circle_filled(pos2(x, y), 3.0, color);
+        }
+    }
+    let fill = if response.hovered() || response.dragged() { palette.accent } else { palette.accent_fill };
+    painter.circle(pos2(knob, y), KNOB_RADIUS, fill, Stroke::new(2.5, palette.panel));
+    if response.has_focus() {
+        painter.circle_stroke(pos2(knob, y), KNOB_RADIUS + 2.0, Stroke::new(2.0, palette.accent));
+    }
+    let font = FontId::proportional(11.5);
+    let text_y = rect.bottom() - 8.0;
+    painter.text(pos2(rect.left(), text_y), Align2::LEFT_CENTER, "Dense", font.clone(), palette.text_dim);
+    painter.text(pos2(rect.right(), text_y), Align2::RIGHT_CENTER, "Sparsest", font.clone(), palette.text_dim);
+    if let Some((_, &x)) = stops.iter().zip(places).find(|(stop, _)| stop.choice == MaskChoice::Plan) {
+        let x = x.clamp(rect.left() + 70.0, rect.right() - 86.0);
+        painter.text(pos2(x, text_y), Align2::CENTER_CENTER, "Searched plan", font, palette.text);
+    }
+}
+
+/// The position that a screen reader asks for, if it does.
+fn asked_position(ui: &Ui, response: &Response, here: usize, last: usize) -> Option<usize> {
+    use accesskit::{Action, ActionData};
+    ui.input(|input| {
+        let set = input.accesskit_action_requests(response.id, Action::SetValue).filter_map(|request| match request.data {
+            Some(ActionData::NumericValue(value)) => Some(value.max(0.0) as usize),
+            _ => None,
+        });
+        let up = input.num_accesskit_action_requests(response.id, Action::Increment);
+        let down = input.num_accesskit_action_requests(response.id, Action::Decrement);
+        set.last().or_else(|| (up != down).then(|| (here + up).saturating_sub(down))).map(|position| position.min(last))
+    })
+}
+
+fn describe(ui: &Ui, response: &Response, stops: &[MaskStop], position: usize, is_own: bool, density: f64) {
+    response.widget_info(|| WidgetInfo::slider(ui.is_enabled(), position as f64, "Mask dial"));
+    let text = match stops.get(position) {
+        Some(stop) if !is_own => format!("{}, {} of the tiles", stop_in_words(stop), percent(stop.density)),
+        _ => format!("a plan of its own, {} of the tiles", percent(density)),
+    };
+    ui.ctx().accesskit_node_builder(response.id, |node| {
+        node.set_min_numeric_value(0.0);
+        node.set_max_numeric_value(stops.len().saturating_sub(1) as f64);
+        node.set_numeric_value_step(1.0);
+        node.set_numeric_value(position as f64);
+        node.set_value(text);
+        for action in [accesskit::Action::SetValue, accesskit::Action::Increment, accesskit::Action::Decrement] {
+            node.add_action(action);
+        }
+    });
+}
+
+fn stop_in_words(stop: &MaskStop) -> String {
+    match &stop.choice {
+        MaskChoice::Dense => "Dense".to_owned(),
+        MaskChoice::Plan => "The model's searched plan".to_owned(),
+        _ => format!("{} in every layer", stop.name),
+    }
+}
+
+fn name_of(choice: &MaskChoice, mask: &MaskOutlook) -> String {
+    match (mask.position.and_then(|position| mask.stops.get(position)), choice) {
+        (_, MaskChoice::File(path)) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        (Some(stop), _) => stop_in_words(stop),
+        (None, MaskChoice::Given(_)) => "The plan of a recipe".to_owned(),
+        (None, MaskChoice::Uniform(name)) => format!("{name} in every layer"),
+        (None, MaskChoice::Plan) => "The model's searched plan".to_owned(),
+        (None, MaskChoice::Dense) => "Dense".to_owned(),
+    }
+}
+
+fn layers_in_words(plan: Option<&MaskPlan>) -> String {
+    let Some(plan) = plan else { return "No plan fits these settings.".to_owned() };
+    let mut text = "K reference frames : N others, layer by layer:\n".to_owned();
+    for (index, layer) in plan.layers().iter().enumerate() {
+        let separator = if index == 0 { "" } else { "  " };
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{separator}{}", layer.name());
+    }
+    text
+}
+
+fn tile_in_words(plan: &MaskPlan, query: usize, key: usize) -> String {
+    let keeping: Vec<usize> =
+        plan.layers().iter().enumerate().filter(|(_, layer)| layer.mask().keeps(query, key)).map(|(index, _)| index).collect();
+    let layers = plan.layers().len();
+    let which = match keeping.len() {
+        0 => "in no layer".to_owned(),
+        all if all == layers => format!("in all {layers} layers"),
+        some => format!("in {some} of {layers} layers: {}", keeping.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
+    };
+    format!("Latent frame {query} reads latent frame {key} {which}")
+}
+
+/// A square of so many pixels, a tile for each pair of latent frames.
+fn paint(plan: &MaskPlan, pixels: usize, skipped: Color32, computed: Color32, gap: Color32) -> ColorImage {
+    let frames = plan.frames();
+    let layers = plan.layers().len();
+    let colors: Vec<Color32> = (0..frames * frames)
+        .map(|tile| {
+            let kept = plan.layers().iter().filter(|layer| layer.mask().keeps(tile / frames, tile % frames)).count();
+            skipped.lerp_to_gamma(computed, kept as f32 / layers as f32)
+        })
+        .collect();
+    let side = pixels.max(frames);
+    let cell = |pixel: usize| pixel * frames / side;
+    // The last pixel of a cell is its gap.
+    let in_gap = |pixel: usize| frames <= MOST_FRAMES_WITH_GAPS && cell(pixel) != cell(pixel + 1) && pixel + 1 < side;
+    let mut image = ColorImage::filled([side, side], gap);
+    for y in (0..side).filter(|&y| !in_gap(y)) {
+        for x in (0..side).filter(|&x| !in_gap(x)) {
+            image[(x, y)] = colors[cell(y) * frames + cell(x)];
+        }
+    }
+    image
+}
+
+/// The four numbers of a run, each with where it comes from.
+fn costs(ui: &mut Ui, estimate: &Estimate, fit: Option<(Fit, Option<u64>)>) {
+    let palette = Palette::of(ui);
+    let phases = &estimate.phases;
+    let time = format!(
+        "Reading the prompt {}, {} calls of the transformer {}, decoding {}.\nSeconds: {}.",
+        words::duration(phases.text),
+        estimate.model_calls,
+        words::duration(phases.sampling),
+        words::duration(phases.decoding),
+        estimate.basis
+    );
+    let work = format!(
+        "Prompt {}, transformer {}, decoder {}.\nCalculated from the model's configuration and the mask.",
+        operations(estimate.flops.text),
+        operations(estimate.flops.sampling),
+        operations(estimate.flops.decoding)
+    );
+    let free = match fit {
+        Some((_, Some(free))) => format!("{} are free now.\n", words::bytes(free)),
+        _ => String::new(),
+    };
+    let memory = format!("{free}Weights and the largest activations, calculated.");
+    let tiles = "Attention tiles that are computed, of all: counted in the plan.".to_owned();
+    let memory_color = if fit.is_some_and(|(fit, _)| fit == Fit::WontFit) { palette.error } else { palette.text_strong };
+    egui::Grid::new("costs").num_columns(2).spacing(vec2(theme::SPACE_SMALL, 2.0)).min_row_height(22.0).show(ui, |ui| {
+        for (name, value, color, tip) in [
+            ("Time", words::duration(estimate.seconds), palette.text_strong, time),
+            ("Work", operations(estimate.flops.total()), palette.text_strong, work),
+            ("Tiles", percent(estimate.density), palette.text_strong, tiles),
+            ("Memory", words::bytes(estimate.memory_bytes), memory_color, memory),
+        ] {
+            ui.label(egui::RichText::new(name).color(palette.text_dim));
+            let value_label = ui.label(theme::strong(&value).color(color));
+            value_label.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{name}: {value}")));
+            value_label.on_hover_text(tip);
+            ui.end_row();
+        }
+    });
+}
+
+/// Something to know, said quietly.
+pub fn notice(ui: &mut Ui, text: &str) {
+    ui.add(egui::Label::new(egui::RichText::new(text).small().color(Palette::of(ui).warning)).wrap());
+}
+
+/// Floating-point operations as a person says them.
+pub fn operations(flops: f64) -> String {
+    match flops {
+        f if f < 1e12 => format!("{:.0} GFLOP", f / 1e9),
+        f if f < 1e13 => format!("{:.2} TFLOP", f / 1e12),
+        f if f < 1e15 => format!("{:.0} TFLOP", f / 1e12),
+        f => format!("{:.1} PFLOP", f / 1e15),
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stop(density: f64) -> MaskStop {
+        MaskStop { choice: MaskChoice::Dense, name: String::new(), density }
+    }
+
+    #[test]
+    fn every_position_can_be_hit() {
+        for densities in [&[1.0, 0.5, 0.495, 0.49, 0.34][..], &[1.0], &[1.0, 0.35, 0.345, 0.34], &[1.0, 1.0, 1.0]] {
+            let stops: Vec<MaskStop> = densities.iter().map(|&density| stop(density)).collect();
+            let places = places(&stops, 10.0, 250.0);
+            assert!(places.windows(2).all(|pair| pair[1] - pair[0] >= LEAST_GAP - 0.01), "{places:?}");
+            assert!(places.iter().all(|place| (9.99..=250.01).contains(place)), "{places:?}");
+        }
+        let many: Vec<MaskStop> = (0..100).map(|index| stop(1.0 - f64::from(index) / 200.0)).collect();
+        let places = places(&many, 0.0, 200.0);
+        assert!(places.windows(2).all(|pair| pair[1] > pair[0]) && places[99] <= 200.0);
+    }
+
+    #[test]
+    fn the_picture_shows_the_mean_of_the_layers() {
+        let layers = ["full", "1:3"].map(|name| crate::mask::LayerMask::named(name, 4).unwrap());
+        let plan = MaskPlan::of_layers(layers.to_vec()).unwrap();
+        let image = paint(&plan, 40, Color32::BLACK, Color32::WHITE, Color32::RED);
+        assert_eq!(image.size, [40, 40]);
+        // Frame 0 is the reference of 1:3: its row, its column and the diagonal are in both layers.
+        let center = |query: usize, key: usize| image[(key * 10 + 5, query * 10 + 5)];
+        assert_eq!([center(0, 3), center(3, 0), center(2, 2)], [Color32::WHITE; 3]);
+        assert_ne!(center(1, 2), Color32::WHITE);
+        assert_ne!(center(1, 2), Color32::BLACK);
+        assert_eq!(image[(9, 5)], Color32::RED);
+        assert_eq!(tile_in_words(&plan, 1, 2), "Latent frame 1 reads latent frame 2 in 1 of 2 layers: 0");
+        assert_eq!(tile_in_words(&plan, 0, 3), "Latent frame 0 reads latent frame 3 in all 2 layers");
+    }
+}
