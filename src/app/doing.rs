@@ -61,6 +61,7 @@ impl Window {
                 self.reveal(Pane::Settings);
             }
             Action::LeaveBranch => self.leaving = None,
+            Action::LeaveEdit => self.editing = None,
             Action::Variations { clip, step, count } => {
                 let entry = self.studio.clip(clip)?;
                 let items = variations(&self.studio.leaving(clip, step)?, &entry.model, count)?;

@@ -1,27 +1,23 @@
 //! The studio window: one panel, one file. It talks to the studio and shows plain data; it holds no model code.
 
-mod action;
+pub mod action;
 mod bench;
+mod controls;
 mod drop_target;
+mod file_dialog;
+pub mod forecast;
 pub mod icons;
 mod layout;
+pub mod mask_dial;
+pub mod models_menu;
 pub mod player;
+pub mod prompt;
+pub mod settings;
 mod smoothness;
 mod stage;
 mod status_bar;
 pub mod theme;
 mod toasts;
-
-pub mod action;
-mod controls;
-mod file_dialog;
-pub mod forecast;
-pub mod icons;
-pub mod mask_dial;
-pub mod models_menu;
-pub mod prompt;
-pub mod settings;
-pub mod theme;
 pub mod vocabulary;
 
 use std::path::PathBuf;

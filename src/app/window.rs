@@ -25,8 +25,6 @@ use crate::studio::{ClipId, Draft, ItemId, Leaving, State, Studio, Task, Verdict
 
 /// While a run goes on the window is painted at least this often, so that its progress moves.
 const PROGRESS_BEAT: Duration = Duration::from_millis(100);
-/// What the first prompt is, until the person types another.
-pub const FIRST_PROMPT: &str = "a shiny red ball bounces on the snow at sunset";
 
 pub struct Window {
     pub(super) studio: Arc<Studio>,
