@@ -10,7 +10,8 @@ use super::window::Window;
 use crate::gpu::device::DeviceChoice;
 use crate::model::sampler::Sampler;
 use crate::studio::{
-    ClipId, DeviceWish, Draft, ItemId, Loaded, NewItem, Picture, QueueItem, Remedy, StudioError, lasting_name, random_seed, read_recipe, variations,
+    ClipId, DeviceWish, Draft, ItemId, Loaded, NewItem, Picture, QueueItem, Remedy, StudioError, lasting_name, random_seed,
+    read_recipe, variations,
 };
 
 impl Window {
@@ -74,7 +75,10 @@ impl Window {
                 self.reveal(Pane::Inspector);
             }
             Action::VerifyFile(path) => {
-                self.toasts.verifying(path.file_name().unwrap_or_default().to_string_lossy().into_owned(), self.studio.verify_file(&path)?);
+                self.toasts.verifying(
+                    path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                    self.studio.verify_file(&path)?,
+                );
             }
             Action::RunAgain(clip) => {
                 let entry = self.studio.clip(clip)?;
@@ -90,7 +94,11 @@ impl Window {
             Action::CopyText(text) => context.copy_text(text),
             Action::OpenFolder(clip) => {
                 let folder = self.studio.home().clip_folder(clip);
-                open::that_detached(&folder).map_err(|error| StudioError::Files { doing: "opened", path: folder, source: error })?;
+                open::that_detached(&folder).map_err(|error| StudioError::Files {
+                    doing: "opened",
+                    path: folder,
+                    source: error,
+                })?;
             }
             Action::Favourite(clip, favourite) => {
                 self.studio.set_favourite(clip, favourite)?;
@@ -112,6 +120,20 @@ impl Window {
                     self.studio.undelete(clip)?;
                     self.show_clip(clip);
                 }
+            }
+            Action::Restore(clip) => self.studio.undelete(clip)?,
+            Action::StopVerifying => {
+                if let Some((_, task)) = &self.verifying {
+                    task.cancel();
+                }
+            }
+            Action::ShowInFolder(path) => {
+                let folder = path.parent().map_or_else(|| path.clone(), std::path::Path::to_owned);
+                open::that_detached(&folder).map_err(|error| StudioError::Files {
+                    doing: "opened",
+                    path: folder,
+                    source: error,
+                })?;
             }
 
             Action::Stop(item) => self.studio.stop(item)?,
@@ -190,7 +212,8 @@ impl Window {
     pub(super) fn show_clip(&mut self, clip: ClipId) {
         match self.studio.clip(clip) {
             Ok(entry) => {
-                let calls = Sampler::new(entry.recipe.sampler, entry.recipe.steps).map_or(entry.recipe.steps, |sampler| sampler.calls());
+                let calls =
+                    Sampler::new(entry.recipe.sampler, entry.recipe.steps).map_or(entry.recipe.steps, |sampler| sampler.calls());
                 let steps = self.studio.steps_of(clip);
                 self.stage = Stage::Clip(Box::new(StagedClip { entry, steps, calls }));
             }
@@ -234,7 +257,8 @@ impl Window {
         if matches!(self.stage, Stage::Live) && live.is_none() {
             // It was stopped: back to the newest clip.
             self.stage = Stage::Empty;
-            if let Some(newest) = self.studio.clips(&Default::default()).ok().and_then(|clips| clips.first().map(|clip| clip.id)) {
+            if let Some(newest) = self.studio.clips(&Default::default()).ok().and_then(|clips| clips.first().map(|clip| clip.id))
+            {
                 self.show_clip(newest);
             }
         }

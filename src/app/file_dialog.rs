@@ -1,4 +1,5 @@
-//! The system's dialog for a file or a folder. It is open beside the window, and what was chosen is asked for.
+//! The system's own file dialogs. They are asked for on the window's thread, as some systems want it, and waited for on
+//! another one.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
@@ -7,57 +8,60 @@ use std::thread;
 use eframe::egui::Context;
 use rfd::AsyncFileDialog;
 
-/// A dialog that is open.
+/// A dialog that is open, or was closed just now.
 pub struct FileDialog {
     chosen: Receiver<Option<PathBuf>>,
 }
 
-/// What a dialog is for.
+/// What is to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     ModelFolder,
     MaskPlan,
 }
 
-/// How it went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    Open,
-    Chosen(PathBuf),
-    /// Nothing was chosen, or the system has no dialog.
-    Nothing,
-}
-
 impl FileDialog {
-    /// To be called on the window's thread, as some systems ask for.
-    pub fn open(wanted: Wanted, context: &Context) -> Self {
+    /// Asks for something to open.
+    pub fn open(context: &Context, wanted: Wanted) -> Self {
         let dialog = AsyncFileDialog::new();
-        let (choose, chosen) = channel();
-        let context = context.clone();
-        let wait = move |handle: Option<rfd::FileHandle>| {
-            let _ = choose.send(handle.map(|handle| handle.path().to_owned()));
-            context.request_repaint();
-        };
         match wanted {
-            Wanted::ModelFolder => wait_beside(dialog.set_title("Open a model's folder").pick_folder(), wait),
+            Wanted::ModelFolder => Self::wait(context, dialog.set_title("Open a model's folder").pick_folder()),
             Wanted::MaskPlan => {
                 let dialog = dialog.set_title("Open a mask plan").add_filter("Mask plan", &["json"]);
-                wait_beside(dialog.pick_file(), wait);
+                Self::wait(context, dialog.pick_file())
             }
         }
+    }
+
+    /// Asks for a name to save under. `parent` is the window that it belongs to.
+    pub fn save(context: &Context, parent: Option<&eframe::Frame>, dialog: AsyncFileDialog) -> Self {
+        let dialog = match parent {
+            Some(parent) => dialog.set_parent(parent),
+            None => dialog,
+        };
+        Self::wait(context, dialog.save_file())
+    }
+
+    fn wait(context: &Context, choice: impl Future<Output = Option<rfd::FileHandle>> + Send + 'static) -> Self {
+        let (send, chosen) = channel();
+        let context = context.clone();
+        let wait = move || {
+            let path = pollster::block_on(choice).map(|file| file.path().to_owned());
+            // The person may have closed what asked.
+            let _ = send.send(path);
+            context.request_repaint();
+        };
+        // Without a thread the channel is closed, which reads as a dialog that was closed.
+        let _ = thread::Builder::new().name("tilereel file dialog".into()).spawn(wait);
         Self { chosen }
     }
 
-    pub fn answer(&self) -> Answer {
+    /// What was chosen, once the dialog is closed: None inside if nothing was, or if no dialog could open.
+    pub fn closed(&self) -> Option<Option<PathBuf>> {
         match self.chosen.try_recv() {
-            Ok(Some(path)) => Answer::Chosen(path),
-            Ok(None) | Err(TryRecvError::Disconnected) => Answer::Nothing,
-            Err(TryRecvError::Empty) => Answer::Open,
+            Ok(path) => Some(path),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(None),
         }
     }
-}
-
-fn wait_beside<T: 'static>(dialog: impl Future<Output = T> + Send + 'static, then: impl FnOnce(T) + Send + 'static) {
-    // Without a thread there is no answer, which is seen as nothing chosen.
-    let _ = thread::Builder::new().name("tilereel dialog".into()).spawn(move || then(pollster::block_on(dialog)));
 }

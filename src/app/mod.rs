@@ -2,39 +2,37 @@
 
 pub mod action;
 mod bench;
+pub mod clip_card;
 mod controls;
+mod doing;
 mod drop_target;
+pub mod empty_state;
+pub mod error_card;
+pub mod export_choices;
+pub mod export_dialog;
 mod file_dialog;
 pub mod forecast;
 pub mod icons;
+pub mod inspector;
+mod keys;
+mod launch;
 mod layout;
+pub mod library_panel;
 pub mod mask_dial;
+pub mod mask_picture;
 pub mod models_menu;
 pub mod player;
 pub mod prompt;
+pub mod queue_panel;
 pub mod settings;
 mod smoothness;
-mod stage;
+pub mod stage;
 mod status_bar;
 pub mod theme;
 mod toasts;
 pub mod vocabulary;
-
-use std::path::PathBuf;
-use std::time::Instant;
-
-use crate::studio::{DeviceWish, Home};
+mod window;
 
 pub use bench::Report;
-pub struct WindowOptions {
-    pub home: Home,
-    pub device: DeviceWish,
-    pub open: Option<PathBuf>,
-    pub prompt: Option<String>,
-    pub export_to: Option<PathBuf>,
-    pub started: Instant,
-    pub bench: Option<Report>,
-}
-pub fn open(_: WindowOptions) -> anyhow::Result<()> {
-    Ok(())
-}
+pub use launch::{WindowOptions, open};
+pub use window::Window;

@@ -61,7 +61,7 @@ impl Window {
         studio.set_wake(move || waking.request_repaint());
         let painted_by = context.wgpu_render_state.as_ref().map(|state| {
             let info = state.adapter.get_info();
-            PaintedBy { name: info.name, software: info.device_type == eframe::wgpu::DeviceType::Cpu }
+            PaintedBy { name: info.name, software: info.device_type == wgpu::DeviceType::Cpu }
         });
         let remembered = |name: &str| studio.database().preference(name).ok().flatten();
         let draft = studio.database().preference::<Draft>("draft").ok().flatten();
@@ -156,10 +156,18 @@ impl Window {
             // The clip itself is the last step's; a branch leaves one before it.
             let step = step.unwrap_or(steps).min(steps.saturating_sub(1));
             if step > 0 {
-                if ui.button("Branch from here").on_hover_text(format!("Go on from step {step} with another prompt, seed or mask")).clicked() {
+                if ui
+                    .button("Branch from here")
+                    .on_hover_text(format!("Go on from step {step} with another prompt, seed or mask"))
+                    .clicked()
+                {
                     actions.push(Action::Branch { clip, step });
                 }
-                if ui.button("Vary").on_hover_text(format!("Queue four clips that leave this one at step {step} with other seeds")).clicked() {
+                if ui
+                    .button("Vary")
+                    .on_hover_text(format!("Queue four clips that leave this one at step {step} with other seeds"))
+                    .clicked()
+                {
                     actions.push(Action::Variations { clip, step, count: 4 });
                 }
             }
@@ -173,7 +181,9 @@ impl Window {
                 }
                 // The shelf was asked when the source was made.
                 PlayerEvent::Want(_) => {}
-                PlayerEvent::LookChanged(look) => actions.push(Action::DecodePreviews(look == super::player::state::Look::Decoder)),
+                PlayerEvent::LookChanged(look) => {
+                    actions.push(Action::DecodePreviews(look == super::player::state::Look::Decoder))
+                }
                 PlayerEvent::BranchFrom(step) => {
                     if let Some((clip, _)) = clip {
                         actions.push(Action::Branch { clip, step: step + 1 });
@@ -214,7 +224,7 @@ impl eframe::App for Window {
         }
     }
 
-    fn ui(&mut self, ui: &mut Ui, _: &mut Frame) {
+    fn ui(&mut self, ui: &mut Ui, frame: &mut Frame) {
         let state = self.studio.state();
         self.bench.frame(&state);
         let mut actions = Vec::new();
@@ -230,7 +240,7 @@ impl eframe::App for Window {
         egui::CentralPanel::no_frame().show(ui, |ui| tree.ui(&mut docking, ui));
         self.layout = tree;
         if let Some(export) = &mut self.export
-            && export.show(ui.ctx(), &mut actions).is_break()
+            && export.show(ui.ctx(), Some(frame), &mut actions).is_break()
         {
             self.export = None;
         }
