@@ -12,7 +12,7 @@ use super::error::{Fault, Unfinished};
 use super::frames::Frames;
 use super::palette::Palette;
 use super::progress::Meter;
-use super::rate::{FrameRate, mean_frames_per_second};
+use super::rate::{FrameRate, likely_frames_per_second, mean_frames_per_second};
 use super::{MOST_FRAME_BYTES, MOST_RECIPE_BYTES};
 
 /// What a comment starts with that holds a recipe; the rest is the recipe as it is.
@@ -182,7 +182,7 @@ pub(super) fn read_frames(file: &[u8]) -> Result<Frames, Fault> {
         })?;
         delays.push(u32::from(frame.delay));
     }
-    canvas.finish(mean_frames_per_second(&delays, TICKS_PER_SECOND))
+    canvas.finish(likely_frames_per_second(&delays, TICKS_PER_SECOND))
 }
 
 fn fault(error: DecodingError) -> Fault {

@@ -134,7 +134,7 @@ pub(super) fn read_frames(file: &[u8]) -> Result<Frames, Fault> {
     if has_cover {
         reader.next_frame(&mut buffer).map_err(fault)?;
     }
-    let mut seconds = 0.0;
+    let mut delays = Vec::new();
     for _ in 0..stored {
         let output = reader.next_frame(&mut buffer).map_err(fault)?;
         let control = reader.info().frame_control;
@@ -155,11 +155,16 @@ pub(super) fn read_frames(file: &[u8]) -> Result<Frames, Fault> {
         if let Some(control) = control {
             // A denominator of zero means hundredths.
             let denominator = if control.delay_den == 0 { 100 } else { control.delay_den };
-            seconds += f64::from(control.delay_num) / f64::from(denominator);
+            delays.push((f64::from(control.delay_num), f64::from(denominator)));
         }
     }
+    let seconds: f64 = delays.iter().map(|(numerator, denominator)| numerator / denominator).sum();
     if seconds > 0.0 {
-        frames_per_second = f64::from(stored) / seconds;
+        frames_per_second = match delays.as_slice() {
+            // Free of the rounding that a sum brings.
+            [first, rest @ ..] if rest.iter().all(|delay| delay == first) => first.1 / first.0,
+            _ => f64::from(stored) / seconds,
+        };
     }
     canvas.finish(frames_per_second)
 }

@@ -90,6 +90,17 @@ pub(super) fn mean_frames_per_second(delays: &[u32], ticks_per_second: u32) -> f
     delays.len() as f64 * f64::from(ticks_per_second) / total as f64
 }
 
+/// The rate that a file with these delays was made for: a whole number of frames a second if that gives exactly these
+/// delays, for coarse ticks hide it from the mean; else the mean.
+pub(super) fn likely_frames_per_second(delays: &[u32], ticks_per_second: u32) -> f64 {
+    let mean = mean_frames_per_second(delays, ticks_per_second);
+    let whole = mean.round();
+    match FrameRate::new(whole) {
+        Ok(rate) if rate.delays(delays.len(), ticks_per_second, 1) == delays => whole,
+        _ => mean,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +132,21 @@ mod tests {
         assert!(delays.iter().all(|delay| [4, 5].contains(delay)));
         assert_eq!(delays.iter().sum::<u32>(), 100);
         assert!((mean_frames_per_second(&delays, 100) - 24.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn coarse_delays_still_tell_a_whole_rate() {
+        for rate in [8.0, 12.0, 24.0, 25.0, 30.0] {
+            for count in [1, 5, 29, 93] {
+                let delays = FrameRate::new(rate).unwrap().delays(count, 1000, 1);
+                assert!(count == 1 || likely_frames_per_second(&delays, 1000) == rate, "{count} frames at {rate}");
+                let delays = FrameRate::new(rate).unwrap().delays(count, 100, 2);
+                assert!(count < 29 || likely_frames_per_second(&delays, 100) == rate, "{count} frames at {rate}");
+            }
+        }
+        // Nobody who wanted 24 frames a second writes this.
+        assert_eq!(likely_frames_per_second(&[42; 5], 1000), 1000.0 / 42.0);
+        assert_eq!(likely_frames_per_second(&[0; 5], 100), 100.0);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::edit::Loops;
 use super::error::{Fault, Unfinished};
 use super::frames::Frames;
 use super::progress::Meter;
-use super::rate::{FrameRate, mean_frames_per_second};
+use super::rate::{FrameRate, likely_frames_per_second, mean_frames_per_second};
 use super::{MOST_RECIPE_BYTES, xmp};
 
 const TICKS_PER_SECOND: u32 = 1000;
@@ -150,7 +150,7 @@ pub(super) fn read_frames(file: &[u8]) -> Result<Frames, Fault> {
         show(&mut canvas, &still, area, header[15])?;
         delays.push(field(4) as u32);
     }
-    canvas.finish(mean_frames_per_second(&delays, TICKS_PER_SECOND))
+    canvas.finish(likely_frames_per_second(&delays, TICKS_PER_SECOND))
 }
 
 /// A still file of the coded picture of a frame, with the extended header that transparency needs.

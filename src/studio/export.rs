@@ -216,7 +216,7 @@ mod tests {
         );
         assert!(export.wait(PATIENCE));
         let written = export.result().unwrap().as_ref().unwrap();
-        assert_eq!(written.paths, [path.clone()]);
+        assert_eq!(written.paths, std::slice::from_ref(&path));
         assert_eq!(written.sidecar.as_ref(), Some(&folder.path().join("clip.recipe.json")));
         assert_eq!(export.progress(), 1.0);
         assert!(wakes.load(Ordering::Relaxed) > 8);

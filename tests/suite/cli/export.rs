@@ -50,7 +50,7 @@ fn without_flags_the_clip_is_the_same() {
         .says(&["sequence-0000.png .. sequence-0004.png: 5 frames"]);
     place.run(&["export", "sequence.png", "--out", "back.webp", "--quiet"]).succeeds();
     assert_eq!(read_frames(&place.path("back.webp")).expect("frames"), read_frames(&place.path("clip.webp")).expect("frames"));
-    assert_eq!(place.read("back.webp"), place.read("clip.webp"));
+    assert!(place.read("back.webp") == place.read("clip.webp"), "equal frames at an equal rate make equal files");
 }
 
 #[test]
@@ -83,8 +83,8 @@ fn bad_wishes_name_what_is_possible() {
     let refuses = |flags: &[&str], words: &[&str]| {
         place.refuses(&[&["export", "clip.gif", "--out", "new.webp"], flags].concat(), 2, words);
     };
-    refuses(&["--last", "5"], &["frames 0 to 5", "this clip's frames 0 to 4"]);
-    refuses(&["--first", "3", "--last", "1"], &["frames 3 to 1", "frames 0 to 4"]);
+    refuses(&["--last", "5"], &["0 to 5", "this clip's frames 0 to 4"]);
+    refuses(&["--first", "3", "--last", "1"], &["3 to 1", "frames 0 to 4"]);
     refuses(&["--fps", "0"], &["0 frames per second", "0.001 to 1000"]);
     refuses(&["--fps", "NaN"], &["0.001 to 1000"]);
     refuses(&["--scale", "5"], &["scale of 5", "from 1 to 4"]);
