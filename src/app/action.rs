@@ -58,6 +58,12 @@ pub enum Action {
     Delete(ClipId),
     /// Brings the clip back that was deleted last.
     UndoDelete,
+    /// Brings a clip back from the trash.
+    Restore(ClipId),
+    /// Gives a verification up.
+    StopVerifying,
+    /// Shows a file of this system, such as an export, in its folder.
+    ShowInFolder(PathBuf),
 
     Stop(ItemId),
     Resume {

@@ -113,6 +113,20 @@ impl Window {
                     self.show_clip(clip);
                 }
             }
+            Action::Restore(clip) => {
+                self.studio.undelete(clip)?;
+                self.show_clip(clip);
+            }
+            Action::StopVerifying => {
+                if let Some((_, task)) = &self.verifying {
+                    task.cancel();
+                }
+            }
+            Action::ShowInFolder(path) => {
+                // Not every system can point at one file of a folder.
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(&path).to_owned();
+                open::that_detached(&folder).map_err(|error| StudioError::Files { doing: "opened", path: folder, source: error })?;
+            }
 
             Action::Stop(item) => self.studio.stop(item)?,
             Action::Resume { item, force } => self.studio.resume(item, force)?,

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 
 use eframe::egui::Context;
-use rfd::AsyncFileDialog;
+use rfd::{AsyncFileDialog, FileHandle};
 
 /// A dialog that is open.
 pub struct FileDialog {
@@ -32,19 +32,34 @@ impl FileDialog {
     /// To be called on the window's thread, as some systems ask for.
     pub fn open(wanted: Wanted, context: &Context) -> Self {
         let dialog = AsyncFileDialog::new();
-        let (choose, chosen) = channel();
-        let context = context.clone();
-        let wait = move |handle: Option<rfd::FileHandle>| {
-            let _ = choose.send(handle.map(|handle| handle.path().to_owned()));
-            context.request_repaint();
-        };
         match wanted {
-            Wanted::ModelFolder => wait_beside(dialog.set_title("Open a model's folder").pick_folder(), wait),
+            Wanted::ModelFolder => Self::wait(dialog.set_title("Open a model's folder").pick_folder(), context),
             Wanted::MaskPlan => {
                 let dialog = dialog.set_title("Open a mask plan").add_filter("Mask plan", &["json"]);
-                wait_beside(dialog.pick_file(), wait);
+                Self::wait(dialog.pick_file(), context)
             }
         }
+    }
+
+    /// Asks for the name of a file to write. `parent` is the window that the dialog belongs to.
+    pub fn save(dialog: AsyncFileDialog, context: &Context, parent: Option<&eframe::Frame>) -> Self {
+        let dialog = match parent {
+            Some(parent) => dialog.set_parent(parent),
+            None => dialog,
+        };
+        Self::wait(dialog.save_file(), context)
+    }
+
+    fn wait(dialog: impl Future<Output = Option<FileHandle>> + Send + 'static, context: &Context) -> Self {
+        let (choose, chosen) = channel();
+        let context = context.clone();
+        let wait = move || {
+            // Who asked may be gone.
+            let _ = choose.send(pollster::block_on(dialog).map(|handle| handle.path().to_owned()));
+            context.request_repaint();
+        };
+        // Without a thread there is no answer, which is seen as nothing chosen.
+        let _ = thread::Builder::new().name("tilereel dialog".into()).spawn(wait);
         Self { chosen }
     }
 
@@ -55,9 +70,4 @@ impl FileDialog {
             Err(TryRecvError::Empty) => Answer::Open,
         }
     }
-}
-
-fn wait_beside<T: 'static>(dialog: impl Future<Output = T> + Send + 'static, then: impl FnOnce(T) + Send + 'static) {
-    // Without a thread there is no answer, which is seen as nothing chosen.
-    let _ = thread::Builder::new().name("tilereel dialog".into()).spawn(move || then(pollster::block_on(dialog)));
 }

@@ -2,16 +2,25 @@
 
 pub mod action;
 mod bench;
+mod clip_card;
 mod controls;
 mod drop_target;
+mod empty_state;
+mod error_card;
+mod export_choices;
+pub mod export_dialog;
 mod file_dialog;
 pub mod forecast;
 pub mod icons;
+pub mod inspector;
 mod layout;
+pub mod library_panel;
 pub mod mask_dial;
+mod mask_picture;
 pub mod models_menu;
 pub mod player;
 pub mod prompt;
+pub mod queue_panel;
 pub mod settings;
 mod smoothness;
 mod stage;

@@ -83,7 +83,8 @@ impl Toasts {
         if self.toasts.is_empty() && notes.is_empty() {
             return;
         }
-        let area = Area::new(Id::unique("messages")).order(Order::Foreground).anchor(Align2::RIGHT_BOTTOM, [-theme::SPACE, -44.0]);
+        let area =
+            Area::new(Id::unique("messages")).order(Order::Foreground).anchor(Align2::RIGHT_BOTTOM, [-theme::SPACE, -44.0]);
         area.show(context, |ui| {
             ui.set_width(WIDTH);
             for note in notes {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::database::{Database, parse};
 use super::{ClipId, ErrorReport, ItemId, StudioError};
 use crate::generate::recipe::Recipe;
+use crate::model::sampler::Sampler;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -45,6 +46,14 @@ pub struct QueueItem {
     pub force: bool,
     /// Why it failed.
     pub report: Option<ErrorReport>,
+}
+
+impl QueueItem {
+    /// Calls of the transformer that it takes in all.
+    pub fn calls(&self) -> usize {
+        // A recipe that no sampler takes fails when it comes to run.
+        Sampler::new(self.recipe.sampler, self.recipe.steps).map_or(self.recipe.steps, |sampler| sampler.calls())
+    }
 }
 
 const COLUMNS: &str = "id, state, recipe, model, leaves_clip, steps_done, seconds, force, report";

@@ -19,3 +19,47 @@ pub fn bytes(bytes: u64) -> String {
         b => format!("{:.1} GB", b / 1e9),
     }
 }
+
+/// A prediction of seconds. Tenths of a second would promise too much.
+pub fn about(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.5 => "about 1 s".into(),
+        s if s < 9.5 => format!("about {s:.0} s"),
+        s => format!("about {}", duration(s)),
+    }
+}
+
+/// `1 clip`, `2 clips`.
+pub fn count(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
+/// How long ago something was.
+pub fn ago(unix_millis: i64) -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    seconds_ago(since.as_secs_f64() - unix_millis as f64 / 1000.0)
+}
+
+fn seconds_ago(seconds: f64) -> String {
+    let some = |number: f64, one: &str| count(number as usize, one) + " ago";
+    match seconds {
+        s if s < 60.0 => "just now".into(),
+        s if s < 3600.0 => some(s / 60.0, "minute"),
+        s if s < 86_400.0 => some(s / 3600.0, "hour"),
+        s => some(s / 86_400.0, "day"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_said_at_the_precision_they_have() {
+        assert_eq!([duration(0.04), duration(9.97), duration(120.0), duration(5400.0)], ["0.0 s", "10 s", "2 min", "1.5 h"]);
+        assert_eq!([about(0.2), about(3.4), about(61.0)], ["about 1 s", "about 3 s", "about 61 s"]);
+        assert_eq!([bytes(999), bytes(1_500_000), bytes(2_500_000_000)], ["999 bytes", "1.5 MB", "2.5 GB"]);
+        assert_eq!([seconds_ago(-5.0), seconds_ago(119.0), seconds_ago(7200.0)], ["just now", "1 minute ago", "2 hours ago"]);
+        assert_eq!([count(0, "clip"), count(1, "clip"), count(2, "clip")], ["0 clips", "1 clip", "2 clips"]);
+    }
+}
