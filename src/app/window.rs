@@ -236,8 +236,9 @@ impl eframe::App for Window {
         // The tree is taken out, as its panes need the window.
         let mut tree = std::mem::replace(&mut self.layout, Layout::empty(egui::Id::unique("panels")));
         let mut show = |ui: &mut Ui, pane: Pane| self.pane(ui, pane, &state, &mut actions);
-        let mut docking = Docking { show: &mut show, edited: false };
-        egui::CentralPanel::no_frame().show(ui, |ui| tree.ui(&mut docking, ui));
+        let mut docking = Docking { show: &mut show };
+        let ground = egui::Frame::new().fill(theme::Palette::of(ui).ground);
+        egui::CentralPanel::no_frame().frame(ground).show(ui, |ui| tree.ui(&mut docking, ui));
         self.layout = tree;
         if let Some(export) = &mut self.export
             && export.show(ui.ctx(), Some(frame), &mut actions).is_break()
