@@ -110,6 +110,16 @@ impl Window {
         &self.draft
     }
 
+    /// For those who set up the window from outside.
+    pub fn draft_mut(&mut self) -> &mut Draft {
+        &mut self.draft
+    }
+
+    /// Whether the settings could be run now.
+    pub fn is_ready(&self) -> bool {
+        self.settings.is_ready()
+    }
+
     pub fn stage(&self) -> &Stage {
         &self.stage
     }
@@ -199,7 +209,7 @@ impl Window {
     }
 
     /// Keeps what the person has set up, so that the next start finds it.
-    fn remember(&self) {
+    pub fn remember(&self) {
         let database = self.studio.database();
         let kept = [
             database.set_preference("draft", &self.draft),
