@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use crate::generate::recipe::Recipe;
-use crate::studio::{ClipId, ItemId, Remedy};
+use crate::studio::{ClipId, DeviceWish, ItemId, Remedy};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -89,6 +89,8 @@ pub enum Action {
 
     /// Shows steps through the decoder, or through the projection.
     DecodePreviews(bool),
+    /// Has the next runs made on another device.
+    UseDevice(DeviceWish),
     Theme(eframe::egui::ThemePreference),
     ResetLayout,
 }

@@ -121,14 +121,18 @@ impl Window {
                     self.show_clip(clip);
                 }
             }
-            Action::Restore(clip) => self.studio.undelete(clip)?,
+            Action::Restore(clip) => {
+                self.studio.undelete(clip)?;
+                self.show_clip(clip);
+            }
             Action::StopVerifying => {
                 if let Some((_, task)) = &self.verifying {
                     task.cancel();
                 }
             }
             Action::ShowInFolder(path) => {
-                let folder = path.parent().map_or_else(|| path.clone(), std::path::Path::to_owned);
+                // Not every system can point at one file of a folder.
+                let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(&path).to_owned();
                 open::that_detached(&folder).map_err(|error| StudioError::Files {
                     doing: "opened",
                     path: folder,
@@ -152,6 +156,7 @@ impl Window {
             Action::DismissNote(note) => self.studio.dismiss_note(&note),
 
             Action::DecodePreviews(decode) => self.studio.decode_previews(decode),
+            Action::UseDevice(wish) => self.studio.use_device(wish),
             Action::Theme(choice) => context.set_theme(choice),
             Action::ResetLayout => self.layout = super::layout::standard(),
         }

@@ -6,20 +6,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use eframe::egui::{
-    Align, Button, ComboBox, Context, DragValue, Frame, Id, Label, Layout, Margin, Modal, ProgressBar, RichText, Sense, Sides,
-    TextEdit, Ui, Vec2, vec2,
+    Align, Button, ComboBox, Context, DragValue, Frame, Id, Label, Layout, Margin, Modal, ProgressBar, RichText, ScrollArea,
+    Sense, Sides, TextEdit, Ui, Vec2, vec2,
 };
 
 use super::action::Action;
 use super::export_choices::{Choices, Place, Remembered, words};
-use super::file_dialog::FileDialog;
+use super::file_dialog::{Answer, FileDialog};
 use super::icons::{self, Icon, icon_button};
 use super::theme::{self, Palette};
 use crate::clip::{ClipFormat, FRAMES_PER_SECOND, Frames, Loops, MOST_LOOPS, SCALES, ScaleFilter, Written};
 use crate::studio::words::{bytes, count, duration};
 use crate::studio::{ClipEntry, Export, ExportRequest, Loaded, Picture, Studio};
 
-const WIDTH: f32 = 480.0;
+const WIDTH: f32 = 520.0;
+/// Title and buttons, with the space around them.
+const HEIGHT_AROUND_CHOICES: f32 = 170.0;
 const NAME_WIDTH: f32 = 84.0;
 const PREFERENCE: &str = "export";
 const DEFAULT_WEBP_QUALITY: f32 = 80.0;
@@ -92,14 +94,19 @@ impl ExportDialog {
         self.take_chosen_path();
         let frames = self.studio.picture(Picture::Frames(self.clip.id));
         ui.add_space(theme::SPACE_TINY);
-        self.formats(ui);
-        ui.add_space(theme::SPACE_SMALL);
-        self.edits(ui);
-        ui.add_space(theme::SPACE_SMALL);
-        self.recipe(ui);
-        ui.add_space(theme::SPACE_SMALL);
-        self.path(ui, parent);
-        let ready = self.summary(ui, &frames);
+        let most = ui.ctx().content_rect().height() - HEIGHT_AROUND_CHOICES;
+        let choices = ScrollArea::vertical().id_salt("export choices").max_height(most).auto_shrink([false, true]);
+        let ready = choices.show(ui, |ui| {
+            self.formats(ui);
+            ui.add_space(theme::SPACE_TINY);
+            self.edits(ui);
+            ui.add_space(theme::SPACE_TINY);
+            self.recipe(ui);
+            ui.add_space(theme::SPACE_TINY);
+            self.path(ui, parent);
+            self.summary(ui, &frames)
+        });
+        let ready = ready.inner;
         ui.add_space(theme::SPACE_SMALL);
         let mut cancelled = false;
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
@@ -114,13 +121,13 @@ impl ExportDialog {
 
     fn take_chosen_path(&mut self) {
         let Doing::Choosing { dialog, hint } = &mut self.state else { return };
-        match dialog.as_ref().and_then(FileDialog::closed) {
-            None => {}
-            Some(Some(path)) => {
+        match dialog.as_ref().map(FileDialog::answer) {
+            None | Some(Answer::Open) => {}
+            Some(Answer::Chosen(path)) => {
                 (*dialog, *hint) = (None, None);
                 self.choices.set_path(path.display().to_string());
             }
-            Some(None) => {
+            Some(Answer::Nothing) => {
                 *dialog = None;
                 *hint = Some("Nothing was chosen. Where no dialog opens, type the file's name here.");
             }
@@ -135,7 +142,7 @@ impl ExportDialog {
             let chosen = self.choices.format == format;
             let row = ui.horizontal(|ui| {
                 ui.set_width(ui.available_width());
-                let chosen = ui.allocate_ui_with_layout(vec2(122.0, 24.0), Layout::left_to_right(Align::Center), |ui| {
+                let chosen = ui.allocate_ui_with_layout(vec2(122.0, 22.0), Layout::left_to_right(Align::Center), |ui| {
                     ui.set_width(122.0);
                     ui.radio(chosen, theme::strong(name).color(palette.text_strong)).clicked()
                 });
@@ -305,7 +312,7 @@ impl ExportDialog {
         if let Some(folder) = file.parent().filter(|_| !matches!(self.place.1, Place::NoFolder(_))) {
             dialog = dialog.set_directory(folder);
         }
-        self.state = Doing::Choosing { dialog: Some(FileDialog::save(context, parent, dialog)), hint: None };
+        self.state = Doing::Choosing { dialog: Some(FileDialog::save(dialog, context, parent)), hint: None };
     }
 
     /// What will come out; the frames, if it can be written.

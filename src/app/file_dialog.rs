@@ -1,67 +1,73 @@
-//! The system's own file dialogs. They are asked for on the window's thread, as some systems want it, and waited for on
-//! another one.
+//! The system's dialog for a file or a folder. It is open beside the window, and what was chosen is asked for.
 
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
 
 use eframe::egui::Context;
-use rfd::AsyncFileDialog;
+use rfd::{AsyncFileDialog, FileHandle};
 
-/// A dialog that is open, or was closed just now.
+/// A dialog that is open.
 pub struct FileDialog {
     chosen: Receiver<Option<PathBuf>>,
 }
 
-/// What is to be opened.
+/// What a dialog is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     ModelFolder,
     MaskPlan,
 }
 
+/// How it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Open,
+    Chosen(PathBuf),
+    /// Nothing was chosen, or the system has no dialog.
+    Nothing,
+}
+
 impl FileDialog {
-    /// Asks for something to open.
-    pub fn open(context: &Context, wanted: Wanted) -> Self {
+    /// To be called on the window's thread, as some systems ask for.
+    pub fn open(wanted: Wanted, context: &Context) -> Self {
         let dialog = AsyncFileDialog::new();
         match wanted {
-            Wanted::ModelFolder => Self::wait(context, dialog.set_title("Open a model's folder").pick_folder()),
+            Wanted::ModelFolder => Self::wait(dialog.set_title("Open a model's folder").pick_folder(), context),
             Wanted::MaskPlan => {
                 let dialog = dialog.set_title("Open a mask plan").add_filter("Mask plan", &["json"]);
-                Self::wait(context, dialog.pick_file())
+                Self::wait(dialog.pick_file(), context)
             }
         }
     }
 
-    /// Asks for a name to save under. `parent` is the window that it belongs to.
-    pub fn save(context: &Context, parent: Option<&eframe::Frame>, dialog: AsyncFileDialog) -> Self {
+    /// Asks for the name of a file to write. `parent` is the window that the dialog belongs to.
+    pub fn save(dialog: AsyncFileDialog, context: &Context, parent: Option<&eframe::Frame>) -> Self {
         let dialog = match parent {
             Some(parent) => dialog.set_parent(parent),
             None => dialog,
         };
-        Self::wait(context, dialog.save_file())
+        Self::wait(dialog.save_file(), context)
     }
 
-    fn wait(context: &Context, choice: impl Future<Output = Option<rfd::FileHandle>> + Send + 'static) -> Self {
-        let (send, chosen) = channel();
+    fn wait(dialog: impl Future<Output = Option<FileHandle>> + Send + 'static, context: &Context) -> Self {
+        let (choose, chosen) = channel();
         let context = context.clone();
         let wait = move || {
-            let path = pollster::block_on(choice).map(|file| file.path().to_owned());
-            // The person may have closed what asked.
-            let _ = send.send(path);
+            // Who asked may be gone.
+            let _ = choose.send(pollster::block_on(dialog).map(|handle| handle.path().to_owned()));
             context.request_repaint();
         };
-        // Without a thread the channel is closed, which reads as a dialog that was closed.
-        let _ = thread::Builder::new().name("tilereel file dialog".into()).spawn(wait);
+        // Without a thread there is no answer, which is seen as nothing chosen.
+        let _ = thread::Builder::new().name("tilereel dialog".into()).spawn(wait);
         Self { chosen }
     }
 
-    /// What was chosen, once the dialog is closed: None inside if nothing was, or if no dialog could open.
-    pub fn closed(&self) -> Option<Option<PathBuf>> {
+    pub fn answer(&self) -> Answer {
         match self.chosen.try_recv() {
-            Ok(path) => Some(path),
-            Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(None),
+            Ok(Some(path)) => Answer::Chosen(path),
+            Ok(None) | Err(TryRecvError::Disconnected) => Answer::Nothing,
+            Err(TryRecvError::Empty) => Answer::Open,
         }
     }
 }

@@ -2,8 +2,7 @@
 //! again.
 
 use eframe::egui::{
-    Align, CollapsingHeader, Color32, Frame, Grid, Label, Layout, Margin, ProgressBar, RichText, ScrollArea, Sense, Sides,
-    Stroke, TextEdit, Ui, Vec2,
+    CollapsingHeader, Color32, Frame, Label, Margin, ProgressBar, RichText, ScrollArea, Sense, Sides, Stroke, TextEdit, Ui, Vec2,
 };
 
 use super::action::Action;
@@ -182,10 +181,10 @@ fn buttons(ui: &mut Ui, recipe: &Recipe, clip: Option<&ClipEntry>, verifying: Op
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = Vec2::splat(6.0);
         let model = clip.map_or(&recipe.model.name, |clip| &clip.model).clone();
-        if ui.button("Use these settings").on_hover_text("Puts all of them into the panel on the left").clicked() {
+        if ui.button("Use settings").on_hover_text("Puts all of them into the panel on the left").clicked() {
             actions.push(Action::UseRecipe { recipe: Box::new(recipe.clone()), model });
         }
-        if ui.button("Copy as JSON").on_hover_text("The whole recipe, for the clipboard").clicked() {
+        if ui.button("Copy JSON").on_hover_text("The whole recipe, for the clipboard").clicked() {
             actions.push(match clip {
                 Some(clip) => Action::CopyRecipe(clip.id),
                 None => Action::CopyText(recipe.to_json()),
@@ -206,7 +205,7 @@ fn prompts(ui: &mut Ui, recipe: &Recipe) {
         let strong = Palette::of(ui).text_strong;
         ui.add(Label::new(RichText::new(&recipe.prompt).color(strong)).wrap().selectable(true));
         if !recipe.negative_prompt.is_empty() {
-            facts(ui, "prompt", &[Fact::text("Not", &recipe.negative_prompt)]);
+            facts(ui, &[Fact::text("Not", &recipe.negative_prompt)]);
         }
     });
 }
@@ -230,7 +229,7 @@ fn sampling(ui: &mut Ui, recipe: &Recipe) {
         if let Some(noise) = &recipe.noise_sha256 {
             rows.push(Fact::code("Noise file", noise));
         }
-        facts(ui, "sampling", &rows);
+        facts(ui, &rows);
     });
 }
 
@@ -241,7 +240,7 @@ fn model(ui: &mut Ui, recipe: &Recipe, clip: Option<&ClipEntry>) {
             rows.push(Fact::text("Found as", &clip.model));
         }
         rows.push(Fact::code("SHA-256", &recipe.model.sha256));
-        facts(ui, "model", &rows);
+        facts(ui, &rows);
     });
 }
 
@@ -311,7 +310,7 @@ fn making(ui: &mut Ui, studio: &Studio, recipe: &Recipe, clip: Option<&ClipEntry
         if let Some(made) = &recipe.made {
             rows.push(Fact::code("Frames", &made.frames_sha256));
         }
-        facts(ui, "made", &rows);
+        facts(ui, &rows);
     });
 }
 
@@ -326,7 +325,7 @@ fn raw(ui: &mut Ui, json: &str) {
 }
 
 fn section(ui: &mut Ui, name: &str, content: impl FnOnce(&mut Ui)) {
-    ui.add_space(theme::SPACE_TINY);
+    ui.add_space(theme::SPACE_SMALL);
     ui.label(theme::caption(name).color(Palette::of(ui).text_dim));
     ui.spacing_mut().item_spacing.y = 4.0;
     content(ui);
@@ -350,25 +349,18 @@ impl Fact {
     }
 }
 
-fn facts(ui: &mut Ui, id: &str, facts: &[Fact]) {
+fn facts(ui: &mut Ui, facts: &[Fact]) {
     let palette = Palette::of(ui);
-    let width = ui.available_width() - NAME_WIDTH - theme::SPACE_SMALL;
-    Grid::new(("facts", id)).num_columns(2).spacing([theme::SPACE_SMALL, 4.0]).min_row_height(17.0).show(ui, |ui| {
-        for Fact { name, value, is_code } in facts {
-            let top = Layout::top_down(Align::Min);
-            let named = ui.allocate_ui_with_layout(Vec2::new(NAME_WIDTH, 0.0), top, |ui| {
-                ui.set_min_width(NAME_WIDTH);
-                ui.label(RichText::new(*name).color(palette.text_dim)).id
-            });
-            ui.allocate_ui_with_layout(Vec2::new(width, 0.0), top, |ui| {
-                ui.set_min_width(width);
-                let text = RichText::new(value).color(palette.text);
-                let text = if *is_code { text.monospace().size(11.0) } else { text };
-                ui.add(Label::new(text).wrap().selectable(true)).labelled_by(named.inner);
-            });
-            ui.end_row();
-        }
-    });
+    for Fact { name, value, is_code } in facts {
+        ui.horizontal_top(|ui| {
+            let start = ui.cursor().left();
+            let name = ui.label(RichText::new(*name).color(palette.text_dim));
+            ui.add_space((start + NAME_WIDTH - ui.cursor().left()).max(0.0));
+            let text = RichText::new(value).color(palette.text);
+            let text = if *is_code { text.monospace().size(11.0) } else { text };
+            ui.vertical(|ui| ui.add(Label::new(text).wrap().selectable(true)).labelled_by(name.id));
+        });
+    }
 }
 
 /// A part of a sentence, as one of its own.

@@ -1,10 +1,14 @@
 //! Where the panels are: docked, movable, remembered.
 
-use eframe::egui::{self, Ui, WidgetText};
-use egui_tiles::{Behavior, Container, Linear, LinearDir, SimplificationOptions, TileId, Tiles, Tree, UiResponse};
+use eframe::egui::{self, Color32, Stroke, Style, Ui, Visuals, WidgetText};
+use egui_tiles::{
+    Behavior, Container, Linear, LinearDir, ResizeState, SimplificationOptions, TabState, TileId, Tiles, Tree, UiResponse,
+};
 use serde::{Deserialize, Serialize};
 
-use super::theme;
+use super::theme::{self, Palette};
+
+const TAB_HEIGHT: f32 = 32.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -66,12 +70,18 @@ pub fn checked(layout: Layout) -> Option<Layout> {
 /// Draws the panes through one function of the window.
 pub struct Docking<'a> {
     pub show: &'a mut dyn FnMut(&mut Ui, Pane),
-    pub edited: bool,
+}
+
+impl Docking<'_> {
+    fn palette(visuals: &Visuals) -> &'static Palette {
+        if visuals.dark_mode { &theme::DARK } else { &theme::LIGHT }
+    }
 }
 
 impl Behavior<Pane> for Docking<'_> {
     fn pane_ui(&mut self, ui: &mut Ui, _: TileId, pane: &mut Pane) -> UiResponse {
-        let margin = if *pane == Pane::Player { 0.0 } else { theme::SPACE };
+        ui.painter().rect_filled(ui.max_rect(), 0.0, Palette::of(ui).panel);
+        let margin = if *pane == Pane::Player { theme::SPACE_SMALL } else { theme::SPACE };
         egui::Frame::new().inner_margin(margin).show(ui, |ui| (self.show)(ui, *pane));
         UiResponse::None
     }
@@ -84,12 +94,47 @@ impl Behavior<Pane> for Docking<'_> {
         SimplificationOptions { all_panes_must_have_tabs: true, ..SimplificationOptions::default() }
     }
 
-    fn gap_width(&self, _: &egui::Style) -> f32 {
-        4.0
+    fn gap_width(&self, _: &Style) -> f32 {
+        theme::SPACE_TINY
     }
 
-    fn on_edit(&mut self, _: egui_tiles::EditAction) {
-        self.edited = true;
+    fn resize_stroke(&self, style: &Style, state: ResizeState) -> Stroke {
+        let palette = Self::palette(&style.visuals);
+        match state {
+            ResizeState::Idle => Stroke::new(self.gap_width(style), palette.ground),
+            ResizeState::Hovering => Stroke::new(2.0, palette.line_strong),
+            ResizeState::Dragging => Stroke::new(2.0, palette.accent),
+        }
+    }
+
+    fn tab_bar_height(&self, _: &Style) -> f32 {
+        TAB_HEIGHT
+    }
+
+    fn tab_title_spacing(&self, _: &Visuals) -> f32 {
+        theme::SPACE
+    }
+
+    fn tab_bar_color(&self, visuals: &Visuals) -> Color32 {
+        Self::palette(visuals).ground
+    }
+
+    fn tab_bg_color(&self, visuals: &Visuals, _: &Tiles<Pane>, _: TileId, state: &TabState) -> Color32 {
+        let palette = Self::palette(visuals);
+        if state.active { palette.panel } else { palette.ground }
+    }
+
+    fn tab_outline_stroke(&self, _: &Visuals, _: &Tiles<Pane>, _: TileId, _: &TabState) -> Stroke {
+        Stroke::NONE
+    }
+
+    fn tab_bar_hline_stroke(&self, _: &Visuals) -> Stroke {
+        Stroke::NONE
+    }
+
+    fn tab_text_color(&self, visuals: &Visuals, _: &Tiles<Pane>, _: TileId, state: &TabState) -> Color32 {
+        let palette = Self::palette(visuals);
+        if state.active { palette.text_strong } else { palette.text_dim }
     }
 }
 

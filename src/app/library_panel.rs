@@ -265,7 +265,8 @@ impl LibraryPanel {
         area = area.id_salt(if lay.is_strip { "film strip" } else { "film grid" }).auto_shrink(false);
         let scroll_to = self.scroll_to.take().and_then(|clip| self.place_of(Some(clip)));
         area.show_viewport(ui, |ui, viewport| {
-            ui.set_min_size(lay.size());
+            // The scroll bar lies below the cards.
+            ui.set_min_size(lay.size() + if lay.is_strip { vec2(0.0, GAP) } else { Vec2::ZERO });
             let origin = ui.min_rect().min;
             if let Some(place) = scroll_to {
                 ui.scroll_to_rect(lay.rect(place).translate(origin.to_vec2()), None);

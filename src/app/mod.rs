@@ -2,13 +2,13 @@
 
 pub mod action;
 mod bench;
-pub mod clip_card;
+mod clip_card;
 mod controls;
 mod doing;
 mod drop_target;
-pub mod empty_state;
-pub mod error_card;
-pub mod export_choices;
+mod empty_state;
+mod error_card;
+mod export_choices;
 pub mod export_dialog;
 mod file_dialog;
 pub mod forecast;
@@ -19,7 +19,7 @@ mod launch;
 mod layout;
 pub mod library_panel;
 pub mod mask_dial;
-pub mod mask_picture;
+mod mask_picture;
 pub mod models_menu;
 pub mod player;
 pub mod prompt;

@@ -157,6 +157,9 @@ fn left_of(item: &QueueItem, seconds: Option<f64>) -> Option<f64> {
 }
 
 fn header(ui: &mut Ui, state: &State, times: &[Times], actions: &mut Vec<Action>) {
+    if state.queue.is_empty() && !state.is_paused {
+        return;
+    }
     let waiting = state.queue.iter().filter(|item| item.state == ItemState::Waiting).count();
     let running = state.queue.iter().filter(|item| item.state == ItemState::Running).count();
     let mut parts = Vec::new();
@@ -173,7 +176,6 @@ fn header(ui: &mut Ui, state: &State, times: &[Times], actions: &mut Vec<Action>
     Sides::new().height(theme::CONTROL_HEIGHT).shrink_left().show(
         ui,
         |ui| {
-            ui.label(theme::strong("Queue").color(palette.text_strong));
             ui.add(Label::new(RichText::new(parts.join(" · ")).color(palette.text_dim)).truncate());
         },
         |ui| {
@@ -250,7 +252,7 @@ fn second_line(item: &QueueItem, live: Option<&Live>, times: Times, now: Instant
             }
             (line, palette.text_dim)
         }
-        (ItemState::Interrupted, None) => (format!("{} · {steps}", prompt(item)), palette.text),
+        (ItemState::Interrupted, None) => (format!("{steps} · {}", prompt(item)), palette.text),
         (ItemState::Stopped | ItemState::Failed, None) => {
             let colour = if item.state == ItemState::Failed { palette.error } else { palette.text_dim };
             (format!("{} · {steps}", state_word(item.state)), colour)

@@ -7,7 +7,7 @@ use eframe::egui::{self, Align, Context, Label, Layout, RichText, Role, ScrollAr
 
 use super::action::Action;
 use super::controls;
-use super::file_dialog::{FileDialog, Wanted};
+use super::file_dialog::{Answer, FileDialog, Wanted};
 use super::forecast::Forecast;
 use super::icons::{self, Icon, icon_button};
 use super::mask_dial::{MaskDial, notice};
@@ -147,7 +147,7 @@ impl SettingsPanel {
 
     /// Asks for a folder; the answer comes as [`Action::OpenModel`].
     pub fn choose_model(&mut self, context: &Context) {
-        self.dialog = Some((Wanted::ModelFolder, FileDialog::open(context, Wanted::ModelFolder)));
+        self.dialog = Some((Wanted::ModelFolder, FileDialog::open(Wanted::ModelFolder, context)));
     }
 
     fn follow(&mut self, studio: &Studio, state: &State, draft: &mut Draft, actions: &mut Vec<Action>) {
@@ -167,11 +167,11 @@ impl SettingsPanel {
             let is_first = studio.database().prompts(1).is_ok_and(|prompts| prompts.is_empty());
             self.first_start = Some((made, is_first));
         }
-        if let Some((wanted, dialog)) = &self.dialog
-            && let Some(path) = dialog.closed()
-        {
-            if let Some(path) = path {
-                chosen(*wanted, path, draft, actions);
+        if let Some((wanted, dialog)) = &self.dialog {
+            match dialog.answer() {
+                Answer::Open => return,
+                Answer::Chosen(path) => chosen(*wanted, path, draft, actions),
+                Answer::Nothing => {}
             }
             self.dialog = None;
         }
@@ -211,7 +211,7 @@ impl SettingsPanel {
         let fit = self.forecast.fit().map(|fit| (fit, self.forecast.free_memory()));
         let wants_file = self.dial.show(ui, &mut draft.mask, self.forecast.last(), fit);
         if wants_file && self.dialog.is_none() {
-            self.dialog = Some((Wanted::MaskPlan, FileDialog::open(ui.ctx(), Wanted::MaskPlan)));
+            self.dialog = Some((Wanted::MaskPlan, FileDialog::open(Wanted::MaskPlan, ui.ctx())));
         }
     }
 

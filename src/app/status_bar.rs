@@ -7,9 +7,9 @@ use eframe::egui::{self, ProgressBar, RichText, Ui};
 use super::action::Action;
 use super::icons::{Icon, icon_button};
 use super::theme;
-use crate::gpu::device::ComputeDevice;
+use crate::gpu::device::{ComputeDevice, DeviceChoice};
 use crate::studio::words::{bytes, duration};
-use crate::studio::{DeviceState, State, free_memory};
+use crate::studio::{DeviceState, DeviceWish, State, free_memory};
 
 /// How long a figure of the free memory is shown.
 const MEMORY_AGE: Duration = Duration::from_secs(2);
@@ -38,6 +38,7 @@ impl StatusBar {
         actions: &mut Vec<Action>,
     ) {
         ui.horizontal(|ui| {
+            menu(ui, state, actions);
             self.device(ui, state, painted_by);
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| run(ui, state, queue_seconds, actions));
         });
@@ -79,6 +80,46 @@ impl StatusBar {
             }
         }
     }
+}
+
+/// What is chosen seldom: the theme, the device, the places of the panels.
+fn menu(ui: &mut Ui, state: &State, actions: &mut Vec<Action>) {
+    let button = icon_button(ui, Icon::Settings, "Window and device", "Theme, device, layout");
+    egui::Popup::menu(&button).show(|ui| {
+        ui.label(theme::caption("Theme"));
+        let mut theme = ui.ctx().options(|options| options.theme_preference);
+        if theme::theme_menu(ui, &mut theme) {
+            actions.push(Action::Theme(theme));
+        }
+        ui.separator();
+        ui.label(theme::caption("Device for the next runs"));
+        let used = match &state.device {
+            DeviceState::Ready(device) => device.adapter.as_ref().map(|adapter| adapter.index),
+            DeviceState::Opening | DeviceState::Failed(_) => None,
+        };
+        let mut choice = |ui: &mut Ui, name: &str, tip: &str, is_used: bool, choice: DeviceChoice| {
+            if ui.radio(is_used, name).on_hover_text(tip).clicked() {
+                actions.push(Action::UseDevice(DeviceWish { choice, precision: None }));
+                ui.close();
+            }
+        };
+        let is_cpu = matches!(&state.device, DeviceState::Ready(device) if device.is_cpu());
+        choice(ui, "CPU", "No graphics are needed for it", is_cpu, DeviceChoice::Cpu);
+        for adapter in &state.adapters {
+            let name = format!("{} ({})", adapter.name, adapter.backend);
+            let tip = if adapter.software {
+                "A program on the CPU that stands in for graphics: slower than the CPU itself"
+            } else {
+                &adapter.driver
+            };
+            choice(ui, &name, tip, used == Some(adapter.index), DeviceChoice::Index(adapter.index));
+        }
+        ui.separator();
+        if ui.button("Put the panels back").clicked() {
+            actions.push(Action::ResetLayout);
+            ui.close();
+        }
+    });
 }
 
 /// The device in a sentence that says what a person should know.

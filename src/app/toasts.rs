@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use eframe::egui::{self, Align2, Area, Context, Frame, Id, Order, RichText, Ui};
 
 use super::action::Action;
+use super::error_card;
 use super::icons::{Icon, icon_button};
 use super::theme;
 use crate::studio::{Task, Verdict};
@@ -88,9 +89,8 @@ impl Toasts {
         area.show(context, |ui| {
             ui.set_width(WIDTH);
             for note in notes {
-                if card(ui, note, true, |_| {}) {
-                    actions.push(Action::DismissNote(note.clone()));
-                }
+                error_card::show_note(ui, note, actions);
+                ui.add_space(theme::SPACE_SMALL);
             }
             self.toasts.retain(|toast| {
                 let error = matches!(toast.kind, Kind::Error);

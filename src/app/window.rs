@@ -110,6 +110,16 @@ impl Window {
         &self.draft
     }
 
+    /// For those who set up the window from outside.
+    pub fn draft_mut(&mut self) -> &mut Draft {
+        &mut self.draft
+    }
+
+    /// Whether the settings could be run now.
+    pub fn is_ready(&self) -> bool {
+        self.settings.is_ready()
+    }
+
     pub fn stage(&self) -> &Stage {
         &self.stage
     }
@@ -199,7 +209,7 @@ impl Window {
     }
 
     /// Keeps what the person has set up, so that the next start finds it.
-    fn remember(&self) {
+    pub fn remember(&self) {
         let database = self.studio.database();
         let kept = [
             database.set_preference("draft", &self.draft),
@@ -236,8 +246,9 @@ impl eframe::App for Window {
         // The tree is taken out, as its panes need the window.
         let mut tree = std::mem::replace(&mut self.layout, Layout::empty(egui::Id::unique("panels")));
         let mut show = |ui: &mut Ui, pane: Pane| self.pane(ui, pane, &state, &mut actions);
-        let mut docking = Docking { show: &mut show, edited: false };
-        egui::CentralPanel::no_frame().show(ui, |ui| tree.ui(&mut docking, ui));
+        let mut docking = Docking { show: &mut show };
+        let ground = egui::Frame::new().fill(theme::Palette::of(ui).ground);
+        egui::CentralPanel::no_frame().frame(ground).show(ui, |ui| tree.ui(&mut docking, ui));
         self.layout = tree;
         if let Some(export) = &mut self.export
             && export.show(ui.ctx(), Some(frame), &mut actions).is_break()

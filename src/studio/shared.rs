@@ -7,12 +7,14 @@ use super::database::Database;
 use super::live::Live;
 use super::media::Media;
 use super::{ClipId, Engine, Home, ItemId, QueueItem, StudioError};
-use crate::gpu::device::{self, ComputeDevice, DeviceChoice, Precision};
+use crate::gpu::device::{self, AdapterReport, ComputeDevice, DeviceChoice, Precision};
 
 /// All that a front shows which changes by itself. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct State {
     pub device: DeviceState,
+    /// The adapters of this machine, software ones too.
+    pub adapters: Vec<AdapterReport>,
     pub queue: Vec<QueueItem>,
     pub live: Option<Live>,
     /// The queue rests, and the model's memory is given back.
@@ -171,6 +173,9 @@ impl Shared {
             Err(error) => DeviceState::Failed(error.to_string()),
         };
         self.change(|state| state.device = device);
+        // The model may run before this list is there.
+        let adapters = device::adapters();
+        self.change(|state| state.adapters = adapters);
     }
 }
 

@@ -104,7 +104,7 @@ impl Player {
         if cells.width >= 5.0 {
             for cell in 1..source.frames {
                 let tick = Rangef::new(track.top(), track.top() + 4.0);
-                painter.vline(cells.start(cell), tick, Stroke::new(1.0, palette.line_strong));
+                painter.vline(cells.start(cell), tick, Stroke::new(1.0, palette.text_dim.gamma_multiply(0.6)));
             }
         }
         self.paint_playhead(painter, rect, cells, frame, palette);

@@ -77,7 +77,7 @@ impl Player {
         if !text.is_empty() {
             let live = source.generating && self.state.step.is_none();
             let corner = image.intersect(place).left_bottom() + vec2(theme::SPACE_SMALL, -theme::SPACE_SMALL);
-            badge(&painter, corner, &text, live.then_some(palette.good), palette);
+            badge(&painter, corner, &text, live.then_some(theme::DARK.good), palette);
         }
         if source.generating && self.state.step.is_some() {
             self.follow_button(ui, image.intersect(place), palette);

@@ -136,7 +136,6 @@ mod tests {
             assert_eq!(frames, 4 * (latent_frames - 1) + 1);
             for (frame, &latent) in of_frame.iter().enumerate() {
                 assert_eq!(latent_frame(frame), latent);
-                assert_eq!(latent_frame(frame), if frame == 0 { 0 } else { (frame + 3) / 4 });
                 assert_eq!(picture_of_frame(frame, frames, latent_frames), latent);
                 assert_eq!(picture_of_frame(frame, frames, frames), frame);
             }

@@ -16,7 +16,7 @@ const GAP: f32 = 3.0;
 /// From this width on a cell has a picture, and room for its number.
 const LEAST_PICTURE_WIDTH: f32 = 44.0;
 const TALL: f32 = 52.0;
-const LOW: f32 = 24.0;
+const LOW: f32 = 28.0;
 
 /// The height of the ruler, for a player of this width.
 pub fn height(source: &Source, width: f32) -> f32 {
@@ -80,23 +80,27 @@ impl Player {
         let painter = ui.painter();
         let gap = GAP.min(cells.width / 4.0);
         let x = Rangef::new(cells.start(cell) + gap / 2.0, cells.start(cell + 1) - gap / 2.0);
-        let place = Rect::from_x_y_ranges(x, rect.y_range());
+        let with_picture = rect.height() >= TALL;
+        let selected = cell == shown && (source.complete || !source.steps.is_empty());
+        // Low cells leave room for the one that stands out.
+        let margin = if with_picture || selected { 0.0 } else { 3.0 };
+        let place = Rect::from_x_y_ranges(x, rect.y_range().shrink(margin));
         let is_clip = cell == source.calls;
         let done = if is_clip { source.complete } else { cell < source.steps.len() };
         let radius = CornerRadius::same(if x.span() > 8.0 { theme::RADIUS_SMALL } else { 1 });
 
         painter.rect_filled(place, radius, if done { palette.control_hovered } else { palette.control });
-        let with_picture = rect.height() >= TALL;
         if done && with_picture {
             self.paint_thumbnail(ui, place, cell, source, events);
         } else if done {
-            painter.rect_filled(place, radius, tone(palette, cell, source.calls));
+            let color = if selected { palette.accent } else { tone(palette, cell, source.calls) };
+            painter.rect_filled(place, radius, color);
         }
         if with_picture {
             let text = if is_clip { "Clip".to_owned() } else { (cell + 1).to_string() };
             number(painter, place, &text, done, palette);
         }
-        if cell == shown && (done || !source.steps.is_empty()) {
+        if selected && with_picture {
             painter.rect_stroke(place, radius, Stroke::new(2.0, palette.accent), StrokeKind::Outside);
         } else if source.generating && cell == source.steps.len() {
             // The step in work.

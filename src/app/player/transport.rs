@@ -1,14 +1,16 @@
 //! The controls below the rulers.
 
-use eframe::egui::{Align, Button, ComboBox, Layout, Ui, vec2};
+use eframe::egui::{Align, Button, ComboBox, Layout, Rect, RichText, Shape, Ui, vec2};
 
 use super::source::Source;
 use super::state::{Look, Repeat, Zoom};
 use super::{Player, PlayerEvent, frame_ruler};
-use crate::app::icons::{Icon, icon_button};
+use crate::app::icons::{Icon, drop_down, icon_button, raised_icon_button};
 use crate::app::theme::{self, Palette};
 
 pub const LEAST_WIDTH_OF_ONE_ROW: f32 = 840.0;
+/// What must be left for the caption of the switch.
+const ROOM_FOR_CAPTION: f32 = 110.0;
 const SPEEDS: [f64; 7] = [-1.0, -0.5, 0.25, 0.5, 1.0, 2.0, 4.0];
 
 impl Player {
@@ -54,7 +56,7 @@ impl Player {
             state.step_frames(-1, frames);
         }
         let (icon, name) = if state.playing { (Icon::Pause, "Pause") } else { (Icon::Play, "Play") };
-        if icon_button(ui, icon, name, "Space. J, K and L: backwards, pause, forwards; twice is faster").clicked() {
+        if raised_icon_button(ui, icon, name, "Space. J, K and L: backwards, pause, forwards; twice is faster").clicked() {
             state.toggle(frames);
         }
         if icon_button(ui, Icon::FrameForward, "Frame forward", "Right arrow, or full stop").clicked() {
@@ -75,6 +77,7 @@ impl Player {
         ui.spacing_mut().item_spacing.x = gap;
         ComboBox::from_id_salt("speed")
             .width(62.0)
+            .icon(drop_down)
             .selected_text(speed_text(state.speed))
             .show_ui(ui, |ui| {
                 for speed in SPEEDS {
@@ -96,13 +99,16 @@ impl Player {
         let number = format!("{:\u{2007}>digits$}", frame + 1);
         ui.label(theme::strong(number).color(Palette::of(ui).text_strong));
         let text = format!("/ {} · {:.2} s", source.frames, frame_ruler::seconds(source, frame));
-        ui.label(eframe::egui::RichText::new(text).color(Palette::of(ui).text_dim));
+        ui.label(RichText::new(text).color(Palette::of(ui).text_dim));
     }
 
     /// From right to left.
     fn view_choices(&mut self, ui: &mut Ui, events: &mut Vec<PlayerEvent>) {
         self.zoom_choice(ui);
         self.look_switch(ui, events);
+        if ui.available_width() >= ROOM_FOR_CAPTION {
+            ui.label(RichText::new("Steps through").small().color(Palette::of(ui).text_dim));
+        }
     }
 
     fn zoom_choice(&mut self, ui: &mut Ui) {
@@ -113,6 +119,7 @@ impl Player {
         };
         ComboBox::from_id_salt("zoom")
             .width(68.0)
+            .icon(drop_down)
             .selected_text(name(self.state.zoom))
             .show_ui(ui, |ui| {
                 for zoom in [Zoom::Fit, Zoom::Full, Zoom::Double] {
@@ -126,8 +133,8 @@ impl Player {
 
     /// What the pictures of steps are made with.
     fn look_switch(&mut self, ui: &mut Ui, events: &mut Vec<PlayerEvent>) {
+        let palette = Palette::of(ui);
         let before = self.state.look;
-        let gap = std::mem::replace(&mut ui.spacing_mut().item_spacing.x, 2.0);
         let mut choices = [
             (
                 Look::Projection,
@@ -139,13 +146,20 @@ impl Player {
         if ui.layout().prefer_right_to_left() {
             choices.reverse();
         }
+        let gap = std::mem::replace(&mut ui.spacing_mut().item_spacing.x, 0.0);
+        let ground = ui.painter().add(Shape::Noop);
+        let mut place = Rect::NOTHING;
         for (look, name, tip) in choices {
             let button = Button::selectable(self.state.look == look, name).min_size(vec2(0.0, theme::CONTROL_HEIGHT));
-            if ui.add(button).on_hover_text(tip).clicked() {
+            let response = ui.add(button).on_hover_text(tip);
+            place = place.union(response.rect);
+            if response.clicked() {
                 self.state.look = look;
             }
         }
+        ui.painter().set(ground, Shape::rect_filled(place, theme::RADIUS, palette.control));
         ui.spacing_mut().item_spacing.x = gap;
+        ui.add_space(gap);
         if self.state.look != before {
             events.push(PlayerEvent::LookChanged(self.state.look));
         }

@@ -2,3 +2,4 @@
 
 mod player;
 mod settings;
+mod whole;

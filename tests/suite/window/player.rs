@@ -45,7 +45,9 @@ fn finished() -> Source {
 }
 
 fn paused() -> PlayerState {
-    PlayerState { playing: false, ..PlayerState::default() }
+    let mut state = PlayerState::default();
+    state.halt();
+    state
 }
 
 fn stage(state: PlayerState, source: Source) -> Harness<'static, Stage> {
@@ -105,7 +107,7 @@ fn buttons_move_through_the_frames() {
         assert_eq!(frame(&harness), at, "after {button}");
     }
     harness.get_by_label("Play").click();
-    harness.step();
+    harness.run_steps(2);
     assert!(harness.state().player.state.playing);
     harness.get_by_label("Pause").click();
     harness.step();
