@@ -2,12 +2,14 @@
 //! the way back to the model's own value where it differs. What cannot be used is not offered, and what was typed and had to
 //! be changed is said.
 
+use std::cell::Cell;
+
 use eframe::egui::{
-    self, Align, Button, ComboBox, DragValue, Layout, Response, RichText, Role, Slider, SliderClamping, TextEdit, Ui, WidgetInfo,
-    vec2,
+    Align, Button, ComboBox, DragValue, Layout, Popup, Rect, Response, RichText, Role, Sense, Slider, SliderClamping, TextEdit,
+    Ui, UiBuilder, Vec2, WidgetInfo, vec2,
 };
 
-use super::icons::{Icon, icon_button, icon_toggle};
+use super::icons::{self, Icon, icon_button, icon_toggle};
 use super::mask_dial::notice;
 use super::theme::{self, Palette};
 use crate::generate::recipe::LARGEST_GUIDANCE;
@@ -15,8 +17,11 @@ use crate::model::latent::{FRAMES_A_LATENT, LARGEST_SIDE, MOST_FRAMES, PIXELS_A_
 use crate::model::sampler::SamplerKind;
 use crate::studio::{Draft, Leaving, MOST_CLIPS_AT_ONCE, ModelInfo, random_seed, snap_frames, snap_side};
 
-const NAME_WIDTH: f32 = 74.0;
-const NUMBER_WIDTH: f32 = 58.0;
+/// Name, and what puts the value back.
+const NAME_WIDTH: f32 = 88.0;
+const NUMBER_WIDTH: f32 = 56.0;
+const SLIDER_HEIGHT: f32 = 20.0;
+const SMALL_BUTTON: f32 = 22.0;
 /// The sliders go so far beyond the model's own number; more can be typed.
 const MOST_FRAMES_OF_SLIDER: usize = 113;
 const MOST_STEPS_OF_SLIDER: usize = 100;
@@ -70,7 +75,7 @@ impl Controls {
         let tip = "Frames per second of the file. It does not change the frames, only how fast they play.";
         if row(ui, "Rate", tip, own, None, |ui| {
             let field = DragValue::new(&mut draft.frames_per_second).range(1..=240).suffix(" fps").speed(0.2);
-            let response = ui.add_sized(vec2(NUMBER_WIDTH + 18.0, theme::CONTROL_HEIGHT), field);
+            let response = ui.add_sized(vec2(NUMBER_WIDTH + 16.0, theme::CONTROL_HEIGHT), field);
             let seconds = frames as f64 / f64::from(draft.frames_per_second.max(1));
             ui.label(RichText::new(format!("{seconds:.1} s long")).color(Palette::of(ui).text_dim));
             response
@@ -82,19 +87,16 @@ impl Controls {
     fn frames(&mut self, ui: &mut Ui, draft: &mut Draft, model: &ModelInfo, frames: usize) -> Response {
         let own = model.folder.facts().defaults.frames;
         let most = MOST_FRAMES_OF_SLIDER.max(own).max(frames);
-        let latents = |frames: usize| (frames - 1) / FRAMES_A_LATENT;
-        let typed = std::cell::Cell::new(None);
-        let mut position = latents(snap_frames(frames));
-        let slider = Slider::new(&mut position, 0..=latents(most))
-            .clamping(SliderClamping::Never)
-            .custom_formatter(|position, _| format!("{}", position as usize * FRAMES_A_LATENT + 1))
-            .custom_parser(|text| {
-                let frames: usize = text.trim().parse().ok()?;
-                typed.set(Some(frames));
-                Some(latents(snap_frames(frames)) as f64)
-            });
-        let response = wide_slider(ui, slider.update_while_editing(false));
-        let chosen = (position * FRAMES_A_LATENT + 1).min(MOST_FRAMES);
+        let (mut slid, mut entered) = (frames, frames);
+        let typed = Cell::new(None);
+        let slider = Slider::new(&mut slid, 1..=most).step_by(FRAMES_A_LATENT as f64);
+        let number = DragValue::new(&mut entered).range(1..=MOST_FRAMES).custom_parser(|text| {
+            let frames: usize = text.trim().parse().ok()?;
+            typed.set(Some(frames));
+            Some(snap_frames(frames) as f64)
+        });
+        let response = wide_slider(ui, slider, number);
+        let chosen = snap_frames(if slid == frames { entered } else { slid });
         if chosen != frames {
             draft.set_frames(chosen, model);
             self.frames_note = None;
@@ -114,22 +116,31 @@ impl Controls {
             response
         };
         let width_field = fields(ui, &mut width, "Width in pixels");
-        ui.label("x");
+        // Both fields have a name of their own, so the row's belongs to what is between them.
+        let between = ui.label("x");
         let height_field = fields(ui, &mut height, "Height in pixels");
         let presets = presets(model);
-        let menu = ui.menu_button("Presets", |ui| {
-            for (name, [preset_width, preset_height]) in &presets {
-                let chosen = before == [*preset_width, *preset_height];
-                let text = format!("{preset_width} x {preset_height}");
-                let button = Button::selectable(chosen, text).right_text(RichText::new(name).color(Palette::of(ui).text_dim));
-                if ui.add(button).clicked() {
-                    (draft.width, draft.height) = (*preset_width, *preset_height);
-                    self.size_note = None;
-                    ui.close();
+        let button = icon_button(
+            ui,
+            Icon::Down,
+            "Sizes",
+            "The sizes that the model was trained at, and others of the same and of other shapes",
+        );
+        Popup::from_toggle_button_response(&button).layout(Layout::top_down_justified(Align::Min)).accessible_name("Sizes").show(
+            |ui| {
+                ui.spacing_mut().item_spacing.y = 2.0;
+                for (name, [preset_width, preset_height]) in &presets {
+                    let chosen = before == [*preset_width, *preset_height];
+                    let text = format!("{preset_width} x {preset_height}");
+                    let button = Button::selectable(chosen, text).right_text(RichText::new(name).color(Palette::of(ui).text_dim));
+                    if ui.add(button).clicked() {
+                        (draft.width, draft.height) = (*preset_width, *preset_height);
+                        self.size_note = None;
+                        ui.close();
+                    }
                 }
-            }
-        });
-        menu.response.on_hover_text("The sizes that the model was trained at, and others of the same and of other shapes");
+            },
+        );
         if [width, height] != before {
             // While it is dragged every pixel would be told.
             let is_dragged = width_field.dragged() || height_field.dragged();
@@ -139,7 +150,7 @@ impl Controls {
                 changed.filter(|_| !is_dragged).map(|(typed, snapped)| format!("{typed} became {snapped}. {WHY_SIDES}"));
             [draft.width, draft.height] = snapped;
         }
-        width_field
+        between
     }
 
     /// Sampler, steps and guidance.
@@ -175,23 +186,30 @@ impl Controls {
         let tip = "More steps take longer and follow the prompt better, up to a point. A few-step model was distilled for its own number.";
         let reset = row(ui, "Steps", tip, own, locked, |ui| {
             let most = MOST_STEPS_OF_SLIDER.max(defaults.steps).max(steps);
-            let slider = Slider::new(&mut steps, 1..=most).clamping(SliderClamping::Never).logarithmic(true);
-            wide_slider(ui, slider.update_while_editing(false))
+            let (mut slid, mut entered) = (steps, steps);
+            let slider = Slider::new(&mut slid, 1..=most).logarithmic(true);
+            let response = wide_slider(ui, slider, DragValue::new(&mut entered).range(1..=MOST_STEPS).speed(0.2));
+            steps = if slid == steps { entered } else { slid };
+            response
         });
         if leaving.is_none() {
-            draft.steps = if reset { defaults.steps } else { steps.clamp(1, MOST_STEPS) };
+            draft.steps = if reset { defaults.steps } else { steps };
         }
 
         let own = (draft.guidance_scale != defaults.guidance_scale).then(|| defaults.guidance_scale.to_string());
         let tip = "How strongly the prompt is followed. 1 is none; above 1 every step takes twice as long.";
         let reset = row(ui, "Guidance", tip, own, None, |ui| {
-            let slider = Slider::new(&mut draft.guidance_scale, 1.0..=MOST_GUIDANCE_OF_SLIDER)
-                .clamping(SliderClamping::Never)
-                .step_by(0.1)
-                .max_decimals(2);
-            wide_slider(ui, slider.update_while_editing(false))
+            let before = draft.guidance_scale;
+            let (mut slid, mut entered) = (before, before);
+            let slider = Slider::new(&mut slid, 1.0..=MOST_GUIDANCE_OF_SLIDER).step_by(0.1);
+            let number = DragValue::new(&mut entered).range(0.0..=LARGEST_GUIDANCE).speed(0.05).max_decimals(2);
+            let response = wide_slider(ui, slider, number);
+            draft.guidance_scale = if slid == before { entered } else { slid };
+            response
         });
-        draft.guidance_scale = if reset { defaults.guidance_scale } else { draft.guidance_scale.clamp(0.0, LARGEST_GUIDANCE) };
+        if reset {
+            draft.guidance_scale = defaults.guidance_scale;
+        }
     }
 
     /// The seed with lock and dice, and how many clips. `is_one` where only one clip can be made.
@@ -204,8 +222,7 @@ impl Controls {
         row(ui, "Seed", tip, None, None, |ui| {
             let width = ui.available_width() - 2.0 * (theme::CONTROL_HEIGHT + theme::SPACE_TINY);
             ui.spacing_mut().item_spacing.x = theme::SPACE_TINY;
-            let field =
-                TextEdit::singleline(&mut self.seed_text).id_salt("seed").desired_width(width - 16.0).margin(vec2(8.0, 5.0));
+            let field = TextEdit::singleline(&mut self.seed_text).id_salt("seed").desired_width(width).margin(vec2(8.0, 5.0));
             let response = ui.add(field);
             if icon_button(ui, Icon::Dice, "Draw another seed", "Draw another seed").clicked() {
                 draft.seed = random_seed();
@@ -261,47 +278,64 @@ fn row(
     control: impl FnOnce(&mut Ui) -> Response,
 ) -> bool {
     ui.horizontal(|ui| {
-        let size = vec2(NAME_WIDTH, theme::CONTROL_HEIGHT);
-        let label = ui
-            .allocate_ui_with_layout(size, Layout::left_to_right(Align::Center), |ui| {
-                ui.set_min_width(NAME_WIDTH);
-                ui.label(RichText::new(name).color(Palette::of(ui).text_dim)).on_hover_text(tip)
-            })
-            .inner;
-        let width = ui.available_width() - theme::CONTROL_HEIGHT - theme::SPACE_TINY;
-        ui.allocate_ui_with_layout(vec2(width, theme::CONTROL_HEIGHT), Layout::left_to_right(Align::Center), |ui| {
-            ui.set_min_width(width);
-            let response = ui.add_enabled_ui(locked.is_none(), control).inner;
-            response.clone().labelled_by(label.id);
-            if let Some(reason) = locked {
-                response.on_disabled_hover_text(reason);
-            }
-        });
         ui.spacing_mut().item_spacing.x = theme::SPACE_TINY;
-        match (own, locked) {
-            (Some(own), None) => {
-                let name = format!("Reset {}", name.to_lowercase());
-                icon_button(ui, Icon::Undo, &name, &format!("Back to the model's own: {own}")).clicked()
-            }
+        let (column, _) = ui.allocate_exact_size(vec2(NAME_WIDTH, theme::CONTROL_HEIGHT), Sense::hover());
+        let mut names = ui.new_child(UiBuilder::new().max_rect(column).layout(Layout::left_to_right(Align::Center)));
+        let label = names.label(RichText::new(name).color(Palette::of(ui).text_dim)).on_hover_text(tip);
+        let side = names.with_layout(Layout::right_to_left(Align::Center), |ui| match (own, locked) {
             (_, Some(reason)) => {
-                let (rect, response) = ui.allocate_exact_size(egui::Vec2::splat(theme::CONTROL_HEIGHT), egui::Sense::hover());
-                let place = egui::Rect::from_center_size(rect.center(), egui::Vec2::splat(13.0));
-                super::icons::paint(ui.painter(), place, Icon::Locked, Palette::of(ui).text_dim);
-                response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{name} is fixed: {reason}")));
-                response.on_hover_text(reason);
+                lock(ui, name, reason);
                 false
             }
+            (Some(own), None) => small_reset(ui, &name.to_lowercase(), &own),
             (None, None) => false,
+        });
+        let response = ui.add_enabled_ui(locked.is_none(), control).inner;
+        response.clone().labelled_by(label.id);
+        if let Some(reason) = locked {
+            response.on_disabled_hover_text(reason);
         }
+        side.inner
     })
     .inner
 }
 
-/// A slider that takes the row, with its number at the right.
-fn wide_slider(ui: &mut Ui, slider: Slider<'_>) -> Response {
-    ui.spacing_mut().slider_width = ui.available_width() - NUMBER_WIDTH - ui.spacing().item_spacing.x;
-    ui.spacing_mut().interact_size.x = NUMBER_WIDTH;
-    ui.add(slider)
+/// The way back to the model's own value; true if it is taken.
+pub(super) fn small_reset(ui: &mut Ui, what: &str, own: &str) -> bool {
+    let (rect, response) = ui.allocate_exact_size(Vec2::splat(SMALL_BUTTON), Sense::click());
+    let palette = Palette::of(ui);
+    let color = if response.hovered() { palette.text_strong } else { palette.accent };
+    icons::paint(ui.painter(), Rect::from_center_size(rect.center(), Vec2::splat(13.0)), Icon::Undo, color);
+    if response.has_focus() {
+        icons::focus_ring(ui.painter(), rect, palette);
+    }
+    response.widget_info(|| WidgetInfo::labeled(Role::Button, ui.is_enabled(), format!("Reset {what}")));
+    response.on_hover_text(format!("Back to the model's own: {own}")).clicked()
+}
+
+/// Why a setting cannot be changed.
+fn lock(ui: &mut Ui, name: &str, reason: &str) {
+    let (rect, response) = ui.allocate_exact_size(Vec2::splat(SMALL_BUTTON), Sense::hover());
+    let place = Rect::from_center_size(rect.center(), Vec2::splat(13.0));
+    icons::paint(ui.painter(), place, Icon::Locked, Palette::of(ui).text_dim);
+    response.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("{name} is fixed: {reason}")));
+    response.on_hover_text(reason);
+}
+
+/// A slider that takes the row, with its number at the right. The number may be larger than the slider goes.
+fn wide_slider(ui: &mut Ui, slider: Slider<'_>, number: DragValue<'_>) -> Response {
+    let response = ui
+        .scope(|ui| {
+            ui.spacing_mut().slider_width = ui.available_width() - NUMBER_WIDTH - theme::SPACE_SMALL;
+            // The size of the knob.
+            ui.spacing_mut().interact_size.y = SLIDER_HEIGHT;
+            ui.add(slider.show_value(false).clamping(SliderClamping::Never))
+        })
+        .inner;
+    ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+        ui.add_sized(vec2(NUMBER_WIDTH, theme::CONTROL_HEIGHT), number.update_while_editing(false)).labelled_by(response.id);
+    });
+    response
 }
 
 /// The sizes that the model was trained at, halves and doubles of the first, and the common shapes with about as many pixels.

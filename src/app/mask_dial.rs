@@ -8,6 +8,7 @@ use eframe::egui::{
     TextureOptions, Ui, Vec2, WidgetInfo, accesskit, lerp, pos2, vec2,
 };
 
+use super::controls;
 use super::forecast::{MaskOutlook, Outlook};
 use super::theme::{self, Palette};
 use crate::generate::estimate::Estimate;
@@ -50,6 +51,13 @@ impl MaskDial {
         ui.horizontal(|ui| {
             let name = ui.label(name_of(choice, mask)).on_hover_text(layers_in_words(mask.plan.as_ref()));
             name.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("Mask: {}", name_of(choice, mask))));
+            let is_own = mask.position.is_some_and(|position| mask.stops[position].choice == MaskChoice::Plan);
+            if *choice != MaskChoice::Plan
+                && !is_own
+                && controls::small_reset(ui, "mask", "the searched plan, or dense where there is none")
+            {
+                *choice = MaskChoice::Plan;
+            }
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
                 wants_file = ui
                     .button("From a file…")
@@ -60,7 +68,7 @@ impl MaskDial {
         if let Some(note) = &mask.note {
             notice(ui, note);
         }
-        ui.horizontal(|ui| {
+        ui.horizontal_top(|ui| {
             self.picture(ui, mask);
             ui.add_space(theme::SPACE_TINY);
             if let Some(estimate) = &outlook.estimate {
@@ -128,7 +136,8 @@ fn dial(ui: &mut Ui, mask: &MaskOutlook, density: Option<f64>) -> Option<usize> 
     let here = mask.position.unwrap_or_else(|| mask.stops.iter().position(|stop| stop.density <= own_density).unwrap_or(last));
 
     let mut wanted = None;
-    if let Some(pointer) = response.interact_pointer_pos().filter(|_| response.clicked() || response.dragged()) {
+    if let Some(pointer) = response.interact_pointer_pos().filter(|_| response.clicked() || response.is_pointer_button_down_on())
+    {
         response.request_focus();
         wanted =
             places.iter().enumerate().min_by(|a, b| (a.1 - pointer.x).abs().total_cmp(&(b.1 - pointer.x).abs())).map(|(i, _)| i);
@@ -223,7 +232,7 @@ fn paint_dial(ui: &Ui, rect: Rect, response: &Response, stops: &[MaskStop], plac
     painter.text(pos2(rect.left(), text_y), Align2::LEFT_CENTER, "Dense", font.clone(), palette.text_dim);
     painter.text(pos2(rect.right(), text_y), Align2::RIGHT_CENTER, "Sparsest", font.clone(), palette.text_dim);
     if let Some((_, &x)) = stops.iter().zip(places).find(|(stop, _)| stop.choice == MaskChoice::Plan) {
-        let x = x.clamp(rect.left() + 70.0, rect.right() - 86.0);
+        let x = x.clamp(rect.left() + 70.0, rect.right() - 96.0);
         painter.text(pos2(x, text_y), Align2::CENTER_CENTER, "Searched plan", font, palette.text);
     }
 }
@@ -291,15 +300,20 @@ fn layers_in_words(plan: Option<&MaskPlan>) -> String {
 }
 
 fn tile_in_words(plan: &MaskPlan, query: usize, key: usize) -> String {
-    let keeping: Vec<usize> =
-        plan.layers().iter().enumerate().filter(|(_, layer)| layer.mask().keeps(query, key)).map(|(index, _)| index).collect();
+    let keeping: Vec<usize> = plan
+        .layers()
+        .iter()
+        .enumerate()
+        .filter(|(_, layer)| layer.mask().keeps(query, key))
+        .map(|(index, _)| index + 1)
+        .collect();
     let layers = plan.layers().len();
     let which = match keeping.len() {
         0 => "in no layer".to_owned(),
         all if all == layers => format!("in all {layers} layers"),
         some => format!("in {some} of {layers} layers: {}", keeping.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
     };
-    format!("Latent frame {query} reads latent frame {key} {which}")
+    format!("Latent frame {} looks at latent frame {} {which}", query + 1, key + 1)
 }
 
 /// A square of so many pixels, a tile for each pair of latent frames.
@@ -350,7 +364,7 @@ fn costs(ui: &mut Ui, estimate: &Estimate, fit: Option<(Fit, Option<u64>)>) {
     let memory = format!("{free}Weights and the largest activations, calculated.");
     let tiles = "Attention tiles that are computed, of all: counted in the plan.".to_owned();
     let memory_color = if fit.is_some_and(|(fit, _)| fit == Fit::WontFit) { palette.error } else { palette.text_strong };
-    egui::Grid::new("costs").num_columns(2).spacing(vec2(theme::SPACE_SMALL, 2.0)).min_row_height(22.0).show(ui, |ui| {
+    egui::Grid::new("costs").num_columns(2).spacing(vec2(theme::SPACE_SMALL, 2.0)).min_row_height(24.0).show(ui, |ui| {
         for (name, value, color, tip) in [
             ("Time", words::duration(estimate.seconds), palette.text_strong, time),
             ("Work", operations(estimate.flops.total()), palette.text_strong, work),
@@ -418,7 +432,7 @@ mod tests {
         assert_ne!(center(1, 2), Color32::WHITE);
         assert_ne!(center(1, 2), Color32::BLACK);
         assert_eq!(image[(9, 5)], Color32::RED);
-        assert_eq!(tile_in_words(&plan, 1, 2), "Latent frame 1 reads latent frame 2 in 1 of 2 layers: 0");
-        assert_eq!(tile_in_words(&plan, 0, 3), "Latent frame 0 reads latent frame 3 in all 2 layers");
+        assert_eq!(tile_in_words(&plan, 1, 2), "Latent frame 2 looks at latent frame 3 in 1 of 2 layers: 1");
+        assert_eq!(tile_in_words(&plan, 0, 3), "Latent frame 1 looks at latent frame 4 in all 2 layers");
     }
 }

@@ -39,19 +39,20 @@ impl ModelsMenu {
         actions: &mut Vec<Action>,
     ) {
         let (fit, free) = (forecast.fit(), forecast.free_memory());
+        let size = egui::vec2(ui.available_width(), theme::CONTROL_HEIGHT);
         let button = ui
-            .horizontal(|ui| {
-                let text = theme::strong(short_name(&draft.model));
-                let width = ui.available_width() - 88.0;
-                let button = Button::new(text).right_text("").truncate().min_size(egui::vec2(width, theme::CONTROL_HEIGHT));
-                let response = ui.add_enabled(locked.is_none(), button);
-                response.widget_info(|| WidgetInfo::labeled(Role::Button, ui.is_enabled(), format!("Model: {}", draft.model)));
-                let arrow =
-                    egui::Rect::from_center_size(response.rect.right_center() - egui::vec2(16.0, 0.0), egui::Vec2::splat(12.0));
-                super::icons::paint(ui.painter(), arrow, Icon::Down, Palette::of(ui).text_dim);
+            .allocate_ui_with_layout(size, Layout::right_to_left(Align::Center), |ui| {
                 if let (Some(fit), Some(estimate)) = (fit, &forecast.last().estimate) {
                     fit_pill(ui, fit).on_hover_text(numbers(estimate, free));
                 }
+                let text = theme::strong(short_name(&draft.model));
+                let width = ui.available_width();
+                let button = Button::new(text).right_text("").truncate().min_size(egui::vec2(width, theme::CONTROL_HEIGHT));
+                let response = ui.add_enabled(locked.is_none(), button);
+                response.widget_info(|| WidgetInfo::labeled(Role::Button, locked.is_none(), format!("Model: {}", draft.model)));
+                let arrow =
+                    egui::Rect::from_center_size(response.rect.right_center() - egui::vec2(16.0, 0.0), egui::Vec2::splat(12.0));
+                super::icons::paint(ui.painter(), arrow, Icon::Down, Palette::of(ui).text_dim);
                 response
             })
             .inner;
@@ -59,7 +60,7 @@ impl ModelsMenu {
             Some(reason) => button.on_disabled_hover_text(reason),
             None => button,
         };
-        Popup::menu(&button)
+        Popup::from_toggle_button_response(&button)
             .width(MENU_WIDTH)
             .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
             .accessible_name("Models")

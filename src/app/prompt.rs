@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use eframe::egui::{
-    self, Align, Button, CornerRadius, Label, Layout, Popup, PopupCloseBehavior, RichText, Role, ScrollArea, TextEdit, Ui,
-    WidgetInfo, vec2,
+    self, Align, Align2, Button, CornerRadius, FontId, Label, Layout, Popup, PopupCloseBehavior, RichText, Role, ScrollArea,
+    Sense, TextEdit, Ui, WidgetInfo, vec2,
 };
 
-use super::icons::{Icon, icon_button};
+use super::controls;
+use super::icons::{self, Icon, focus_ring, icon_button};
 use super::mask_dial::notice;
 use super::theme::{self, Palette};
 use super::vocabulary::{self, Found};
@@ -15,6 +16,9 @@ use crate::model::folder::WordGroup;
 use crate::studio::{Draft, ModelInfo, Studio};
 
 const PROMPTS_SHOWN: usize = 200;
+/// Of the column with the groups of words, and of each of them.
+const TABS_WIDTH: f32 = 76.0;
+const TAB_HEIGHT: f32 = 24.0;
 const HISTORY_WIDTH: f32 = 380.0;
 const HISTORY_HEIGHT: f32 = 340.0;
 
@@ -85,20 +89,27 @@ impl PromptBox {
             .inner_margin(theme::SPACE_SMALL)
             .show(ui, |ui| {
                 ui.set_width(ui.available_width());
-                ui.spacing_mut().item_spacing = vec2(2.0, theme::SPACE_TINY);
-                ui.horizontal_wrapped(|ui| {
-                    for (index, group) in groups.iter().enumerate() {
-                        self.tab(ui, index, group);
-                    }
-                });
-                ui.spacing_mut().item_spacing = vec2(theme::SPACE_TINY, theme::SPACE_TINY);
-                ui.horizontal_wrapped(|ui| {
-                    for (word, ways) in groups[self.group].words.iter().enumerate() {
-                        let said = self.found.iter().any(|found| (found.group, found.word) == (self.group, word));
-                        if chip(ui, ways, said) {
-                            *prompt = vocabulary::put(prompt, groups, self.group, word);
+                // All groups take the same room, so that nothing below moves when another one is looked at.
+                ui.horizontal_top(|ui| {
+                    ui.spacing_mut().item_spacing = vec2(theme::SPACE_SMALL, 0.0);
+                    ui.vertical(|ui| {
+                        ui.set_width(TABS_WIDTH);
+                        for (index, group) in groups.iter().enumerate() {
+                            self.tab(ui, index, group);
                         }
-                    }
+                    });
+                    let height = groups.len() as f32 * TAB_HEIGHT;
+                    ScrollArea::vertical().max_height(height).min_scrolled_height(height).auto_shrink(false).show(ui, |ui| {
+                        ui.horizontal_wrapped(|ui| {
+                            ui.spacing_mut().item_spacing = vec2(theme::SPACE_TINY, theme::SPACE_TINY);
+                            for (word, ways) in groups[self.group].words.iter().enumerate() {
+                                let said = self.found.iter().any(|found| (found.group, found.word) == (self.group, word));
+                                if chip(ui, ways, said) {
+                                    *prompt = vocabulary::put(prompt, groups, self.group, word);
+                                }
+                            }
+                        });
+                    });
                 });
             });
     }
@@ -108,7 +119,7 @@ impl PromptBox {
         let chosen = index == self.group;
         let used = self.found.iter().any(|found| found.group == index);
         let color = match (chosen, used) {
-            (true, _) => palette.accent,
+            (true, _) => palette.text_strong,
             (false, true) => palette.text,
             (false, false) => palette.text_dim,
         };
@@ -116,17 +127,21 @@ impl PromptBox {
         if let Some(first) = title.get_mut(..1) {
             first.make_ascii_uppercase();
         }
-        let text = RichText::new(&title).size(12.0).color(color);
-        let text = if chosen { text.family(theme::strong_family()) } else { text };
-        ui.spacing_mut().button_padding = vec2(5.0, 2.0);
-        ui.spacing_mut().interact_size.y = 22.0;
-        let button = ui.add(Button::new(text).frame(false)).on_hover_text(format!("Words for the {}", group.title));
+        let (rect, button) = ui.allocate_exact_size(vec2(TABS_WIDTH, TAB_HEIGHT), Sense::click());
+        if chosen || button.hovered() {
+            let fill = if chosen { palette.accent_tint } else { palette.control_hovered };
+            ui.painter().rect_filled(rect, CornerRadius::same(theme::RADIUS_SMALL), fill);
+        }
+        if button.has_focus() {
+            focus_ring(ui.painter(), rect, palette);
+        }
+        let font = if chosen { FontId::new(12.0, theme::strong_family()) } else { FontId::proportional(12.0) };
+        ui.painter().text(rect.left_center() + vec2(8.0, 0.0), Align2::LEFT_CENTER, title, font, color);
         if used {
-            let dot = button.rect.center_bottom() + vec2(0.0, 0.5);
-            ui.painter().circle_filled(dot, 1.75, palette.accent);
+            ui.painter().circle_filled(rect.right_center() - vec2(8.0, 0.0), 2.0, palette.accent);
         }
         button.widget_info(|| WidgetInfo::selected(Role::Button, ui.is_enabled(), chosen, format!("Words: {}", group.title)));
-        if button.clicked() {
+        if button.on_hover_text(format!("Words for the {}", group.title)).clicked() {
             self.group = index;
         }
     }
@@ -135,20 +150,34 @@ impl PromptBox {
         let own = &model.folder.facts().defaults.negative_prompt;
         let used = !draft.negative_prompt.is_empty() && draft.negative_prompt != *own;
         let no_effect = draft.guidance_scale <= 1.0;
-        let title = if self.negative_is_open || used { "Negative prompt" } else { "Add a negative prompt" };
+        let shown = self.negative_is_open || used;
+        let title = if !shown && !draft.negative_prompt.is_empty() {
+            "Negative prompt: the model's own"
+        } else if shown {
+            "Negative prompt"
+        } else {
+            "Add a negative prompt"
+        };
         let color = Palette::of(ui).text_dim;
         let label = ui
             .horizontal(|ui| {
+                ui.spacing_mut().item_spacing.x = 2.0;
+                let (rect, _) = ui.allocate_exact_size(egui::Vec2::splat(14.0), Sense::hover());
+                icons::paint(ui.painter(), rect, if shown { Icon::Down } else { Icon::Plus }, color);
                 let button = Button::new(RichText::new(title).color(color)).frame(false);
                 let button = ui.add(button).on_hover_text("What the clip should not show. It works with guidance above 1.");
                 button.widget_info(|| WidgetInfo::selected(Role::Button, ui.is_enabled(), self.negative_is_open, title));
                 if button.clicked() {
                     self.negative_is_open = !self.negative_is_open && !used;
                 }
+                if used && controls::small_reset(ui, "negative prompt", if own.is_empty() { "none" } else { own }) {
+                    draft.negative_prompt.clone_from(own);
+                    self.negative_is_open = false;
+                }
                 button
             })
             .inner;
-        if self.negative_is_open || used {
+        if shown {
             let field = TextEdit::multiline(&mut draft.negative_prompt)
                 .id_salt("negative prompt")
                 .desired_rows(2)
@@ -167,7 +196,7 @@ impl PromptBox {
     /// The menu of earlier prompts, newest first.
     fn history(&mut self, ui: &mut Ui, studio: &Studio, draft: &mut Draft) {
         let button = icon_button(ui, Icon::Clock, "Earlier prompts", "Prompts that were used before, newest first");
-        let shown = Popup::menu(&button)
+        let shown = Popup::from_toggle_button_response(&button)
             .width(HISTORY_WIDTH)
             .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
             .accessible_name("Earlier prompts")
@@ -212,7 +241,7 @@ fn chip(ui: &mut Ui, ways: &[String], said: bool) -> bool {
     let palette = Palette::of(ui);
     let Some(usual) = ways.first() else { return false };
     let (fill, color) = if said { (palette.accent_tint, palette.text_strong) } else { (palette.control, palette.text) };
-    ui.spacing_mut().button_padding = vec2(9.0, 3.0);
+    ui.spacing_mut().button_padding = vec2(8.0, 3.0);
     ui.spacing_mut().interact_size.y = 24.0;
     let button = Button::new(RichText::new(usual).size(12.0).color(color)).fill(fill).corner_radius(CornerRadius::same(12));
     let response = ui.add(button);

@@ -270,8 +270,9 @@ impl SettingsPanel {
             Some(estimate) if problem.is_none() => format!("{does}  –  {}", about(estimate.seconds * f64::from(clips))),
             _ => does.clone(),
         };
-        let button = theme::primary_button(ui, &text).min_size(vec2(ui.available_width(), GENERATE_HEIGHT));
-        let response = ui.add_enabled(problem.is_none(), button);
+        let button = theme::primary_button(ui, &text);
+        let size = vec2(ui.available_width(), GENERATE_HEIGHT);
+        let response = ui.add_enabled_ui(problem.is_none(), |ui| ui.add_sized(size, button)).inner;
         response.widget_info(|| WidgetInfo::labeled(Role::Button, problem.is_none(), text.replace("  –  ", ", ")));
         let keys = ui.ctx().format_shortcut(&egui::KeyboardShortcut::new(egui::Modifiers::COMMAND, egui::Key::Enter));
         let tip = match estimate {
