@@ -70,6 +70,8 @@ pub fn checked(layout: Layout) -> Option<Layout> {
 /// Draws the panes through one function of the window.
 pub struct Docking<'a> {
     pub show: &'a mut dyn FnMut(&mut Ui, Pane),
+    /// Whether the panels' colour is not there already. Filling the window is most of the work of a software adapter.
+    pub fills: bool,
 }
 
 impl Docking<'_> {
@@ -80,7 +82,9 @@ impl Docking<'_> {
 
 impl Behavior<Pane> for Docking<'_> {
     fn pane_ui(&mut self, ui: &mut Ui, _: TileId, pane: &mut Pane) -> UiResponse {
-        ui.painter().rect_filled(ui.max_rect(), 0.0, Palette::of(ui).panel);
+        if self.fills {
+            ui.painter().rect_filled(ui.max_rect(), 0.0, Palette::of(ui).panel);
+        }
         let margin = if *pane == Pane::Player { theme::SPACE_SMALL } else { theme::SPACE };
         egui::Frame::new().inner_margin(margin).show(ui, |ui| (self.show)(ui, *pane));
         UiResponse::None

@@ -243,12 +243,13 @@ impl eframe::App for Window {
         egui::Panel::bottom("status").show(ui, |ui| {
             self.status_bar.show(ui, &state, self.painted_by.as_ref(), queue_seconds, &mut actions);
         });
+        // A real window is cleared in the panels' colour.
+        let fills = self.painted_by.is_none();
         // The tree is taken out, as its panes need the window.
         let mut tree = std::mem::replace(&mut self.layout, Layout::empty(egui::Id::unique("panels")));
         let mut show = |ui: &mut Ui, pane: Pane| self.pane(ui, pane, &state, &mut actions);
-        let mut docking = Docking { show: &mut show };
-        let ground = egui::Frame::new().fill(theme::Palette::of(ui).ground);
-        egui::CentralPanel::no_frame().frame(ground).show(ui, |ui| tree.ui(&mut docking, ui));
+        let mut docking = Docking { show: &mut show, fills };
+        egui::CentralPanel::no_frame().show(ui, |ui| tree.ui(&mut docking, ui));
         self.layout = tree;
         if let Some(export) = &mut self.export
             && export.show(ui.ctx(), Some(frame), &mut actions).is_break()
@@ -263,6 +264,10 @@ impl eframe::App for Window {
         if state.live.is_some() {
             ui.ctx().request_repaint_after(PROGRESS_BEAT);
         }
+    }
+
+    fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
+        visuals.panel_fill.to_normalized_gamma_f32()
     }
 
     fn save(&mut self, _: &mut dyn eframe::Storage) {

@@ -172,8 +172,24 @@ impl Engine {
     /// # Errors
     /// The system gives no thread.
     pub fn start() -> std::io::Result<Self> {
+        Self::start_with(|| {})
+    }
+
+    /// As [`Self::start`], for a program with a window: the engine's thread and those that compute for it step back where
+    /// others want the processor, so that the window stays smooth.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start_behind_window() -> std::io::Result<Self> {
+        // A second engine of the process finds them as they should be.
+        let _ = rayon::ThreadPoolBuilder::new().start_handler(|_| step_back()).build_global();
+        Self::start_with(step_back)
+    }
+
+    fn start_with(begin: fn()) -> std::io::Result<Self> {
         let (jobs, waiting) = channel::<Job>();
         thread::Builder::new().name(THREAD_NAME.into()).spawn(move || {
+            begin();
             let mut workshop = Workshop::default();
             for job in waiting {
                 job(&mut workshop);
@@ -209,6 +225,19 @@ impl Engine {
         Ticket { events: events_out, result: result_out, denoised, stop }
     }
 }
+
+/// Gives the calling thread a lower priority.
+#[cfg(target_os = "linux")]
+fn step_back() {
+    const NICENESS: libc::c_int = 10;
+    // SAFETY: it takes and changes nothing but numbers; 0 is the calling thread, whose niceness is its own on Linux.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) } != 0 {
+        log::info!("the engine keeps its priority: {}", std::io::Error::last_os_error());
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn step_back() {}
 
 fn describe_panic(payload: Box<dyn Any + Send>) -> EngineError {
     match payload.downcast::<KernelError>() {

@@ -94,7 +94,7 @@ impl Shared {
             bell_rang: false,
         };
         Ok(Self {
-            engine: Engine::start().map_err(StudioError::NoThread)?,
+            engine: Engine::start_behind_window().map_err(StudioError::NoThread)?,
             media: Media::start(home.clone(), move || lock(&media_wake)())?,
             home,
             database,
