@@ -35,6 +35,8 @@ pub struct ExportDialog {
     /// Taken instead of asking the system's dialog for one.
     path_from: Option<PathBuf>,
     state: Doing,
+    /// The keyboard was given to its button.
+    has_begun: bool,
 }
 
 enum Doing {
@@ -53,7 +55,7 @@ impl ExportDialog {
         }
         let place = (choices.file(), choices.look_at_place());
         let state = Doing::Choosing { dialog: None, hint: None };
-        Self { studio: studio.clone(), clip, choices, place, path_from, state }
+        Self { studio: studio.clone(), clip, choices, place, path_from, state, has_begun: false }
     }
 
     /// `parent` is the window that the system's dialog belongs to. Breaks when the window is to be closed.
@@ -111,6 +113,9 @@ impl ExportDialog {
         let mut cancelled = false;
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let export = ui.add_enabled(ready.is_some(), theme::primary_button(ui, "Export").min_size(vec2(96.0, 32.0)));
+            if ready.is_some() && !std::mem::replace(&mut self.has_begun, true) {
+                export.request_focus();
+            }
             if let (true, Some(frames)) = (export.clicked(), ready) {
                 self.start(ui.ctx(), frames);
             }

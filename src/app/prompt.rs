@@ -33,6 +33,8 @@ pub struct PromptBox {
     /// Earlier prompts, while their menu is open.
     history: Option<Vec<String>>,
     search: String,
+    /// The keyboard was given to the prompt at the start.
+    has_begun: bool,
 }
 
 impl PromptBox {
@@ -51,7 +53,10 @@ impl PromptBox {
             .desired_width(f32::INFINITY)
             .margin(vec2(10.0, 8.0))
             .hint_text("What should the clip show?");
-        ui.add(field).labelled_by(label.id);
+        let field = ui.add(field).labelled_by(label.id);
+        if !std::mem::replace(&mut self.has_begun, true) {
+            field.request_focus();
+        }
         let Some(model) = model else { return };
         let facts = model.folder.facts();
         let most = facts.trained.max_tokens;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use eframe::egui::{self, Align2, Area, Context, Frame, Id, Order, RichText, Ui};
+use eframe::egui::{self, Align2, Area, Context, Frame, Id, Label, Order, RichText, Ui};
 
 use super::action::Action;
 use super::error_card;
@@ -125,15 +125,11 @@ impl Toasts {
 fn card(ui: &mut Ui, text: &str, error: bool, buttons: impl FnOnce(&mut Ui)) -> bool {
     let mut closed = false;
     Frame::popup(ui.style()).inner_margin(theme::SPACE).show(ui, |ui| {
-        ui.horizontal_top(|ui| {
-            ui.with_layout(egui::Layout::right_to_left(egui::Align::Min), |ui| {
-                closed = icon_button(ui, Icon::Close, "Close this message", "").clicked();
-                buttons(ui);
-                ui.with_layout(egui::Layout::left_to_right(egui::Align::Min).with_main_wrap(true), |ui| {
-                    let color = if error { ui.visuals().error_fg_color } else { ui.visuals().text_color() };
-                    ui.label(RichText::new(text).color(color));
-                });
-            });
+        let color = if error { ui.visuals().error_fg_color } else { ui.visuals().text_color() };
+        ui.add(Label::new(RichText::new(text).color(color)).wrap());
+        ui.horizontal(|ui| {
+            buttons(ui);
+            closed = icon_button(ui, Icon::Close, "Close this message", "").clicked();
         });
     });
     ui.add_space(theme::SPACE_SMALL);

@@ -2,8 +2,11 @@
 //! window has something to show at once.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::database::Database;
+use super::home::{CLIP_FILE, STEPS_FOLDER};
+use super::library::NewClip;
 use super::media::write_projection;
 use super::{ClipId, Home, StudioError};
 use crate::clip;
@@ -37,27 +40,25 @@ pub(super) fn install(home: &Home, database: &Database) -> Result<Option<ClipId>
     if database.preference::<bool>(PREFERENCE)?.is_some() {
         return Ok(None);
     }
-    let staged = tempfile::Builder::new().prefix(".example-").tempdir_in(home.folder());
-    let staged = staged.map_err(StudioError::files("made", home.folder()))?;
-    let write = |path: std::path::PathBuf, bytes: &[u8]| fs::write(&path, bytes).map_err(StudioError::files("written", path));
-    let steps = staged.path().join("steps");
+    let clips = home.clips_folder();
+    fs::create_dir_all(&clips).map_err(StudioError::files("made", &clips))?;
+    let staged = tempfile::Builder::new().prefix(".example-").tempdir_in(&clips).map_err(StudioError::files("made", &clips))?;
+    let write = |path: PathBuf, bytes: &[u8]| fs::write(&path, bytes).map_err(StudioError::files("written", path));
+    let (clip_file, steps) = (staged.path().join(CLIP_FILE), staged.path().join(STEPS_FOLDER));
     fs::create_dir(&steps).map_err(StudioError::files("made", &steps))?;
-    write(staged.path().join("clip.webp"), CLIP)?;
+    write(clip_file.clone(), CLIP)?;
     for (index, step) in STEPS.iter().enumerate() {
         write(StepRecord::path_in(&steps, index + 1), step)?;
     }
     if let Ok(projection) = Projection::from_json(PROJECTION) {
         write_projection(&steps, &projection)?;
     }
-    let text = clip::read_recipe(&staged.path().join("clip.webp"))?.unwrap_or_default();
-    let recipe = Recipe::from_json(&text)?;
-    let id = database.add_clip(&recipe, &recipe.model.name, SECONDS, &["the bundled example".into()])?;
-    let folder = home.clip_folder(id);
-    let moved = fs::create_dir_all(folder.parent().unwrap_or(&folder)).and_then(|()| fs::rename(staged.path(), &folder));
-    if let Err(error) = moved {
-        database.forget_clip(id)?;
-        return Err(StudioError::files("made", folder)(error));
-    }
+    let recipe = Recipe::from_json(&clip::read_recipe(&clip_file)?.unwrap_or_default())?;
+    let new = NewClip { recipe: &recipe, model: &recipe.model.name, seconds: SECONDS, badges: &["the bundled example".into()] };
+    let id = database.add_clip(&new, |id| {
+        let folder = home.clip_folder(id);
+        fs::rename(staged.path(), &folder).map_err(StudioError::files("made", folder))
+    })?;
     database.set_preference(PREFERENCE, &true)?;
     Ok(Some(id))
 }

@@ -8,9 +8,9 @@ use crate::generate::data_folder;
 use crate::generate::estimate::Speeds;
 
 /// The name of a clip's frames in its folder: lossless, so that they are the very frames that were made.
-const CLIP_FILE: &str = "clip.webp";
-const THUMBNAIL_FILE: &str = "thumbnail.webp";
-const STEPS_FOLDER: &str = "steps";
+pub(super) const CLIP_FILE: &str = "clip.webp";
+pub(super) const THUMBNAIL_FILE: &str = "thumbnail.webp";
+pub(super) const STEPS_FOLDER: &str = "steps";
 
 #[derive(Clone, Debug)]
 pub struct Home {
@@ -44,8 +44,12 @@ impl Home {
         self.folder.join("studio.db")
     }
 
+    pub fn clips_folder(&self) -> PathBuf {
+        self.folder.join("clips")
+    }
+
     pub fn clip_folder(&self, clip: ClipId) -> PathBuf {
-        self.folder.join("clips").join(clip.0.to_string())
+        self.clips_folder().join(clip.0.to_string())
     }
 
     pub fn clip_file(&self, clip: ClipId) -> PathBuf {

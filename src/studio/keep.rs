@@ -1,11 +1,13 @@
-//! A finished run becomes a clip of the library: frames, thumbnail and steps on disk, then the row that lists it.
+//! A finished run becomes a clip of the library: frames, thumbnail and steps on disk, and the row that lists it.
 
 use std::fs;
 use std::sync::Arc;
 
+use super::home::{CLIP_FILE, THUMBNAIL_FILE};
+use super::library::NewClip;
 use super::media::{Picture, write_thumbnail};
 use super::shared::Shared;
-use super::{ClipId, QueueItem, StudioError};
+use super::{QueueItem, StudioError};
 use crate::clip::{self, Frames, WriteOptions};
 use crate::generate::recipe::{self, Recipe};
 use crate::gpu::device::ComputeDevice;
@@ -21,31 +23,29 @@ pub(super) struct Made {
 pub(super) fn keep_clip(shared: &Shared, made: Made, device: &ComputeDevice) -> Result<(), StudioError> {
     let Made { item, frames, seconds, badges } = made;
     let recipe = Recipe { made: Some(recipe::Made::on(device, &frames)), ..item.recipe };
-    // The row comes first, for its number; it goes again if the files cannot be written.
-    let id = shared.database.add_clip(&recipe, &item.model, seconds, &badges)?;
-    if let Err(error) = write_files(shared, id, &recipe, &frames) {
-        let _ = fs::remove_dir_all(shared.home.clip_folder(id));
-        shared.database.forget_clip(id)?;
-        return Err(error);
-    }
-    let (steps, kept) = (shared.home.run_folder(item.id), shared.home.steps_folder(id));
-    if steps.exists()
-        && let Err(error) = fs::rename(&steps, &kept)
-    {
-        // The clip is there all the same; it has no steps to scrub through.
-        shared.note(&StudioError::files("moved", steps)(error));
-    }
+    // The files come first, under a name that no clip has, so that whoever lists the clip finds them.
+    let clips = shared.home.clips_folder();
+    fs::create_dir_all(&clips).map_err(StudioError::files("made", &clips))?;
+    let staged = tempfile::Builder::new().prefix(".new-").tempdir_in(&clips).map_err(StudioError::files("made", &clips))?;
+    clip::write_clip(&staged.path().join(CLIP_FILE), &frames, Some(&recipe.to_json()), &WriteOptions::default())?;
+    write_thumbnail(&staged.path().join(THUMBNAIL_FILE), &frames)?;
+    let new = NewClip { recipe: &recipe, model: &item.model, seconds, badges: &badges };
+    let id = shared.database.add_clip(&new, |id| {
+        let folder = shared.home.clip_folder(id);
+        fs::rename(staged.path(), &folder).map_err(StudioError::files("made", &folder))?;
+        let (steps, kept) = (shared.home.run_folder(item.id), shared.home.steps_folder(id));
+        if steps.exists()
+            && let Err(error) = fs::rename(&steps, &kept)
+        {
+            // The clip is there all the same; it has no steps to scrub through.
+            shared.note(&StudioError::files("moved", steps)(error));
+        }
+        Ok(())
+    })?;
     shared.media.put(Picture::Frames(id), frames);
     shared.change(|state| {
         state.newest = Some(id);
         state.library_revision += 1;
     });
     Ok(())
-}
-
-fn write_files(shared: &Shared, id: ClipId, recipe: &Recipe, frames: &Frames) -> Result<(), StudioError> {
-    let folder = shared.home.clip_folder(id);
-    fs::create_dir_all(&folder).map_err(StudioError::files("made", &folder))?;
-    clip::write_clip(&shared.home.clip_file(id), frames, Some(&recipe.to_json()), &WriteOptions::default())?;
-    write_thumbnail(&shared.home.thumbnail_file(id), frames)
 }

@@ -1,6 +1,6 @@
 //! The clips that were made: their rows in the database. Their files lie in [`super::Home`].
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, Row, TransactionBehavior, params};
 
 use super::database::{Database, now_unix_millis, parse};
 use super::{ClipId, StudioError};
@@ -22,6 +22,14 @@ pub struct ClipEntry {
     pub is_deleted: bool,
 }
 
+/// A clip that is to be added.
+pub struct NewClip<'a> {
+    pub recipe: &'a Recipe,
+    pub model: &'a str,
+    pub seconds: f64,
+    pub badges: &'a [String],
+}
+
 /// Which clips to list; newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClipFilter {
@@ -35,17 +43,34 @@ pub struct ClipFilter {
 const COLUMNS: &str = "id, made_unix_millis, recipe, model, seconds, badges, favourite, deleted_unix_millis IS NOT NULL";
 
 impl Database {
+    /// Adds a clip that has its number and files from `settle` on; nobody sees it before, and without them it never was.
+    ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn add_clip(&self, recipe: &Recipe, model: &str, seconds: f64, badges: &[String]) -> Result<ClipId, StudioError> {
-        let badges = serde_json::Value::from(badges).to_string();
-        self.with(|connection| {
-            connection.execute(
+    /// The file cannot be written, or what `settle` says.
+    pub fn add_clip(
+        &self,
+        new: &NewClip<'_>,
+        settle: impl FnOnce(ClipId) -> Result<(), StudioError>,
+    ) -> Result<ClipId, StudioError> {
+        let NewClip { recipe, model, seconds, badges } = new;
+        let badges = serde_json::Value::from(*badges).to_string();
+        let mut settled = Ok(());
+        let id = self.with(|connection| {
+            let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            change.execute(
                 "INSERT INTO clips (made_unix_millis, prompt, recipe, model, seconds, badges) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 params![now_unix_millis(), recipe.prompt, recipe.to_json(), model, seconds, badges],
             )?;
-            Ok(ClipId(connection.last_insert_rowid()))
-        })
+            let id = ClipId(change.last_insert_rowid());
+            settled = settle(id);
+            if settled.is_ok() {
+                change.commit()?
+            } else {
+                change.rollback()?
+            }
+            Ok(id)
+        })?;
+        settled.map(|()| id)
     }
 
     /// # Errors
@@ -111,12 +136,6 @@ impl Database {
             statement.query_map([unix_millis], |row| Ok(ClipId(row.get(0)?)))?.collect()
         })
     }
-
-    /// # Errors
-    /// The file cannot be written.
-    pub fn forget_clip(&self, id: ClipId) -> Result<(), StudioError> {
-        self.with(|connection| connection.execute("DELETE FROM clips WHERE id = ?1", [id.0]).map(|_| ()))
-    }
 }
 
 fn entry(row: &Row<'_>) -> rusqlite::Result<ClipEntry> {
@@ -146,7 +165,14 @@ mod tests {
     #[test]
     fn clips_are_listed_found_and_brought_back() {
         let (_folder, database) = database();
-        let add = |prompt: &str| database.add_clip(&recipe(prompt), "fast", 1.5, &["made on the CPU".into()]).unwrap();
+        let badges = ["made on the CPU".to_owned()];
+        let add = |prompt: &str| {
+            let recipe = recipe(prompt);
+            let new = NewClip { recipe: &recipe, model: "fast", seconds: 1.5, badges: &badges };
+            let refused = database.add_clip(&new, |_| Err(StudioError::NoDevice));
+            assert!(matches!(refused, Err(StudioError::NoDevice)));
+            database.add_clip(&new, |_| Ok(())).unwrap()
+        };
         let ids = ["a red BALL", "ein grüner Würfel", "a blue ring"].map(add);
         let list = |filter: &ClipFilter| -> Vec<ClipId> { database.clips(filter).unwrap().iter().map(|clip| clip.id).collect() };
         assert_eq!(list(&ClipFilter::default()), [ids[2], ids[1], ids[0]]);

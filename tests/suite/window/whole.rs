@@ -116,7 +116,7 @@ fn a_step_is_scrubbed_to_and_left_with_another_prompt() {
     let mut harness = window(&place, |_| {});
     press(&mut harness, Modifiers::COMMAND, Key::Enter);
     wait(&mut harness, "a clip", |window| clips(window) == 2);
-    wait(&mut harness, "it to be shown", |window| shown(window) == window.studio().state().newest);
+    wait(&mut harness, "it to be shown", |window| shown(window).is_some() && shown(window) == window.studio().state().newest);
     let original = shown(harness.state()).expect("the clip");
     // The prompt has the keyboard, whose brackets are letters there.
     harness.ctx.memory_mut(|memory| memory.stop_text_input());
@@ -169,6 +169,7 @@ fn a_clip_is_exported_where_the_flag_says() {
     let clip = shown(harness.state()).expect("the example");
     press(&mut harness, Modifiers::COMMAND, Key::E);
     wait(&mut harness, "the frames", |window| window.player().textures().bytes() > 0);
+    harness.run_steps(2);
     press(&mut harness, Modifiers::NONE, Key::Enter);
     let written = path.clone();
     wait(&mut harness, "the file", move |_| written.exists());
@@ -203,6 +204,7 @@ fn a_deleted_clip_comes_back() {
     act(&mut harness, Action::Delete(example));
     harness.run_steps(2);
     assert_eq!((clips(harness.state()), shown(harness.state())), (0, None));
+    harness.run_steps(4);
     click(&mut harness, "Undo");
     assert_eq!((clips(harness.state()), shown(harness.state())), (1, Some(example)));
 }
