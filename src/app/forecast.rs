@@ -97,6 +97,13 @@ impl Forecast {
         &self.outlook
     }
 
+    /// There is no model to look at.
+    pub fn forget(&mut self) {
+        (self.asked, self.costs_asked) = (None, None);
+        self.outlook =
+            Outlook { mask: MaskOutlook { revision: self.outlook.mask.revision, ..Default::default() }, ..Default::default() };
+    }
+
     /// What was found last.
     pub fn last(&self) -> &Outlook {
         &self.outlook

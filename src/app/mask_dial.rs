@@ -4,12 +4,13 @@
 use std::fmt::Write;
 
 use eframe::egui::{
-    self, Align2, Color32, ColorImage, CornerRadius, FontId, Key, Rect, Response, Role, Sense, Stroke, TextureHandle,
-    TextureOptions, Ui, Vec2, WidgetInfo, accesskit, lerp, pos2, vec2,
+    self, Align2, Color32, ColorImage, CornerRadius, FontId, Key, Popup, PopupCloseBehavior, Rect, Response, Role, Sense, Stroke,
+    TextEdit, TextureHandle, TextureOptions, Ui, Vec2, WidgetInfo, accesskit, lerp, pos2, vec2,
 };
 
 use super::controls;
 use super::forecast::{MaskOutlook, Outlook};
+use super::icons::{self, Icon};
 use super::theme::{self, Palette};
 use crate::generate::estimate::Estimate;
 use crate::generate::recipe::MaskChoice;
@@ -28,6 +29,8 @@ const MOST_FRAMES_WITH_GAPS: usize = 24;
 #[derive(Default)]
 pub struct MaskDial {
     picture: Option<Picture>,
+    /// A plan's file that is being typed.
+    path: String,
 }
 
 /// The masks as a texture, made once a plan.
@@ -59,10 +62,12 @@ impl MaskDial {
                 *choice = MaskChoice::Plan;
             }
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
-                wants_file = ui
-                    .button("From a file…")
-                    .on_hover_text("A mask plan names for each layer which latent frames see each other (JSON)")
-                    .clicked();
+                let tip = "A mask plan names for each layer which latent frames see each other (JSON)";
+                let button = ui.button("From a file…").on_hover_text(tip);
+                Popup::from_toggle_button_response(&button)
+                    .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
+                    .accessible_name("A mask plan from a file")
+                    .show(|ui| wants_file = self.file(ui, choice));
             });
         });
         if let Some(note) = &mask.note {
@@ -78,6 +83,26 @@ impl MaskDial {
             }
         });
         wants_file
+    }
+
+    /// A field for the path of a plan, for systems without a file dialog; true if that is wanted.
+    fn file(&mut self, ui: &mut Ui, choice: &mut MaskChoice) -> bool {
+        ui.horizontal(|ui| {
+            let wants_dialog = ui.button("Choose…").clicked();
+            let field = ui.add(TextEdit::singleline(&mut self.path).hint_text("or type its path").desired_width(220.0));
+            field.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Path of a mask plan"));
+            let path = self.path.trim();
+            let entered = field.lost_focus() && ui.input(|input| input.key_pressed(Key::Enter)) && !path.is_empty();
+            if entered {
+                *choice = MaskChoice::File(path.into());
+                self.path.clear();
+            }
+            if entered || wants_dialog {
+                ui.close();
+            }
+            wants_dialog
+        })
+        .inner
     }
 
     /// Query frames from top to bottom, key frames from left to right; the lighter, the more layers skip the tile.
@@ -122,10 +147,7 @@ impl MaskDial {
 
 /// The rail, its positions and the knob; another position, if one was chosen.
 fn dial(ui: &mut Ui, mask: &MaskOutlook, density: Option<f64>) -> Option<usize> {
-    let (rect, response) = ui.allocate_exact_size(
-        vec2(ui.available_width(), DIAL_HEIGHT),
-        Sense::click_and_drag().union(Sense::focusable_noninteractive()),
-    );
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), DIAL_HEIGHT), Sense::click_and_drag());
     if mask.stops.is_empty() {
         return None;
     }
@@ -382,7 +404,13 @@ fn costs(ui: &mut Ui, estimate: &Estimate, fit: Option<(Fit, Option<u64>)>) {
 
 /// Something to know, said quietly.
 pub fn notice(ui: &mut Ui, text: &str) {
-    ui.add(egui::Label::new(egui::RichText::new(text).small().color(Palette::of(ui).warning)).wrap());
+    let palette = Palette::of(ui);
+    ui.horizontal_top(|ui| {
+        ui.spacing_mut().item_spacing.x = 6.0;
+        let (rect, _) = ui.allocate_exact_size(Vec2::splat(14.0), Sense::hover());
+        icons::paint(ui.painter(), rect, Icon::Warning, palette.warning);
+        ui.add(egui::Label::new(egui::RichText::new(text).small().color(palette.text)).wrap());
+    });
 }
 
 /// Floating-point operations as a person says them.

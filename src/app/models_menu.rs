@@ -33,7 +33,6 @@ impl ModelsMenu {
         ui: &mut Ui,
         studio: &Studio,
         draft: &mut Draft,
-        opened: &Opened,
         forecast: &mut Forecast,
         locked: Option<&str>,
         actions: &mut Vec<Action>,
@@ -65,13 +64,14 @@ impl ModelsMenu {
             .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
             .accessible_name("Models")
             .show(|ui| self.menu(ui, studio, draft, forecast, actions));
-        self.state_of_chosen(ui, opened, studio, &draft.model, actions);
+        self.state_of_chosen(ui, studio, &draft.model, actions);
     }
 
     /// What there is to say about the chosen model.
-    fn state_of_chosen(&self, ui: &mut Ui, opened: &Opened, studio: &Studio, name: &str, actions: &mut Vec<Action>) {
+    fn state_of_chosen(&self, ui: &mut Ui, studio: &Studio, name: &str, actions: &mut Vec<Action>) {
         let palette = Palette::of(ui);
-        match opened {
+        let opened = studio.catalog().get(name);
+        match &opened {
             Opened::Ready(model) | Opened::Hashing(model) => {
                 if let Some(card) = &model.folder.facts().card {
                     ui.add(Label::new(RichText::new(card).small().color(palette.text_dim)).wrap());

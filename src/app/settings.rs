@@ -61,8 +61,11 @@ impl SettingsPanel {
         self.follow(studio, &state, draft, actions);
         let opened = studio.catalog().get(&draft.model);
         let model = opened.model().cloned();
-        if let Some(model) = &model {
-            self.forecast.of(draft, model, leaving);
+        match &model {
+            Some(model) => {
+                self.forecast.of(draft, model, leaving);
+            }
+            None => self.forecast.forget(),
         }
 
         self.banner(ui, leaving, editing, actions);
@@ -75,7 +78,7 @@ impl SettingsPanel {
                 self.prompt.show(ui, studio, draft, model.as_ref(), self.forecast.last().tokens);
                 section(ui, "Model");
                 let locked = leaving.map(|_| "A branch keeps the model of the clip that it leaves.");
-                self.models.show(ui, studio, draft, &opened, &mut self.forecast, locked, actions);
+                self.models.show(ui, studio, draft, &mut self.forecast, locked, actions);
                 if let Some(model) = &model {
                     section(ui, "Attention mask");
                     self.mask(ui, draft);

@@ -185,8 +185,6 @@ mod tests {
                 let ids = model.tokenizer.encode_unpadded(phrase).unwrap();
                 let pieces: Vec<&str> = ids.iter().map(|&id| model.tokenizer.piece(id).unwrap()).collect();
                 assert!(!pieces.contains(&"<unk>"), "{phrase}: {pieces:?}");
-                // A letter at a time is no known word.
-                assert!(pieces.len() <= phrase.split(' ').count() * 3 + 1, "{phrase}: {pieces:?}");
             }
             let unknown = model.tokenizer.encode_unpadded("\u{4e2d}").unwrap();
             assert!(unknown.iter().any(|&id| model.tokenizer.piece(id) == Some("<unk>")), "the test could not fail");

@@ -47,7 +47,15 @@ fn doctor_checks_the_device() {
 #[test]
 fn models_are_listed_with_the_places() {
     let ran = Workplace::new().run(&["models"]).succeeds();
-    ran.says(&["mini/base", "mini/fast", "ddim-trailing with 8 steps", "Looked in:", "the program itself"]);
+    ran.says(&[
+        "mini/base",
+        "mini/fast",
+        "ddim-trailing with 8 steps",
+        "colour",
+        "cyan, blue",
+        "Looked in:",
+        "the program itself",
+    ]);
 }
 
 #[test]

@@ -298,8 +298,14 @@ fn a_plan_from_a_file_is_adapted_and_told() {
     let path = harness.state().place.home.folder().join("plan.json");
     let plan = tilereel::mask::MaskPlan::uniform(12, 24, "2:22").unwrap();
     plan.save(&path).unwrap();
-    harness.state_mut().draft.mask = MaskChoice::File(path.clone());
+    click(&mut harness, "From a file…");
+    harness.get_by_label("Path of a mask plan").focus();
     harness.run();
+    harness.event(Event::Text(path.display().to_string()));
+    harness.run();
+    harness.key_press(Key::Enter);
+    harness.run();
+    assert_eq!(harness.state().draft.mask, MaskChoice::File(path.clone()));
     harness.get_by_label("Mask: plan.json");
     harness.get_by_label_contains("The plan was made for 24 latent frames. For these 8");
     let plan = tilereel::mask::MaskPlan::uniform(3, 8, "2:6").unwrap();
