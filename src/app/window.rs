@@ -24,7 +24,9 @@ use super::toasts::Toasts;
 use crate::studio::{ClipId, Draft, ItemId, Leaving, State, Studio, Task, Verdict};
 
 /// While a run goes on the window is painted at least this often, so that its progress moves.
-const PROGRESS_BEAT: Duration = Duration::from_millis(100);
+const PROGRESS_BEAT: Duration = Duration::from_millis(80);
+/// And not more often than this where the processor paints it that the run is made on.
+const SOFTWARE_BEAT_SECONDS: f32 = 0.08;
 
 pub struct Window {
     pub(super) studio: Arc<Studio>,
@@ -158,6 +160,8 @@ impl Window {
         };
         let clip = self.stage.clip().map(|clip| (clip.entry.id, clip.steps));
         let step = self.player.shown_step(&source).map(|step| step + 1);
+        let is_slow = self.painted_by.as_ref().is_some_and(|painted| painted.software) && state.live.is_some();
+        self.player.least_repaint_seconds = if is_slow { SOFTWARE_BEAT_SECONDS } else { 0.0 };
         let events = self.player.show(ui, &source, |ui| {
             let Some((clip, steps)) = clip else { return };
             if ui.add(theme::primary_button(ui, "Export")).on_hover_text("Write the clip to a file (Ctrl+E)").clicked() {

@@ -43,6 +43,8 @@ pub struct Player {
     moved_at: Option<f64>,
     /// While the person drags through the frames: where the drag began, and whether to play on after it.
     scrub: Option<Scrub>,
+    /// The window is not painted for the next frame sooner than this: for adapters that take long to paint it.
+    pub least_repaint_seconds: f32,
     /// Where a picture larger than its place was moved to, in points.
     pan: eframe::egui::Vec2,
 }
@@ -99,7 +101,7 @@ impl Player {
 
         self.moved_at = self.state.playing.then_some(now);
         if let Some(seconds) = self.state.until_next_frame(source.frames, source.frames_per_second) {
-            ui.ctx().request_repaint_after_secs(seconds as f32);
+            ui.ctx().request_repaint_after_secs((seconds as f32).max(self.least_repaint_seconds));
         }
         events
     }
