@@ -30,8 +30,8 @@ pub mod words;
 pub use catalog::{Catalog, CatalogEntry, Opened};
 pub use database::Database;
 pub use draft::{
-    DEFAULT_MODEL, Draft, Leaving, MOST_CLIPS_AT_ONCE, file_stem, legal_frames, random_seed, read_recipe, snap_frames, snap_side,
-    variations, warnings,
+    DEFAULT_MODEL, Draft, Leaving, MOST_CLIPS_AT_ONCE, file_stem, leaving, legal_frames, random_seed, read_recipe, run_of_step,
+    snap_frames, snap_side, variations, warnings,
 };
 pub use engine::{Engine, EngineError, Event, Feed, Ticket, Workshop, quiet_engine_panics};
 pub use error::StudioError;
