@@ -21,7 +21,7 @@ use crate::studio::{ClipEntry, Export, ExportRequest, Loaded, Picture, Studio};
 
 const WIDTH: f32 = 520.0;
 /// What is always in view: title, file and buttons, with the space around them.
-const HEIGHT_AROUND_CHOICES: f32 = 272.0;
+const HEIGHT_AROUND_CHOICES: f32 = 240.0;
 const NAME_WIDTH: f32 = 84.0;
 const PREFERENCE: &str = "export";
 const DEFAULT_WEBP_QUALITY: f32 = 80.0;

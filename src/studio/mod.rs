@@ -37,7 +37,7 @@ pub use engine::{Engine, EngineError, Event, Feed, Ticket, Workshop, quiet_engin
 pub use error::StudioError;
 pub use export::{Export, ExportError, ExportRequest};
 pub use home::Home;
-pub use library::{ClipEntry, ClipFilter};
+pub use library::{ClipEntry, ClipFilter, NewClip};
 pub use live::Live;
 pub use media::{Loaded, Media, Picture};
 pub use models::{Fit, MaskStop, ModelInfo, free_memory, lasting_name, listed};

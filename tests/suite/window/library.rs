@@ -7,7 +7,7 @@ use egui_kittest::Harness;
 use egui_kittest::kittest::Queryable;
 use tilereel::app::action::Action;
 use tilereel::app::library_panel::LibraryPanel;
-use tilereel::studio::{ClipId, Loaded, Picture};
+use tilereel::studio::{ClipId, Loaded, NewClip, Picture};
 
 use super::panels::{Place, Stage, until, window};
 
@@ -229,7 +229,8 @@ fn thousands_of_clips_cost_no_more_than_those_in_view() {
     for index in 0..CLIPS {
         let mut recipe = example.recipe.clone();
         recipe.prompt = format!("clip {index}");
-        database.add_clip(&recipe, "fast", 1.0, &[]).expect("a clip");
+        let new = NewClip { recipe: &recipe, model: "fast", seconds: 1.0, badges: &[] };
+        database.add_clip(&new, |_| Ok(())).expect("a clip");
     }
     place.studio.set_favourite(example.id, false).expect("the example");
     let started = Instant::now();
@@ -246,7 +247,8 @@ fn thousands_of_clips_cost_no_more_than_those_in_view() {
 
     // Nothing is read again while nothing has changed, and what has is read beside the window.
     let stage = harness.state();
-    stage.place.studio.database().add_clip(&example.recipe, "fast", 1.0, &[]).expect("a clip");
+    let new = NewClip { recipe: &example.recipe, model: "fast", seconds: 1.0, badges: &[] };
+    stage.place.studio.database().add_clip(&new, |_| Ok(())).expect("a clip");
     harness.run_steps(3);
     assert_eq!(listed(&harness).len(), CLIPS + 1);
     harness.state().place.studio.set_favourite(example.id, true).expect("the example");

@@ -9,7 +9,7 @@ use egui_kittest::Harness;
 use tilereel::app::action::Action;
 use tilereel::app::theme;
 use tilereel::gpu::device::DeviceChoice;
-use tilereel::studio::{ClipEntry, ClipFilter, ClipId, DeviceWish, Home, NewItem, State, Studio};
+use tilereel::studio::{ClipEntry, ClipFilter, ClipId, DeviceWish, Home, NewClip, NewItem, State, Studio};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -42,7 +42,8 @@ impl Place {
         let add = |(seed, prompt): (u64, &&str)| {
             let mut recipe = example.recipe.clone();
             (recipe.prompt, recipe.seed) = ((*prompt).to_owned(), seed);
-            let id = self.studio.database().add_clip(&recipe, &example.model, 3.5, &[]).expect("a clip");
+            let new = NewClip { recipe: &recipe, model: &example.model, seconds: 3.5, badges: &[] };
+            let id = self.studio.database().add_clip(&new, |_| Ok(())).expect("a clip");
             fs::create_dir_all(home.clip_folder(id)).expect("its folder");
             fs::copy(home.clip_file(example.id), home.clip_file(id)).expect("its file");
             id
