@@ -50,7 +50,9 @@ impl Card<'_> {
         }
         let palette = Palette::of(ui);
         let radius = CornerRadius::same(theme::RADIUS_LARGE);
-        if self.is_selected || card.hovered() {
+        // The heart and the badges lie on the card.
+        let is_near = card.container_contains_pointer();
+        if self.is_selected || is_near {
             let fill = if self.is_selected { palette.accent_tint } else { palette.raised };
             ui.painter().rect_filled(rect, radius, fill);
         }
@@ -64,7 +66,7 @@ impl Card<'_> {
             ui.painter().rect_stroke(rect, radius, Stroke::new(2.0, palette.accent), StrokeKind::Inside);
         }
         self.chips(ui, picture);
-        let heart_clicked = self.heart(ui, picture, card.hovered() || card.has_focus());
+        let heart_clicked = self.heart(ui, picture, is_near || card.has_focus());
 
         let recipe = &clip.recipe;
         let lines = Rect::from_min_max(picture.left_bottom() + vec2(0.0, 5.0), rect.max - Vec2::splat(INSET));

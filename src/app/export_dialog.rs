@@ -20,8 +20,8 @@ use crate::studio::words::{bytes, count, duration};
 use crate::studio::{ClipEntry, Export, ExportRequest, Loaded, Picture, Studio};
 
 const WIDTH: f32 = 520.0;
-/// Title and buttons, with the space around them.
-const HEIGHT_AROUND_CHOICES: f32 = 170.0;
+/// What is always in view: title, file and buttons, with the space around them.
+const HEIGHT_AROUND_CHOICES: f32 = 240.0;
 const NAME_WIDTH: f32 = 84.0;
 const PREFERENCE: &str = "export";
 const DEFAULT_WEBP_QUALITY: f32 = 80.0;
@@ -98,17 +98,15 @@ impl ExportDialog {
         ui.add_space(theme::SPACE_TINY);
         let most = ui.ctx().content_rect().height() - HEIGHT_AROUND_CHOICES;
         let choices = ScrollArea::vertical().id_salt("export choices").max_height(most).auto_shrink([false, true]);
-        let ready = choices.show(ui, |ui| {
+        choices.show(ui, |ui| {
             self.formats(ui);
             ui.add_space(theme::SPACE_TINY);
             self.edits(ui);
             ui.add_space(theme::SPACE_TINY);
             self.recipe(ui);
-            ui.add_space(theme::SPACE_TINY);
-            self.path(ui, parent);
-            self.summary(ui, &frames)
         });
-        let ready = ready.inner;
+        self.path(ui, parent);
+        let ready = self.summary(ui, &frames);
         ui.add_space(theme::SPACE_SMALL);
         let mut cancelled = false;
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
@@ -141,7 +139,8 @@ impl ExportDialog {
 
     fn formats(&mut self, ui: &mut Ui) {
         let palette = Palette::of(ui);
-        ui.spacing_mut().item_spacing.y = 2.0;
+        let spacing = ui.spacing().clone();
+        (ui.spacing_mut().item_spacing.y, ui.spacing_mut().interact_size.y) = (2.0, 22.0);
         for format in ClipFormat::ALL {
             let (name, sentence) = words(format);
             let chosen = self.choices.format == format;
@@ -160,10 +159,11 @@ impl ExportDialog {
                 self.choices.set_format(format);
             }
         }
-        ui.spacing_mut().item_spacing.y = theme::SPACE_SMALL;
+        *ui.spacing_mut() = spacing;
     }
 
     fn edits(&mut self, ui: &mut Ui) {
+        ui.spacing_mut().item_spacing.y = theme::SPACE_TINY;
         let count = self.clip.recipe.frames.max(1);
         let choices = &mut self.choices;
         row(ui, "Frames", |ui| {

@@ -3,6 +3,9 @@
 //! Only the cards in view are laid out. The list is read again when the library or the filter has changed, and a picture is
 //! uploaded once.
 
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread;
+
 use eframe::egui::{
     self, Align, Button, Id, Key, Layout, Margin, Modifiers, Rect, RichText, ScrollArea, TextEdit, Ui, Vec2, vec2,
 };
@@ -13,9 +16,11 @@ use super::empty_state;
 use super::icons::{self, Icon, icon_button, icon_toggle};
 use super::player::textures::Textures;
 use super::theme::{self, Palette};
-use crate::studio::{ClipEntry, ClipFilter, ClipId, Picture, Studio, words};
+use crate::studio::{ClipEntry, ClipFilter, ClipId, Database, Picture, Studio, words};
 
 const GAP: f32 = theme::SPACE_SMALL;
+/// Lists shorter than this are read within a frame: a clip takes about 40 microseconds.
+const READ_AT_ONCE: usize = 250;
 const TEXTURE_BYTES: usize = 96 << 20;
 /// What the buttons for a clip need; in less they become one menu.
 const WIDTH_OF_BUTTONS: f32 = 264.0;
@@ -25,6 +30,9 @@ pub struct LibraryPanel {
     /// What `clips` was read for.
     read_for: Option<(u64, ClipFilter)>,
     clips: Vec<ClipEntry>,
+    /// The longest list so far.
+    longest: usize,
+    reading: Option<Receiver<List>>,
     failure: Option<String>,
     selected: Option<ClipId>,
     /// The clip in the player, as of the last frame.
@@ -35,12 +43,20 @@ pub struct LibraryPanel {
     textures: Textures,
 }
 
+/// What was read.
+struct List {
+    of: (u64, ClipFilter),
+    clips: Result<Vec<ClipEntry>, String>,
+}
+
 impl Default for LibraryPanel {
     fn default() -> Self {
         Self {
             filter: ClipFilter::default(),
             read_for: None,
             clips: Vec::new(),
+            longest: 0,
+            reading: None,
             failure: None,
             selected: None,
             shown: None,
@@ -54,7 +70,7 @@ impl Default for LibraryPanel {
 impl LibraryPanel {
     /// `shown` is the clip in the player.
     pub fn show(&mut self, ui: &mut Ui, studio: &Studio, shown: Option<ClipId>, actions: &mut Vec<Action>) {
-        self.read(studio);
+        self.read(ui.ctx(), studio);
         if self.shown != shown {
             self.shown = shown;
             self.select(shown);
@@ -90,16 +106,49 @@ impl LibraryPanel {
         &self.textures
     }
 
-    fn read(&mut self, studio: &Studio) {
+    /// Reads the list anew if it is not the one that is wanted; a long one beside the window, which shows the old one meanwhile.
+    fn read(&mut self, context: &egui::Context, studio: &Studio) {
+        if let Some(reading) = &self.reading {
+            match reading.try_recv() {
+                Ok(list) => self.take(list),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {}
+            }
+            self.reading = None;
+        }
         let revision = studio.state().library_revision;
         if self.read_for.as_ref().is_some_and(|(read, filter)| *read == revision && *filter == self.filter) {
             return;
         }
-        match studio.clips(&self.filter) {
-            Ok(clips) => (self.clips, self.failure) = (clips, None),
-            Err(error) => self.failure = Some(error.to_string()),
+        let wanted = (revision, self.filter.clone());
+        if self.longest < READ_AT_ONCE {
+            let clips = studio.clips(&wanted.1).map_err(|error| error.to_string());
+            self.take(List { of: wanted, clips });
+            return;
         }
-        self.read_for = Some((revision, self.filter.clone()));
+        let (send, reading) = channel();
+        let (database, context, filter) = (studio.home().database(), context.clone(), wanted.1.clone());
+        let read = move || {
+            let clips = Database::open(&database).and_then(|database| database.clips(&filter));
+            // The panel may be gone.
+            let _ = send.send(List { of: wanted, clips: clips.map_err(|error| error.to_string()) });
+            context.request_repaint();
+        };
+        // Without a thread it is tried again with the next frame.
+        if thread::Builder::new().name("tilereel library".into()).spawn(read).is_ok() {
+            self.reading = Some(reading);
+        }
+    }
+
+    fn take(&mut self, list: List) {
+        match list.clips {
+            Ok(clips) => {
+                self.longest = self.longest.max(clips.len());
+                (self.clips, self.failure) = (clips, None);
+            }
+            Err(error) => self.failure = Some(error),
+        }
+        self.read_for = Some(list.of);
     }
 
     fn select(&mut self, clip: Option<ClipId>) {
@@ -272,7 +321,13 @@ impl LibraryPanel {
                 ui.scroll_to_rect(lay.rect(place).translate(origin.to_vec2()), None);
             }
             let mut hovered = None;
-            for place in lay.visible(viewport) {
+            // What has the focus keeps it while it is scrolled to.
+            let focused = self
+                .place_of(self.selected)
+                .filter(|&place| ui.memory(|memory| memory.has_focus(clip_card::id(self.clips[place].id))));
+            let visible = lay.visible(viewport);
+            let focused = focused.filter(|place| !visible.contains(place));
+            for place in visible.chain(focused) {
                 let rect = lay.rect(place).translate(origin.to_vec2());
                 if self.card(ui, studio, place, rect, actions) {
                     hovered = Some(self.clips[place].id);
@@ -313,7 +368,7 @@ impl LibraryPanel {
             }
         }
         card.context_menu(|ui| self.menu(ui, &clip, actions));
-        card.contains_pointer()
+        card.container_contains_pointer()
     }
 
     /// Arrows move the selection, Delete deletes; Enter is a click on what has the focus.

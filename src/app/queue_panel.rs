@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use eframe::egui::{
-    self, Color32, EventFilter, Frame, Key, Label, Margin, Modifiers, ProgressBar, Rect, Response, RichText, Role, ScrollArea,
-    Sense, Sides, Stroke, Ui, UiBuilder, Vec2, WidgetInfo, vec2,
+    self, Color32, DragAndDrop, EventFilter, Frame, Key, Label, Margin, Modifiers, ProgressBar, Rect, Response, RichText, Role,
+    ScrollArea, Sense, Sides, Stroke, Ui, UiBuilder, Vec2, WidgetInfo, vec2,
 };
 
 use super::action::Action;
@@ -333,7 +333,13 @@ fn menu(ui: &mut Ui, item: &QueueItem, actions: &mut Vec<Action>) {
 
 /// While an item is dragged over a row: a line where it would go, and there it goes when it is let loose.
 fn drop_target(ui: &Ui, row: &Response, state: &State, at: usize, actions: &mut Vec<Action>) {
-    let (Some(dragged), Some(pointer)) = (row.dnd_hover_payload::<ItemId>(), ui.ctx().pointer_interact_pos()) else { return };
+    let (Some(dragged), Some(pointer)) = (DragAndDrop::payload::<ItemId>(ui.ctx()), ui.ctx().pointer_interact_pos()) else {
+        return;
+    };
+    // Over its buttons too.
+    if !row.container_contains_pointer() {
+        return;
+    }
     let Some(from) = state.queue.iter().position(|item| item.id == *dragged) else { return };
     let is_below = pointer.y > row.rect.center().y;
     let place = place_after_drop(from, at, is_below);
@@ -342,8 +348,9 @@ fn drop_target(ui: &Ui, row: &Response, state: &State, at: usize, actions: &mut 
     }
     let y = if is_below { row.rect.bottom() + 3.0 } else { row.rect.top() - 3.0 };
     ui.painter().hline(row.rect.x_range(), y, Stroke::new(2.0, Palette::of(ui).accent));
-    if let Some(item) = row.dnd_release_payload::<ItemId>() {
-        actions.push(Action::MoveTo { item: *item, place });
+    if ui.input(|input| input.pointer.any_released()) {
+        DragAndDrop::clear_payload(ui.ctx());
+        actions.push(Action::MoveTo { item: *dragged, place });
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
+use super::branch::Branch;
 use super::progress::{Ended, Progress};
 use super::settings::{ClipArguments, DeviceArguments, Prepared};
 use super::{Status, UsageError};
@@ -47,6 +48,11 @@ pub struct Arguments {
     /// Go on with a stopped run, from its folder of step records
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["recipe", "prompt", "count"])]
     resume: Option<PathBuf>,
+    /// Go on from a clip after one of its steps, with another prompt, seed, guidance or mask: the number of a clip of the
+    /// library, or a clip file whose run is then made again up to that step
+    #[arg(long, value_name = "CLIP:STEP", value_parser = super::branch::parse,
+          conflicts_with_all = ["recipe", "resume", "noise", "sampler", "steps", "frames", "size"])]
+    branch: Option<Branch>,
     /// Write what the steps lead to as an animated WebP after every N steps
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     preview_every: Option<u32>,
@@ -79,6 +85,8 @@ struct Plan {
     device: ComputeDevice,
     estimate: Estimate,
     resume: Option<StepRecord>,
+    /// The record of the step that a branch leaves, where it is kept.
+    branch: Option<StepRecord>,
     out: PathBuf,
 }
 
@@ -132,7 +140,10 @@ impl Arguments {
             (None, Some(path)) => Some(read_recipe(path)?),
             (None, None) => None,
         };
-        let mut prepared = self.clip.prepare(self.prompt.as_deref(), base, &device)?;
+        let (mut prepared, branch) = match &self.branch {
+            Some(branch) => branch.prepare(self.prompt.as_deref(), &self.clip, &device)?,
+            None => (self.clip.prepare(self.prompt.as_deref(), base, &device)?, None),
+        };
         if let Some(record) = &resume
             && record.recipe != prepared.recipe
         {
@@ -160,7 +171,7 @@ impl Arguments {
             check_place(path, "--save-latent")?;
         }
         let estimate = Estimate::of(&prepared.folder, &prepared.recipe, &device, &Speeds::load())?;
-        Ok(Plan { prepared, device, estimate, resume, out })
+        Ok(Plan { prepared, device, estimate, resume, branch, out })
     }
 
     /// Makes one clip and writes it.
@@ -177,7 +188,7 @@ impl Arguments {
                 None => None,
             },
             resume: plan.resume.clone(),
-            branch: None,
+            branch: plan.branch.clone(),
             records: Some(records.clone()),
         };
         let (folder, device, job_recipe) = (plan.prepared.folder.clone(), plan.device.clone(), recipe.clone());
@@ -272,7 +283,8 @@ impl Arguments {
         outcome: Outcome,
         started: Instant,
     ) -> anyhow::Result<()> {
-        let resumed = plan.resume.is_some();
+        // Part of a run says nothing about the time of a whole one.
+        let is_whole = plan.resume.is_none() && recipe.branch.is_none();
         let Outcome { frames, latent, timing } = outcome;
         recipe.made = Some(Made::on(&plan.device, &frames));
         if let Some(path) = latent_path {
@@ -283,7 +295,7 @@ impl Arguments {
         if !self.keep_steps {
             remove_records(&records_folder(out));
         }
-        if !resumed {
+        if is_whole {
             Speeds::load().learn(&plan.device, &plan.estimate, &timing);
         }
         let seconds = started.elapsed().as_secs_f64();

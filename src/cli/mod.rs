@@ -6,11 +6,14 @@ macro_rules! say {
 }
 
 mod bench;
+mod branch;
 mod doctor;
 mod export;
 mod generate;
+mod library;
 mod models;
 mod progress;
+mod queue;
 mod settings;
 mod sheet;
 mod show;
@@ -50,6 +53,12 @@ enum Command {
     Export(export::Arguments),
     /// Make a clip again from its own recipe and compare the frames.
     Verify(verify::Arguments),
+    /// List, show and change the clips that the studio keeps.
+    #[command(subcommand)]
+    Library(library::Command),
+    /// List, change and work off the runs that wait.
+    #[command(subcommand)]
+    Queue(queue::Command),
     /// Say which devices there are, which one runs the model, and whether it computes rightly.
     Doctor(doctor::Arguments),
     /// List the models that can be named with --model.
@@ -103,6 +112,8 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
         Command::Show(arguments) => show::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Library(command) => library::run(command),
+        Command::Queue(command) => queue::run(command),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Models => models::run(),
         Command::Sheet(arguments) => sheet::run(*arguments),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Status;
+use crate::generate::recipe::Recipe;
 use crate::mask::MaskPlan;
 use crate::studio::read_recipe;
 
@@ -23,6 +24,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         say!("{}", recipe.to_json());
         return Ok(Status::Done);
     }
+    print(&recipe);
+    Ok(Status::Done)
+}
+
+/// Prints a recipe, a fact a line.
+pub fn print(recipe: &Recipe) {
     say!("prompt     {}", recipe.prompt);
     if !recipe.negative_prompt.is_empty() {
         say!("negative   {}", recipe.negative_prompt);
@@ -41,5 +48,4 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         say!("frames     SHA-256 {}", made.frames_sha256);
     }
     say!("program    {}", recipe.program);
-    Ok(Status::Done)
 }

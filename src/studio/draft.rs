@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::models::ModelInfo;
-use super::{ClipId, NewItem};
+use super::{ClipEntry, ClipId, Home, NewItem, StudioError};
 use crate::clip;
 use crate::generate::GenerateError;
 use crate::generate::recipe::{Branch, MaskChoice, Recipe};
+use crate::generate::step_record::StepRecord;
 use crate::gpu::device::Precision;
 use crate::model::folder::{ModelFacts, ModelFolder, SearchPath};
 use crate::model::latent::{ClipSize, FRAMES_A_LATENT, LARGEST_SIDE, MOST_FRAMES, PIXELS_A_TOKEN};
@@ -204,6 +205,24 @@ pub struct Leaving {
     pub recipe: Recipe,
     /// Finished calls that stay.
     pub call: usize,
+}
+
+/// A step of a clip of the library, to be left; steps count from 1.
+///
+/// # Errors
+/// The step is not kept.
+pub fn leaving(home: &Home, clip: &ClipEntry, step: usize) -> Result<Leaving, StudioError> {
+    if !StepRecord::path_in(&home.steps_folder(clip.id), step).exists() {
+        return Err(StudioError::NoSuchStep { step });
+    }
+    Ok(Leaving { clip: clip.id, recipe: run_of_step(&clip.recipe, step), call: step })
+}
+
+/// The run that a step of a clip belongs to: a branch has the steps before it from the run that it left.
+pub fn run_of_step(recipe: &Recipe, step: usize) -> Recipe {
+    let mut runs = std::iter::successors(Some(recipe), |recipe| recipe.branch.as_deref().map(|branch| &branch.from));
+    let run = runs.find(|recipe| recipe.branch.as_ref().is_none_or(|branch| branch.call < step)).unwrap_or(recipe);
+    Recipe { made: None, ..run.clone() }
 }
 
 /// The variations of a clip: it is left at a step, with so many other seeds.

@@ -30,14 +30,14 @@ pub mod words;
 pub use catalog::{Catalog, CatalogEntry, Opened};
 pub use database::Database;
 pub use draft::{
-    DEFAULT_MODEL, Draft, Leaving, MOST_CLIPS_AT_ONCE, file_stem, legal_frames, random_seed, read_recipe, snap_frames, snap_side,
-    variations, warnings,
+    DEFAULT_MODEL, Draft, Leaving, MOST_CLIPS_AT_ONCE, file_stem, leaving, legal_frames, random_seed, read_recipe, run_of_step,
+    snap_frames, snap_side, variations, warnings,
 };
 pub use engine::{Engine, EngineError, Event, Feed, Ticket, Workshop, quiet_engine_panics};
 pub use error::StudioError;
 pub use export::{Export, ExportError, ExportRequest};
 pub use home::Home;
-pub use library::{ClipEntry, ClipFilter};
+pub use library::{ClipEntry, ClipFilter, NewClip};
 pub use live::Live;
 pub use media::{Loaded, Media, Picture};
 pub use models::{Fit, MaskStop, ModelInfo, free_memory, lasting_name, listed};

@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::database::{Database, parse};
-use super::{ClipId, ErrorReport, ItemId, StudioError};
+use super::{ClipId, ErrorReport, Home, ItemId, StudioError};
 use crate::generate::recipe::Recipe;
 use crate::model::sampler::Sampler;
 
@@ -178,6 +178,19 @@ impl Database {
             }
             change.commit()
         })
+    }
+
+    /// Finds out whether what is said to run still does: if no process works on the queue, it was interrupted.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn settle(&self, home: &Home) -> Result<(), StudioError> {
+        if self.items()?.iter().any(|item| item.state == ItemState::Running)
+            && let Ok(_lock) = home.lock()
+        {
+            self.interrupt_running_items()?;
+        }
+        Ok(())
     }
 
     /// What ran when the program ended is interrupted. Only who holds the home's lock knows that nothing runs.

@@ -131,13 +131,14 @@ impl Fault {
 
     fn of_generate(error: &GenerateError) -> Self {
         match error {
+            // A model that is not there any more is no fault of the settings.
+            GenerateError::Folder(_) => Self::BadFile,
             error if error.is_usage() => Self::Settings,
             GenerateError::DeviceFailed { reason, .. } => Self::of_driver_words(reason),
             GenerateError::NotFinite { .. } | GenerateError::WrongKernel { .. } => Self::WrongNumbers,
             GenerateError::RecordNotWritten { .. } => Self::Disk,
             GenerateError::Clip(error) => Self::of_clip(error),
-            GenerateError::Folder(_)
-            | GenerateError::Weights(_)
+            GenerateError::Weights(_)
             | GenerateError::Text(_)
             | GenerateError::Unsupported { .. }
             | GenerateError::OtherModel { .. }

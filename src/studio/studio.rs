@@ -272,17 +272,7 @@ impl Studio {
     /// # Errors
     /// There is no such clip, or the step is not kept.
     pub fn leaving(&self, clip: ClipId, step: usize) -> Result<Leaving, StudioError> {
-        let recipe = self.clip(clip)?.recipe;
-        // A branch keeps the steps before it, and those may be left too: they belong to the run that it came from.
-        let from = std::iter::successors(Some(&recipe), |recipe| recipe.branch.as_deref().map(|branch| &branch.from))
-            .find(|recipe| recipe.branch.as_ref().is_none_or(|branch| branch.call < step))
-            .unwrap_or(&recipe);
-        let mut from = from.clone();
-        from.made = None;
-        if !self.home().steps_folder(clip).join(format!("step-{step:04}.safetensors")).exists() {
-            return Err(StudioError::NoSuchStep { step });
-        }
-        Ok(Leaving { clip, recipe: from, call: step })
+        super::leaving(self.home(), &self.clip(clip)?, step)
     }
 
     // Work beside the queue.

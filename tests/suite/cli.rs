@@ -6,8 +6,10 @@ mod bad_settings;
 mod clips;
 mod commands;
 mod export;
+mod library;
 mod noise;
 mod places;
+mod queue;
 mod resume;
 #[cfg(feature = "gui")]
 mod window;

@@ -7,7 +7,7 @@ use super::Workplace;
 #[test]
 fn help_names_every_command() {
     let place = Workplace::new();
-    let commands = ["generate", "show", "export", "verify", "doctor", "models", "sheet", "bench"];
+    let commands = ["generate", "show", "export", "verify", "library", "queue", "doctor", "models", "sheet", "bench"];
     place.run(&["--help"]).succeeds().says(&commands);
     for command in commands {
         place.run(&[command, "--help"]).succeeds().says(&["Usage: tilereel", command]);
@@ -21,9 +21,6 @@ fn help_names_every_command() {
         "--mask",
     ]);
     place.run(&["--version"]).succeeds().says(&[concat!("tilereel ", env!("CARGO_PKG_VERSION"))]);
-    let ran = place.run(&[]);
-    assert_eq!(ran.code, Some(2));
-    assert!(ran.stderr.contains("Usage: tilereel"), "{ran:?}");
     place.run(&["generat"]).complains(2, &["'generat'", "'generate'"]);
 }
 

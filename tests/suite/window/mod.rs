@@ -1,5 +1,10 @@
 //! The window, driven as a person does: by clicks, drags and keys, and read through its accessibility tree.
 
+mod export;
+mod inspector;
+mod library;
+mod panels;
 mod player;
+mod queue;
 mod settings;
 mod whole;
