@@ -8,9 +8,9 @@
 //!
 //! | room | what it owns |
 //! |---|---|
-//! | `app` | the studio window, with the feature `gui`: the look, one panel a file; no model code |
-//! | [`cli`] | the commands, one file each; no model code |
-//! | [`studio`] | what fronts talk to: the engine's thread, its events |
+//! | [`cli`] | flags to the window or a command, one file each; no model code |
+//! | `app` | the studio's window, with the feature `gui`: one panel, one file; no model code |
+//! | [`studio`] | what fronts talk to: the engine's thread, queue, library, exports, errors as a person reads them |
 //! | [`generate`] | recipe to clip: the pipeline, step records, previews, the cost estimate |
 //! | [`model`] | the networks under their published names: `text`, `dit`, `vae`, `sampler`, `weights`, `folder` |
 //! | [`clip`] | frames to files and back, with the recipe inside |

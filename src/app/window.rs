@@ -130,6 +130,10 @@ impl Window {
         &self.player
     }
 
+    pub fn player_mut(&mut self) -> &mut Player {
+        &mut self.player
+    }
+
     fn pane(&mut self, ui: &mut Ui, pane: Pane, state: &State, actions: &mut Vec<Action>) {
         match pane {
             Pane::Settings => {

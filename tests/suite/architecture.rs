@@ -12,7 +12,8 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The rooms from top to bottom. An import may point to a later line only; rooms of one line do not know each other.
 const LEVELS: &[&[&str]] = &[
-    &["app", "cli"],
+    &["cli"],
+    &["app"],
     &["studio"],
     &["generate"],
     &["training", "evaluate"],

@@ -7,4 +7,5 @@ mod panels;
 mod player;
 mod queue;
 mod settings;
+mod states;
 mod whole;

@@ -65,7 +65,7 @@ fn press(harness: &mut Harness<'_, Window>, modifiers: Modifiers, key: Key) {
     harness.run_steps(2);
 }
 
-fn act(harness: &mut Harness<'_, Window>, action: Action) {
+pub fn act(harness: &mut Harness<'_, Window>, action: Action) {
     let context = harness.ctx.clone();
     harness.state_mut().act(&context, action);
 }
