@@ -109,7 +109,7 @@ impl ExportDialog {
         let ready = self.summary(ui, &frames);
         ui.add_space(theme::SPACE_SMALL);
         let mut cancelled = false;
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+        button_row(ui, |ui| {
             let export = ui.add_enabled(ready.is_some(), theme::primary_button(ui, "Export").min_size(vec2(96.0, 32.0)));
             if ready.is_some() && !std::mem::replace(&mut self.has_begun, true) {
                 export.request_focus();
@@ -365,7 +365,7 @@ impl ExportDialog {
         let bar = ProgressBar::new(progress).desired_height(8.0).corner_radius(4.0).fill(palette.accent_fill);
         ui.add(bar.desired_width(ui.available_width())).accessible_name("Progress of the export");
         let mut stopped = false;
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+        button_row(ui, |ui| {
             stopped = ui.add(Button::new("Stop").min_size(vec2(80.0, 32.0))).on_hover_text("No file is left behind").clicked();
             ui.with_layout(Layout::left_to_right(Align::Center), |ui| {
                 ui.label(RichText::new(format!("{:.0} %", 100.0 * progress)).color(palette.text_dim));
@@ -411,7 +411,8 @@ impl ExportDialog {
                 if let Some(sidecar) = &written.sidecar {
                     ui.label(format!("{} beside it", name_of(sidecar)));
                 }
-                if (written.frames_per_second - self.choices.frames_per_second).abs() > 0.01 {
+                let is_off = (written.frames_per_second - self.choices.frames_per_second).abs() > 0.01;
+                if is_off && written.note.is_none() {
                     let words = format!(
                         "Players will show {:.2} frames a second: this kind of file has a coarse clock.",
                         written.frames_per_second
@@ -429,7 +430,7 @@ impl ExportDialog {
         let shown = result.as_ref().ok().and_then(|written| written.paths.first().cloned());
         let (mut closed, mut again) = (false, false);
         ui.add_space(theme::SPACE_SMALL);
-        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+        button_row(ui, |ui| {
             let size = vec2(80.0, 32.0);
             closed = ui.add(theme::primary_button(ui, if shown.is_some() { "Done" } else { "Close" }).min_size(size)).clicked();
             if let Some(path) = shown
@@ -445,6 +446,12 @@ impl ExportDialog {
         }
         closed
     }
+}
+
+/// The buttons at the end, from right to left. Its height is its own: the dialog would stay as high as it ever was.
+fn button_row(ui: &mut Ui, content: impl FnOnce(&mut Ui)) {
+    let size = vec2(ui.available_width(), 32.0);
+    ui.allocate_ui_with_layout(size, Layout::right_to_left(Align::Center), content);
 }
 
 /// A named line of the dialog.

@@ -43,6 +43,8 @@ fn export(harness: &mut Harness<'_, Stage<Opened>>) {
     harness.get_by_role_and_label(Role::Button, "Export").click();
     harness.run_steps(2);
     until(harness, "the export", |harness| harness.query_by_label("The clip is written").is_some());
+    // The dialog takes its new size and place.
+    harness.run_steps(4);
 }
 
 fn library_frames(harness: &Harness<'_, Stage<Opened>>) -> Frames {
@@ -106,6 +108,7 @@ fn a_stopped_export_leaves_nothing() {
     click(&mut harness, "4×");
     harness.get_by_role_and_label(Role::Button, "Export").click();
     until(&mut harness, "the beginning", |harness| harness.query_by_label("Progress of the export").is_some());
+    harness.run_steps(4);
     click(&mut harness, "Stop");
     until(&mut harness, "the end", |harness| harness.query_by_label("File to write").is_some());
     let folder = path.parent().expect("a folder");
