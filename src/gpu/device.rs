@@ -13,7 +13,7 @@ use burn::tensor::wgpu::{WgpuSetup, wgpu};
 use burn::tensor::{Device, FloatDType};
 use serde::{Deserialize, Serialize};
 
-use crate::gpu::kernels::cpu::lanes::InstructionSet;
+use super::tier::{self, KernelTier};
 
 /// What the person asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,6 +93,8 @@ pub struct AdapterReport {
     pub software: bool,
     pub half_floats: bool,
     pub subgroups: bool,
+    /// The fewest and the most lanes that a subgroup may have.
+    pub subgroup_sizes: [u32; 2],
     pub timestamps: bool,
     pub cooperative_matrices: Vec<String>,
     pub largest_binding_bytes: u64,
@@ -112,6 +114,7 @@ pub struct ComputeDevice {
     pub precision: Precision,
     /// Why this device was taken, in words for the person.
     pub reason: String,
+    pub tier: KernelTier,
 }
 
 impl ComputeDevice {
@@ -119,18 +122,14 @@ impl ComputeDevice {
         self.adapter.is_none()
     }
 
-    /// The kernel tier that runs: the plain shaders on an adapter, the Rust kernels on the CPU.
+    /// The name of the kernel tier that runs.
     pub fn kernel_tier(&self) -> &'static str {
-        if self.is_cpu() { InstructionSet::best().name() } else { "plain" }
+        self.tier.name()
     }
 
     /// Why that tier, in words for the person.
-    pub fn tier_reason(&self) -> &'static str {
-        if self.is_cpu() {
-            "the widest vectors of this processor"
-        } else {
-            "the only shader tier so far; faster ones are not there yet"
-        }
+    pub fn tier_reason(&self) -> &str {
+        self.tier.reason()
     }
 }
 
@@ -190,9 +189,11 @@ fn device_memory(_: &wgpu::Adapter) -> Option<u64> {
 
 fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterReport {
     let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
+    let has_matrices = features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
     let matrices = adapter
         .cooperative_matrix_properties()
         .iter()
+        .filter(|_| has_matrices)
         .map(|p| format!("{}x{}x{} {:?} -> {:?}", p.m_size, p.n_size, p.k_size, p.ab_type, p.cr_type))
         .collect();
     AdapterReport {
@@ -204,6 +205,7 @@ fn describe(index: usize, adapter: &wgpu::Adapter) -> AdapterReport {
         software: info.device_type == wgpu::DeviceType::Cpu,
         half_floats: features.contains(wgpu::Features::SHADER_F16),
         subgroups: features.contains(wgpu::Features::SUBGROUP),
+        subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         cooperative_matrices: matrices,
         largest_binding_bytes: limits.max_storage_buffer_binding_size,
@@ -261,18 +263,21 @@ pub fn open(choice: &DeviceChoice, precision: Option<Precision>) -> Result<Compu
         DeviceChoice::Auto => "the first hardware adapter, discrete ones before integrated ones".to_owned(),
         _ => "it was asked for".to_owned(),
     };
-    Ok(ComputeDevice {
+    let mut device = ComputeDevice {
         device: adopt(adapter, report)?,
         name: format!("{} ({})", report.name, report.backend),
         adapter: Some(report.clone()),
         precision,
         reason,
-    })
+        tier: KernelTier::Plain { reason: String::new() },
+    };
+    device.tier = tier::decide(&device);
+    Ok(device)
 }
 
 fn cpu(reason: String) -> ComputeDevice {
     let name = format!("CPU, {} threads", rayon::current_num_threads());
-    ComputeDevice { device: Device::flex(), name, adapter: None, precision: Precision::F32, reason }
+    ComputeDevice { device: Device::flex(), name, adapter: None, precision: Precision::F32, reason, tier: KernelTier::Cpu }
 }
 
 fn names(all: &[(wgpu::Adapter, AdapterReport)]) -> String {

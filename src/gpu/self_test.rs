@@ -2,7 +2,8 @@
 //!
 //! Drivers compile shaders wrongly now and then, and a wrong kernel makes a wrong clip without any error. So each kernel runs
 //! once on small, unfriendly input (odd sizes, large logits, memory full of junk) and is compared with the plain reference in
-//! f64. The result is kept for the life of the process.
+//! f64. On the matrix tier each way of cutting a product is a line, and every kernel runs several times: naga's barriers
+//! between the lanes of a subgroup are formally weak there, so all runs must agree in every bit. The result is kept for the life of the process.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,8 +16,11 @@ use super::device::{ComputeDevice, Precision};
 use super::kernels::KernelError;
 use super::kernels::conv3d::{Geometry, conv3d};
 use super::kernels::group_norm::{EPSILON, GROUPS, group_norm_affine};
+use super::kernels::linear::{Activation, linear, linear_on_matrices};
+use super::kernels::product::{LARGE, SMALL, SQUARE, Tile};
 use super::kernels::reference::{self, relative_l2, seeded};
 use super::kernels::tile_attention::{Tiles, tile_attention};
+use super::tier::KernelTier;
 use crate::mask::MaskFamily;
 
 /// What a device made of all kernels.
@@ -40,9 +44,9 @@ pub struct SelfTestLine {
 
 /// Runs the test, or gives the result of the run before. Never panics: what goes wrong on the device is a failed line.
 pub fn run(device: &ComputeDevice) -> SelfTest {
-    static RESULTS: Mutex<Option<HashMap<(String, Precision), SelfTest>>> = Mutex::new(None);
+    static RESULTS: Mutex<Option<HashMap<(String, Precision, &str), SelfTest>>> = Mutex::new(None);
     let mut results = RESULTS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let key = (device.name.clone(), device.precision);
+    let key = (device.name.clone(), device.precision, device.kernel_tier());
     results.get_or_insert_default().entry(key).or_insert_with(|| Bench { device }.run_all()).clone()
 }
 
@@ -58,17 +62,37 @@ impl Bench<'_> {
         // f16 results are rounded to 11 bits: 2^-12 to 2^-11 of themselves.
         let (plain, large) = if half { (6e-4, 6e-4) } else { (2e-6, 2e-5) };
         let (convolution, statistics) = if half { (6e-4, 1e-5) } else { (2e-6, 1e-5) };
-        let lines = vec![
+        let mut lines = vec![
             self.line("tile attention", plain, || self.attention(96, [37, 37], 1.0, false)),
             self.line("tile attention, key bias", plain, || self.attention(20, [37, 37], 1.0, true)),
             self.line("tile attention, large logits", large, || self.attention(96, [37, 37], 400.0, false)),
             self.line("tile attention, many keys", plain, || self.attention(96, [1, 1201], 1.0, false)),
-            self.line("convolution", convolution, || self.convolution(CAUSAL, false)),
-            self.line("convolution, normalised, residual", convolution, || self.convolution(CAUSAL, true)),
-            self.line("convolution, stride 2", convolution, || self.convolution(HALVING, false)),
+            self.line("convolution", convolution, || self.convolution(CAUSAL, [35, 67], false)),
+            self.line("convolution, normalised, residual", convolution, || self.convolution(CAUSAL, [35, 67], true)),
+            self.line("convolution, stride 2", convolution, || self.convolution(HALVING, [35, 67], false)),
             self.line("group norm", statistics, || self.group_norm()),
+            self.line("linear", convolution, || self.linear([5, 40, 24], None)),
         ];
+        if self.device.tier == KernelTier::Matrix {
+            lines.extend(self.matrix_lines(plain));
+        }
         SelfTest { passed: lines.iter().all(|line| line.ok), lines }
+    }
+
+    /// Sizes that the matrix kernels take, among them some that are not whole blocks.
+    fn matrix_lines(&self, limit: f64) -> Vec<SelfTestLine> {
+        vec![
+            self.line("tile attention on matrices, whole rounds", limit, || self.attention(96, [200, 48], 1.0, false)),
+            self.line("tile attention on matrices, head of 48", limit, || self.attention(48, [50, 49], 1.0, true)),
+            self.line("linear on matrices, large", limit, || self.linear([130, 64, 264], Some(LARGE))),
+            self.line("linear on matrices, square", limit, || self.linear([193, 64, 200], Some(SQUARE))),
+            self.line("linear on matrices, small", limit, || self.linear([70, 40, 136], Some(SMALL))),
+            self.line("convolution on matrices, 256 channels", limit, || self.convolution(CAUSAL, [40, 256], false)),
+            self.line("convolution on matrices, 72 channels", limit, || self.convolution(HALVING, [4, 72], false)),
+            self.line("convolution on matrices, 64 channels", limit, || self.convolution(CAUSAL, [64, 64], true)),
+            self.line("convolution on matrices, 32 channels", limit, || self.convolution(CAUSAL, [24, 32], true)),
+            self.line("convolution on matrices, 3 channels", limit, || self.convolution(CAUSAL, [32, 3], true)),
+        ]
     }
 
     fn line(&self, kernel: &'static str, limit: f64, test: impl Fn() -> Outcome) -> SelfTestLine {
@@ -107,14 +131,15 @@ impl Bench<'_> {
         let [key, value] = [key, value].map(|values| self.tensor(values, keys));
         let bias = bias.map(|bias| Tensor::from_data(TensorData::new(bias, [batch, frames * key_tokens]), &self.device.device));
         self.leave_junk(query_count)?;
-        let output = tile_attention(query, key, value, bias, Tiles { key_frames, query_tokens, key_tokens });
-        Ok((read(output)?, want))
+        let tiles = Tiles { key_frames, query_tokens, key_tokens };
+        let run = || tile_attention(query.clone(), key.clone(), value.clone(), bias.clone(), tiles.clone());
+        Ok((self.steady(run)?, want))
     }
 
-    /// Two clips, odd sizes, more output channels than one workgroup has.
-    fn convolution(&self, geometry: Geometry, fused: bool) -> Outcome {
-        let (input, channels_out) = ([2, 3, 7, 9, 35], 67);
-        let [batch, frames, height, width, channels] = input;
+    /// Two clips of odd sizes.
+    fn convolution(&self, geometry: Geometry, [channels, channels_out]: [usize; 2], fused: bool) -> Outcome {
+        let input = [2, 3, 7, 9, channels];
+        let [batch, frames, height, width, _] = input;
         let [frames_out, height_out, width_out] = geometry.output([frames, height, width]);
         let output = [batch, frames_out, height_out, width_out, channels_out];
         let x = self.stored(seeded(4, input.iter().product()));
@@ -129,7 +154,40 @@ impl Bench<'_> {
         let (x, weight) = (self.tensor(x, input), self.tensor(weight, [geometry.taps(), channels, channels_out]));
         let bias = self.tensor(bias, [channels_out]);
         self.leave_junk(output.iter().product())?;
-        Ok((read(conv3d(x, weight, bias, affine, residual, geometry))?, want))
+        let run = || conv3d(x.clone(), weight.clone(), bias.clone(), affine.clone(), residual.clone(), geometry);
+        Ok((self.steady(run)?, want))
+    }
+
+    /// With bias and GELU. `tile` cuts it for the matrix tier; without one the device's own way is taken.
+    fn linear(&self, [rows, inner, columns]: [usize; 3], tile: Option<Tile>) -> Outcome {
+        let x = self.stored(seeded(12, rows * inner));
+        let weight = self.stored(seeded(13, inner * columns).into_iter().map(|w| w / 4.0).collect());
+        let bias = self.stored(seeded(14, columns));
+        let want = reference::linear([inner, columns], &x, &weight, Some(&bias), true);
+        let (x, weight) = (self.tensor(x, [rows, inner]), self.tensor(weight, [inner, columns]));
+        let bias = self.tensor(bias, [columns]);
+        self.leave_junk(rows * columns)?;
+        let run = || {
+            let (x, weight, bias) = (x.clone(), weight.clone(), Some(bias.clone()));
+            match tile {
+                Some(tile) => linear_on_matrices(x, weight, bias, Activation::GeluTanh, tile),
+                None => linear(x, weight, bias, Activation::GeluTanh),
+            }
+        };
+        Ok((self.steady(run)?, want))
+    }
+
+    /// The values of a kernel; on the matrix tier it runs again, and all runs must agree in every bit.
+    fn steady<const D: usize>(&self, run: impl Fn() -> Tensor<D>) -> Result<Vec<f32>, String> {
+        let first = read(run())?;
+        let again = if self.device.tier == KernelTier::Matrix { REPEATS } else { 0 };
+        for _ in 0..again {
+            let values = read(run())?;
+            if values.iter().zip(&first).any(|(now, before)| now.to_bits() != before.to_bits()) {
+                return Err("two runs on the same numbers differ".into());
+            }
+        }
+        Ok(first)
     }
 
     /// Values far from zero, where a variance from sums of squares alone would cancel.
@@ -161,6 +219,9 @@ impl Bench<'_> {
         junk.into_iter().try_for_each(|junk| read(junk).map(drop))
     }
 }
+
+/// Further runs of a kernel of the matrix tier.
+const REPEATS: usize = 4;
 
 const CAUSAL: Geometry =
     Geometry { kernel: [3, 3, 3], stride: [1, 1, 1], causal_frames: 2, top: 1, bottom: 1, left: 1, right: 1 };

@@ -6,6 +6,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{FloatDType, Tensor};
 
+use crate::gpu::kernels::linear::{Activation, linear};
+
 /// `x W + b` with the weight as `[in, out]`.
 #[derive(Module, Debug)]
 pub struct Linear {
@@ -16,9 +18,17 @@ pub struct Linear {
 impl Linear {
     /// `x` `[.., in]` of any type to `[.., out]` in the storage type of the weight.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.run(x, Activation::None)
+    }
+
+    /// [`Self::forward`] and then GELU in its tanh form.
+    pub fn forward_gelu<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.run(x, Activation::GeluTanh)
+    }
+
+    fn run<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D> {
         let weight = self.weight.val();
-        let x = cast_like(x, &weight);
-        burn::tensor::module::linear(x, weight, self.bias.as_ref().map(Param::val))
+        linear(cast_like(x, &weight), weight, self.bias.as_ref().map(Param::val), activation)
     }
 }
 

@@ -8,9 +8,12 @@ use half::f16;
 use tilereel::gpu::device::{self, ComputeDevice, DeviceChoice, Precision};
 use tilereel::gpu::kernels::conv3d::{Geometry, conv3d};
 use tilereel::gpu::kernels::group_norm::{EPSILON, GROUPS, group_norm_affine};
+use tilereel::gpu::kernels::linear::{Activation, linear, linear_on_matrices};
+use tilereel::gpu::kernels::product::{LARGE, SMALL, SQUARE};
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
 use tilereel::gpu::kernels::tile_attention::{Tiles, tile_attention, tile_attention_work};
 use tilereel::gpu::self_test;
+use tilereel::gpu::tier::KernelTier;
 use tilereel::mask::{FrameMask, KeyFrames, MaskFamily, Mode, Placement};
 
 mod checked;
@@ -257,6 +260,83 @@ fn attention_survives_large_logits() {
     }
 }
 
+/// Frames that are whole rounds of the matrix kernels and others; several blocks of queries to a frame.
+#[test]
+fn attention_of_frames_of_every_length() {
+    let masks = [FrameMask::full(3), MaskFamily::paper(1).frame_mask(3)].map(|mask| mask.expect("a mask"));
+    for device in devices() {
+        for (mask, tokens, head) in [(0, 144, 48), (1, 145, 48), (1, 144, 96), (0, 200, 96)] {
+            let attention = Attention { batch: 1, ..Attention::masked(&masks[mask], tokens, head) };
+            attention.check(&device, &format!("{tokens} tokens a frame, head of {head}"), 2e-6);
+        }
+    }
+}
+
+#[test]
+fn layers_of_the_transformer() {
+    for device in devices() {
+        for ([rows, inner, columns], with_bias, activation) in [
+            ([300, 128, 520], true, Activation::None),
+            ([129, 104, 264], true, Activation::GeluTanh),
+            ([1, 40, 24], false, Activation::GeluTanh),
+            ([33, 30, 35], false, Activation::None),
+        ] {
+            let x = stored(&device, seeded(12, rows * inner));
+            let weight = stored(&device, seeded(13, inner * columns).into_iter().map(|weight| weight / 4.0).collect());
+            let bias = with_bias.then(|| stored(&device, seeded(14, columns)));
+            let want = reference::linear([inner, columns], &x, &weight, bias.as_deref(), activation == Activation::GeluTanh);
+            let (x, weight) = (tensor(&device, &x, [1, rows, inner]), tensor(&device, &weight, [inner, columns]));
+            let bias = bias.map(|bias| tensor(&device, &bias, [columns]));
+            leave_junk(&device, rows * columns);
+            let got = linear(x.clone(), weight.clone(), bias.clone(), activation);
+            assert_eq!(got.dims(), [1, rows, columns]);
+            let what = format!("{rows} x {inner} x {columns}, {activation:?}");
+            // GELU near zero is a difference of almost equal numbers.
+            assert_close(&device, &what, &read(got), &want, 5e-6);
+            if device.tier != KernelTier::Matrix {
+                continue;
+            }
+            for tile in [LARGE, SQUARE, SMALL].into_iter().filter(|tile| tile.loads(inner, columns)) {
+                leave_junk(&device, rows * columns);
+                let x = x.clone().reshape([rows, inner]);
+                let got = linear_on_matrices(x, weight.clone(), bias.clone(), activation, tile);
+                assert_close(&device, &format!("{what}, {}", tile.name()), &read(got), &want, 5e-6);
+            }
+        }
+    }
+}
+
+/// The barriers inside of a subgroup are formally weak in what naga writes, so equal inputs must give equal bits, many times.
+#[test]
+fn matrix_kernels_are_repeatable() {
+    for device in devices().into_iter().filter(|device| device.tier == KernelTier::Matrix) {
+        let mask = MaskFamily::paper(1).frame_mask(4).expect("a mask");
+        for head in [48, 96] {
+            let attention = Attention::masked(&mask, 300, head);
+            let (query, key, value, _) = attention.tensors(&device, &attention.operands(&device));
+            repeat(|| read(tile_attention(query.clone(), key.clone(), value.clone(), None, attention.tiles())));
+        }
+        for [rows, inner, columns] in [[1200, 2304, 4608], [1152, 192, 768]] {
+            let x = tensor(&device, &seeded(12, rows * inner), [rows, inner]);
+            let weight = tensor(&device, &seeded(13, inner * columns), [inner, columns]);
+            repeat(|| read(linear(x.clone(), weight.clone(), None, Activation::None)));
+        }
+        for (channels, channels_out) in [(256, 256), (128, 128), (64, 64)] {
+            let x = tensor(&device, &seeded(4, 3 * 31 * 33 * channels), [1, 3, 31, 33, channels]);
+            let weight = tensor(&device, &seeded(5, 27 * channels * channels_out), [27, channels, channels_out]);
+            let bias = tensor(&device, &seeded(6, channels_out), [channels_out]);
+            repeat(|| read(conv3d(x.clone(), weight.clone(), bias.clone(), None, None, SAME)));
+        }
+    }
+}
+
+fn repeat(run: impl Fn() -> Vec<f32>) {
+    let first = run();
+    for repeat in 1..30 {
+        assert!(run().iter().zip(&first).all(|(now, before)| now.to_bits() == before.to_bits()), "run {repeat} differs");
+    }
+}
+
 /// What sparsity brings on the CPU; a time is printed, not promised.
 #[test]
 fn time_of_a_sparse_mask() {
@@ -297,8 +377,17 @@ fn convolutions_of_the_vae() {
         ("halving all", HALF, [1, 5, 9, 8, 33], 65),
         ("halving frames", HALF_FRAME, [1, 2, 8, 7, 64], 64),
         ("many pixels", SAME, [1, 2, 33, 31, 5], 4),
+        // For the matrix tier: each way of cutting, whole slices of channels and others.
+        ("16 columns", SAME, [1, 2, 9, 11, 64], 3),
+        ("32 columns", SAME, [2, 2, 9, 11, 24], 32),
+        ("64 columns", SAME, [1, 3, 11, 13, 64], 64),
+        ("64 columns, frame by frame", FRAME, [2, 1, 9, 17, 32], 64),
+        ("128 columns", HALF, [1, 3, 9, 11, 36], 132),
+        ("256 columns", SAME, [1, 2, 7, 19, 32], 264),
+        ("256 columns, pixel by pixel", POINT, [1, 2, 7, 11, 40], 256),
     ];
     for device in devices() {
+        println!("{} {}: {} kernels, {}", device.name, device.precision, device.kernel_tier(), device.tier_reason());
         for (name, geometry, input, channels_out) in cases {
             for (affine, residual) in [(false, false), (true, false), (false, true), (true, true)] {
                 let what = format!("convolution, {name}, affine {affine}, residual {residual}");

@@ -16,6 +16,9 @@ use super::cpu::lanes::InstructionSet;
 use super::launch::{self, KernelError, Shader, ShaderCall};
 use super::{OptionalTensor, values};
 use crate::gpu::shader::Variant;
+use crate::gpu::tier::ShaderTier;
+
+pub mod matrix;
 
 /// Kernel size, steps and padding of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,7 @@ pub(crate) trait Conv3dKernel: Backend {
         #[extension_type] affine: OptionalTensor<Self>,
         #[extension_type] residual: OptionalTensor<Self>,
         geometry: Geometry,
+        tier: ShaderTier,
     ) -> FloatTensor<Self>;
 }
 
@@ -71,6 +75,35 @@ pub fn conv3d(
     assert_eq!((taps, channels_in), (geometry.taps(), channels), "the weight does not fit the geometry or the input");
     let stored = input.dtype();
     let residual = residual.map(|residual| if residual.dtype() == stored { residual } else { residual.cast(stored) });
+    let tier = ShaderTier::of(&input.device(), stored);
+    let [channels_out] = bias.dims();
+    // Matrices are stored in whole groups of four channels; a picture has three.
+    if tier == ShaderTier::Matrix && matrix::takes(channels, channels_out.next_multiple_of(4)) {
+        let extra = channels_out.next_multiple_of(4) - channels_out;
+        if extra > 0 {
+            let device = input.device();
+            let weight = Tensor::cat(vec![weight, Tensor::zeros([taps, channels, extra], (&device, stored))], 2);
+            let bias = Tensor::cat(vec![bias, Tensor::zeros([extra], (&device, stored))], 0);
+            let residual = residual.map(|residual| {
+                let [batch, frames, height, width, _] = residual.dims();
+                Tensor::cat(vec![residual, Tensor::zeros([batch, frames, height, width, extra], (&device, stored))], 4)
+            });
+            return dispatch(input, weight, bias, affine, residual, geometry, tier).narrow(4, 0, channels_out);
+        }
+        return dispatch(input, weight, bias, affine, residual, geometry, tier);
+    }
+    dispatch(input, weight, bias, affine, residual, geometry, ShaderTier::Plain)
+}
+
+fn dispatch(
+    input: Tensor<5>,
+    weight: Tensor<3>,
+    bias: Tensor<1>,
+    affine: Option<Tensor<3>>,
+    residual: Option<Tensor<5>>,
+    geometry: Geometry,
+    tier: ShaderTier,
+) -> Tensor<5> {
     Tensor::from_dispatch(Dispatch::conv3d_channels_last(
         input.into_dispatch(),
         weight.into_dispatch(),
@@ -78,6 +111,7 @@ pub fn conv3d(
         affine.into(),
         residual.into(),
         geometry,
+        tier,
     ))
 }
 
@@ -136,6 +170,7 @@ impl Conv3dKernel for CubeBackend {
         affine: OptionalTensor<Self>,
         residual: OptionalTensor<Self>,
         geometry: Geometry,
+        tier: ShaderTier,
     ) -> FloatTensor<Self> {
         let dtype = input.dtype;
         let [input, weight, bias] = [input, weight, bias].map(|tensor| launch::row_major(tensor, dtype));
@@ -147,6 +182,17 @@ impl Conv3dKernel for CubeBackend {
         let [frames_out, height_out, width_out] = geometry.output([frames, height, width]);
         let output = launch::empty(&input, Shape::new([batch, frames_out, height_out, width_out, channels_out]), dtype);
 
+        if tier == ShaderTier::Matrix {
+            let input = match &affine {
+                Some(affine) => matrix::normalise(&input, affine),
+                None => input,
+            };
+            let call = matrix::shader_call(shape, channels_out, residual.is_some(), &geometry);
+            let mut inputs = vec![&input, &weight, &bias];
+            inputs.extend(residual.as_ref());
+            launch::launch(call, &inputs, &[&output]);
+            return output;
+        }
         let shader = shader(launch::element(dtype), affine.is_some(), residual.is_some());
         let mut inputs = vec![&input, &weight, &bias];
         inputs.extend(affine.as_ref());
@@ -164,6 +210,7 @@ impl Conv3dKernel for Flex {
         affine: OptionalTensor<Self>,
         residual: OptionalTensor<Self>,
         geometry: Geometry,
+        _tier: ShaderTier,
     ) -> FloatTensor<Self> {
         let [batch, frames, height, width, in_channels]: [usize; 5] = input.layout().shape().dims();
         let [_, _, out_channels]: [usize; 3] = weight.layout().shape().dims();

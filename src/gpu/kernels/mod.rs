@@ -8,6 +8,8 @@ pub mod cpu;
 pub mod gelu;
 pub mod group_norm;
 mod launch;
+pub mod linear;
+pub mod product;
 pub mod reference;
 pub mod tile_attention;
 pub mod variants;

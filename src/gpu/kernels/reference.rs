@@ -53,6 +53,23 @@ pub fn tile_attention(call: &TileAttention<'_>, query: &[f32], key: &[f32], valu
     output
 }
 
+/// `x weight + bias` for `x` `[.., in]` and `weight` `[in, out]`, then GELU in its tanh form if `gelu_tanh`.
+pub fn linear([inner, columns]: [usize; 2], x: &[f32], weight: &[f32], bias: Option<&[f32]>, gelu_tanh: bool) -> Vec<f64> {
+    let mut output = Vec::with_capacity(x.len() / inner * columns);
+    for row in x.chunks_exact(inner) {
+        let mut sums: Vec<f64> = (0..columns).map(|column| bias.map_or(0.0, |bias| f64::from(bias[column]))).collect();
+        for (&value, line) in row.iter().zip(weight.chunks_exact(columns)) {
+            sums.iter_mut().zip(line).for_each(|(sum, &weight)| *sum += f64::from(value) * f64::from(weight));
+        }
+        output.extend(sums);
+    }
+    if gelu_tanh {
+        let factor = (2.0 / std::f64::consts::PI).sqrt();
+        output.iter_mut().for_each(|v| *v = 0.5 * *v * (1.0 + (factor * (*v + 0.044715 * v.powi(3))).tanh()));
+    }
+    output
+}
+
 /// Sizes of one convolution.
 pub struct Conv3d {
     /// `[batch, frames, height, width, channels]`.

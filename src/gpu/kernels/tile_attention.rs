@@ -16,7 +16,10 @@ use super::cpu::tile_attention::{KeptFrames, TileAttentionInput, TileAttentionSh
 use super::launch::{self, KernelError, Shader, ShaderCall};
 use super::{OptionalTensor, values};
 use crate::gpu::shader::Variant;
+use crate::gpu::tier::ShaderTier;
 use crate::mask::KeyFrames;
+
+pub mod matrix;
 
 /// Which tiles there are and how large they are.
 #[derive(Clone, Debug)]
@@ -40,6 +43,7 @@ pub(crate) trait TileAttentionKernel: Backend {
         value: FloatTensor<Self>,
         #[extension_type] key_bias: OptionalTensor<Self>,
         tiles: Tiles,
+        tier: ShaderTier,
     ) -> FloatTensor<Self>;
 
     /// Runs the same kernel; its result is one number for each block of queries: the tiles that it walked through.
@@ -49,6 +53,7 @@ pub(crate) trait TileAttentionKernel: Backend {
         value: FloatTensor<Self>,
         #[extension_type] key_bias: OptionalTensor<Self>,
         tiles: Tiles,
+        tier: ShaderTier,
     ) -> FloatTensor<Self>;
 }
 
@@ -64,12 +69,14 @@ pub fn tile_attention(
     tiles: Tiles,
 ) -> Tensor<4> {
     check(&query, &key, &value, key_bias.as_ref(), &tiles);
+    let tier = ShaderTier::of(&value.device(), value.dtype());
     Tensor::from_dispatch(Dispatch::tile_attention(
         query.into_dispatch(),
         key.into_dispatch(),
         value.into_dispatch(),
         key_bias.into(),
         tiles,
+        tier,
     ))
 }
 
@@ -82,12 +89,14 @@ pub fn tile_attention_work(
     tiles: Tiles,
 ) -> Tensor<1> {
     check(&query, &key, &value, key_bias.as_ref(), &tiles);
+    let tier = ShaderTier::of(&value.device(), value.dtype());
     Tensor::from_dispatch(Dispatch::tile_attention_work(
         query.into_dispatch(),
         key.into_dispatch(),
         value.into_dispatch(),
         key_bias.into(),
         tiles,
+        tier,
     ))
 }
 
@@ -152,16 +161,21 @@ fn launch_tiles(
     key_bias: Option<CubeTensor>,
     tiles: &Tiles,
     count_work: bool,
+    tier: ShaderTier,
 ) -> (CubeTensor, Option<CubeTensor>) {
     let dtype = value.dtype;
     let [query, key, value] = [query, key, value].map(|tensor| launch::row_major(tensor, dtype));
     let key_bias = key_bias.map(|bias| launch::row_major(bias, DType::F32));
     let [batch, heads, _, head]: [usize; 4] = query.meta.shape().dims();
     let [_, _, key_tokens, _]: [usize; 4] = key.meta.shape().dims();
-    let shader = shader(launch::element(dtype), head, key_bias.is_some(), count_work);
-    let call = shader_call(shader, [batch, heads, head], key_tokens / tiles.key_tokens, tiles);
+    let (sizes, key_frames) = ([batch, heads, head], key_tokens / tiles.key_tokens);
+    let cut = matrix::Cut::of_head(head).filter(|_| tier == ShaderTier::Matrix);
+    let call = match cut {
+        Some(cut) => matrix::shader_call(cut, sizes, key_frames, tiles, key_bias.is_some(), count_work),
+        None => shader_call(shader(launch::element(dtype), head, key_bias.is_some(), count_work), sizes, key_frames, tiles),
+    };
     let output = launch::empty(&query, query.meta.shape().clone(), dtype);
-    let workgroups = call.workgroups.iter().product::<u32>() as usize;
+    let workgroups = call.workgroups.iter().map(|&count| count as usize).product();
     let work = count_work.then(|| launch::empty(&query, Shape::new([workgroups]), DType::F32));
 
     let mut inputs = vec![&query, &key, &value];
@@ -179,8 +193,9 @@ impl TileAttentionKernel for CubeBackend {
         value: FloatTensor<Self>,
         key_bias: OptionalTensor<Self>,
         tiles: Tiles,
+        tier: ShaderTier,
     ) -> FloatTensor<Self> {
-        launch_tiles(query, key, value, key_bias.into_option(), &tiles, false).0
+        launch_tiles(query, key, value, key_bias.into_option(), &tiles, false, tier).0
     }
 
     fn tile_attention_work(
@@ -189,8 +204,9 @@ impl TileAttentionKernel for CubeBackend {
         value: FloatTensor<Self>,
         key_bias: OptionalTensor<Self>,
         tiles: Tiles,
+        tier: ShaderTier,
     ) -> FloatTensor<Self> {
-        let (output, work) = launch_tiles(query, key, value, key_bias.into_option(), &tiles, true);
+        let (output, work) = launch_tiles(query, key, value, key_bias.into_option(), &tiles, true, tier);
         work.unwrap_or(output)
     }
 }
@@ -202,6 +218,7 @@ impl TileAttentionKernel for Flex {
         value: FloatTensor<Self>,
         key_bias: OptionalTensor<Self>,
         tiles: Tiles,
+        _tier: ShaderTier,
     ) -> FloatTensor<Self> {
         let shape = query.layout().shape().clone();
         let (output, _) = run_on_cpu(&query, &key, &value, key_bias.into_option().as_ref(), &tiles);
@@ -214,6 +231,7 @@ impl TileAttentionKernel for Flex {
         value: FloatTensor<Self>,
         key_bias: OptionalTensor<Self>,
         tiles: Tiles,
+        _tier: ShaderTier,
     ) -> FloatTensor<Self> {
         let (_, work) = run_on_cpu(&query, &key, &value, key_bias.into_option().as_ref(), &tiles);
         FlexTensor::from_data(TensorData::new(vec![work as f32], [1]))

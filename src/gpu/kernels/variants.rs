@@ -1,11 +1,15 @@
 //! Every variant of every shader that a launcher can ask for.
 //!
 //! `shaders/variants.txt` names them, one a line. Tests hold that file against this list, and every variant against what the
-//! platforms' shader languages accept. Heads come in any size up to the largest; a few stand for all.
+//! platforms' shader languages accept. Heads come in any size up to the largest, and the matrix tier has the sizes of a layer
+//! as constants; a few stand for all.
 
 use super::Shader;
+use super::conv3d::Geometry;
+use super::linear::Activation;
+use super::product::{LARGE, SMALL, SQUARE};
 use super::tile_attention::LARGEST_HEAD;
-use super::{conv3d, tile_attention};
+use super::{conv3d, linear, tile_attention};
 
 /// Storage types of tensors.
 const ELEMENTS: [&str; 2] = ["f32", "f16"];
@@ -29,6 +33,52 @@ pub fn all() -> Vec<(String, Shader)> {
             }
         }
     }
+    variants.extend(on_matrices());
+    variants
+}
+
+/// Geometries of the VAE: causal, frame by frame, pixel by pixel, halving.
+const GEOMETRIES: [(&str, Geometry); 4] = [
+    ("3x3x3", Geometry { kernel: [3, 3, 3], stride: [1, 1, 1], causal_frames: 2, top: 1, bottom: 1, left: 1, right: 1 }),
+    ("1x3x3", Geometry { kernel: [1, 3, 3], stride: [1, 1, 1], causal_frames: 0, top: 1, bottom: 1, left: 1, right: 1 }),
+    ("1x1x1", Geometry { kernel: [1, 1, 1], stride: [1, 1, 1], causal_frames: 0, top: 0, bottom: 0, left: 0, right: 0 }),
+    ("3x3x3 halving", Geometry { kernel: [3, 3, 3], stride: [2, 2, 2], causal_frames: 2, top: 0, bottom: 1, left: 0, right: 1 }),
+];
+/// Channels of the VAE that stand for all: each tile once, with whole slices and others.
+const CHANNELS: [(usize, usize); 8] = [(4, 512), (512, 512), (256, 128), (128, 4), (64, 64), (40, 72), (24, 32), (264, 256)];
+/// Inner size and columns of layers that stand for all.
+const LAYERS: [(usize, usize); 3] = [(2304, 9216), (192, 768), (40, 136)];
+
+fn on_matrices() -> Vec<(String, Shader)> {
+    let mut variants = Vec::new();
+    for cut in tile_attention::matrix::CUTS {
+        for (key_bias, ragged, count_work) in [0, 1, 2, 3, 4, 5, 6, 7].map(|bits| (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0)) {
+            let switches = [word("key_bias", key_bias), word("ragged", ragged), word("count_work", count_work)].concat();
+            let name = format!("tile_attention matrix head={}{switches}", cut.head);
+            variants.push((name, tile_attention::matrix::shader(cut, key_bias, ragged, count_work)));
+        }
+    }
+    for tile in [&LARGE, &SQUARE, &SMALL] {
+        for (inner, columns) in LAYERS {
+            for (bias, gelu) in [(false, false), (true, false), (false, true), (true, true)] {
+                let activation = if gelu { Activation::GeluTanh } else { Activation::None };
+                let switches = [word("bias", bias), word("gelu_tanh", gelu)].concat();
+                let name = format!("linear matrix {} inner={inner} columns={columns}{switches}", tile.name());
+                variants.push((name, linear::shader(tile, inner, columns, bias, activation)));
+            }
+        }
+    }
+    for (channels_in, channels_out) in CHANNELS {
+        let tile = conv3d::matrix::tile_for(channels_in, channels_out);
+        for (kernel, geometry) in GEOMETRIES {
+            for residual in SWITCH {
+                let sizes = format!("{} {kernel} in={channels_in} out={channels_out}", tile.name());
+                let shader = conv3d::matrix::shader(tile, channels_in, channels_out, residual, &geometry);
+                variants.push((format!("conv3d matrix {sizes}{}", word("residual", residual)), shader));
+            }
+        }
+    }
+    variants.push(("normalise channels=512".into(), conv3d::matrix::normalise_shader(512)));
     variants
 }
 

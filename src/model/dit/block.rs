@@ -8,7 +8,6 @@ use burn::tensor::Tensor;
 use super::attention::Attention;
 use super::config::TransformerConfig;
 use super::rope::RotaryTables;
-use crate::gpu::kernels::gelu::gelu_tanh;
 use crate::mask::KeyFrames;
 use crate::model::layers::{Linear, modulated_layer_norm, to_f32};
 use crate::model::weights::Loader;
@@ -125,7 +124,7 @@ impl Block {
 
         let (shift, scale, gate) = (row(3), row(4), row(5));
         let x = modulated_layer_norm(tokens.clone(), shift, scale, self.epsilon);
-        let x = self.ff.out.forward(gelu_tanh(self.ff.proj.forward(x)));
+        let x = self.ff.out.forward(self.ff.proj.forward_gelu(x));
         probe.see(Site::FeedForward, || x.clone());
         let tokens = tokens + to_f32(x) * gate;
         probe.see(Site::Block, || tokens.clone());

@@ -8,7 +8,6 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Deserialize;
 
-use crate::gpu::kernels::gelu::gelu_tanh;
 use crate::model::impossible_size;
 use crate::model::layers::{Linear, to_f32};
 use crate::model::weights::{Loader, TOKEN_EMBEDDING_KEYS, WeightError, is_ignorable_text_encoder_key};
@@ -150,7 +149,7 @@ impl EncoderBlock {
     fn forward(&self, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
         let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), bias);
         let hidden = self.feed_forward_norm.forward(x.clone());
-        let gate = to_f32(gelu_tanh(self.wi_0.forward(hidden.clone())));
+        let gate = to_f32(self.wi_0.forward_gelu(hidden.clone()));
         x + self.wo.forward(gate * to_f32(self.wi_1.forward(hidden)))
     }
 }

@@ -1,0 +1,337 @@
+// Attention over frame-to-frame tiles, matrix tier: f16 in cooperative matrices with f32 sums.
+//
+// One workgroup owns SUBGROUPS * ROWS query tokens of one frame and one head, and walks through the ranges of keys that its
+// frame keeps (neighbouring kept frames are one range), KEYS at a time; tiles that are not kept are never looked at. Keys and
+// values of the next round travel into registers while this round is computed. No element of a matrix can be touched in
+// registers, so scores cross to the lanes through workgroup memory, PART keys at a time, and come back as f16 weights. The sums
+// are rescaled only when a maximum grew by more than a factor of 2^SLACK.
+enable f16;
+enable wgpu_cooperative_matrix;
+// naga takes every local variable for non-uniform and refuses matrices behind such a condition; this is its only switch.
+diagnostic(off, derivative_uniformity);
+
+const HEAD = {{ head }}u;
+const HEAD4 = HEAD / 4u;
+const SUBGROUPS = {{ subgroups }}u;
+const THREADS = SUBGROUPS * 32u;
+const ROWS = {{ rows }}u;                 // query rows of a subgroup: 16 or 32
+const LANES = 32u / ROWS;                 // lanes that share a row
+const KEYS = {{ keys }}u;                 // keys of one round
+const PART = {{ part }}u;                 // keys whose scores are exchanged at a time
+// Rows in vec4s, padded so that lanes meet in different banks.
+const LDK = HEAD4 + 2u;
+const LDP = PART / 4u + 2u;
+const LDS = PART / 4u + {{ score_padding }}u;
+const S_SIZE = ROWS * LDS;
+const P_SIZE = ROWS * LDP;
+const K_SIZE = KEYS * LDK;
+const SLACK = 8.0;                        // weights stay below 2^8, far from the limit of f16
+const LOWEST = -3.0e38;                   // never infinity: compilers may assume that there is none
+
+@group(0) @binding(0) var<storage, read_write> query: array<vec4<f16>>;   // [batch * heads, query tokens, HEAD]
+@group(0) @binding(1) var<storage, read_write> key: array<vec4<f16>>;     // [batch * heads, key tokens, HEAD]
+@group(0) @binding(2) var<storage, read_write> value: array<vec4<f16>>;
+#if key_bias
+@group(0) @binding(3) var<storage, read_write> key_bias: array<f32>;      // [batch, key tokens]
+@group(0) @binding(4) var<storage, read_write> output: array<vec4<f16>>;  // as the query
+#if count_work
+@group(0) @binding(5) var<storage, read_write> work: array<f32>;
+@group(0) @binding(6) var<storage, read> info: array<u32>;
+#else
+@group(0) @binding(5) var<storage, read> info: array<u32>;
+#end
+#else
+@group(0) @binding(3) var<storage, read_write> output: array<vec4<f16>>;
+#if count_work
+@group(0) @binding(4) var<storage, read_write> work: array<f32>;          // tiles walked by each workgroup
+@group(0) @binding(5) var<storage, read> info: array<u32>;
+#else
+@group(0) @binding(4) var<storage, read> info: array<u32>;
+#end
+#end
+
+// Words of `info`; the launcher writes them in this order.
+const QUERY_TOKENS = 0u;      // of one frame
+const KEY_TOKENS = 1u;        // of one frame
+const QUERY_FRAMES = 2u;
+const KEY_FRAMES = 3u;
+const HEADS = 4u;             // of one clip
+const SCALE_BITS = 5u;
+const BATCH_HEADS = 6u;
+const TABLE = 7u;             // per query frame, long ones first: frame, place of its ranges, their number; a range: first key, end
+
+var<workgroup> key_tile: array<vec4<f16>, K_SIZE>;
+var<workgroup> value_tile: array<vec4<f16>, K_SIZE>;
+var<workgroup> scores: array<vec4<f32>, SUBGROUPS * S_SIZE>;      // [row][key]; also the way out of the sums
+var<workgroup> weights: array<vec4<f16>, SUBGROUPS * P_SIZE>;     // [row][key]
+
+@compute @workgroup_size({{ subgroups * 32 }})
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups: vec3<u32>,
+        @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32,
+        @builtin(local_invocation_index) thread: u32) {
+    let query_tokens = info[QUERY_TOKENS];
+    let blocks = (query_tokens + SUBGROUPS * ROWS - 1u) / (SUBGROUPS * ROWS);
+    let index = group.y * groups.x + group.x;
+    if index >= info[BATCH_HEADS] * info[QUERY_FRAMES] * blocks {
+#if count_work
+        if thread == 0u {
+            work[index] = 0.0;
+        }
+#end
+        return;
+    }
+    let head = index / (info[QUERY_FRAMES] * blocks);                     // of all clips
+    let entry = TABLE + (index / blocks) % info[QUERY_FRAMES] * 3u;
+    let first_row = (index % blocks) * SUBGROUPS * ROWS + subgroup * ROWS;  // in its frame
+    var range = info[entry + 1u];
+    let range_end = range + info[entry + 2u] * 2u;
+    let query_base = (head * info[QUERY_FRAMES] + info[entry]) * query_tokens;
+    let keys_of_head = info[KEY_FRAMES] * info[KEY_TOKENS];
+    let key_base = head * keys_of_head;
+    let scale = bitcast<f32>(info[SCALE_BITS]) * 1.4426950408889634;      // exponents are powers of two
+
+    let score_at = subgroup * S_SIZE;
+    let weight_at = subgroup * P_SIZE;
+    let row = lane / LANES;
+    let share = lane % LANES;             // of the vec4s of a row: share, share + LANES, ..
+    let my_score = score_at + row * LDS + share;
+    let my_weight = weight_at + row * LDP + share;
+
+    // The query block, 16 channels at a time, through the scratch of the weights. Rows past the end are copies.
+#for h in 0..{{ head / 16 }}
+    for (var i = lane; i < ROWS * 4u; i += 32u) {
+        let token = min(first_row + i / 4u, query_tokens - 1u);
+        weights[weight_at + (i / 4u) * LDP + i % 4u] = query[(query_base + token) * HEAD4 + {{ h }}u * 4u + i % 4u];
+    }
+    subgroupBarrier();
+#for m in 0..{{ rows / 16 }}
+    let q_{{ m }}_{{ h }} = coopLoadT<coop_mat16x16<f16, A>>(&weights[weight_at + {{ m }}u * 16u * LDP], LDP);
+#end
+    subgroupBarrier();
+#end
+
+#for m in 0..{{ rows / 16 }}
+#for h in 0..{{ head / 16 }}
+    var o_{{ m }}_{{ h }} = coop_mat16x16<f32, C>();
+#end
+#end
+    var reference = LOWEST;       // the maximum in use, times scale
+    var sum = 0.0;                // of this lane's share of the row
+    var started = false;
+
+    // What this thread brings in.
+#for j in 0..{{ loads }}
+    let to_{{ j }} = (thread + {{ j }}u * THREADS) / HEAD4 * LDK + (thread + {{ j }}u * THREADS) % HEAD4;
+    var k_{{ j }}: vec4<f16>;
+    var v_{{ j }}: vec4<f16>;
+#end
+    var key_token = info[range];
+    var key_end = info[range + 1u];
+    {
+        let last4 = (key_end - key_token) * HEAD4 - 1u;
+        let from_ = (key_base + key_token) * HEAD4;
+#for j in 0..{{ loads }}
+        k_{{ j }} = key[from_ + min(thread + {{ j }}u * THREADS, last4)];
+        v_{{ j }} = value[from_ + min(thread + {{ j }}u * THREADS, last4)];
+#end
+    }
+
+#if count_work
+    var walked = 0u;              // keys
+#end
+    while range < range_end {
+        let keys_left = key_end - key_token;
+#if count_work
+        walked += min(keys_left, KEYS);
+#end
+#if key_bias
+        let bias_at = (head / info[HEADS]) * keys_of_head + key_token;
+#end
+        workgroupBarrier();
+#for j in 0..{{ loads }}
+#if load_guard
+        if thread + {{ j }}u * THREADS < KEYS * HEAD4 {
+#end
+        key_tile[to_{{ j }}] = k_{{ j }};
+        value_tile[to_{{ j }}] = v_{{ j }};
+#if load_guard
+        }
+#end
+#end
+        workgroupBarrier();
+        // The next round; after the last one this is read again.
+        if keys_left > KEYS {
+            key_token += KEYS;
+        } else {
+            range += 2u;
+            if range < range_end {
+                key_token = info[range];
+                key_end = info[range + 1u];
+            }
+        }
+        {
+            let from_ = (key_base + key_token) * HEAD4;
+#if ragged
+            let last4 = (key_end - key_token) * HEAD4 - 1u;
+#for j in 0..{{ loads }}
+            k_{{ j }} = key[from_ + min(thread + {{ j }}u * THREADS, last4)];
+            v_{{ j }} = value[from_ + min(thread + {{ j }}u * THREADS, last4)];
+#end
+#else
+#for j in 0..{{ loads }}
+#if load_guard
+            k_{{ j }} = key[from_ + min(thread + {{ j }}u * THREADS, KEYS * HEAD4 - 1u)];
+            v_{{ j }} = value[from_ + min(thread + {{ j }}u * THREADS, KEYS * HEAD4 - 1u)];
+#else
+            k_{{ j }} = key[from_ + thread + {{ j }}u * THREADS];
+            v_{{ j }} = value[from_ + thread + {{ j }}u * THREADS];
+#end
+#end
+#end
+        }
+
+        // Scores: keys are the columns.
+#for n in 0..{{ keys / 16 }}
+#for m in 0..{{ rows / 16 }}
+        var s_{{ m }}_{{ n }} = coop_mat16x16<f32, C>();
+#end
+#end
+#for h in 0..{{ head / 16 }}
+#for n in 0..{{ keys / 16 }}
+        {
+            let k = coopLoad<coop_mat16x16<f16, B>>(&key_tile[{{ n }}u * 16u * LDK + {{ h }}u * 4u], LDK);
+#for m in 0..{{ rows / 16 }}
+            s_{{ m }}_{{ n }} = coopMultiplyAdd(q_{{ m }}_{{ h }}, k, s_{{ m }}_{{ n }});
+#end
+        }
+#end
+#end
+        // To the lanes: one or two of them hold a row.
+#for p in 0..{{ keys / part }}
+#for q in 0..{{ part / 16 }}
+#for m in 0..{{ rows / 16 }}
+        coopStoreT(s_{{ m }}_{{ p * part / 16 + q }}, &scores[score_at + {{ m }}u * 16u * LDS + {{ q }}u * 4u], LDS);
+#end
+#end
+        subgroupBarrier();
+#for i in 0..{{ part * rows / 128 }}
+        var x_{{ p }}_{{ i }} = scores[my_score + {{ i }}u * LANES]{{ at_once }};
+#end
+        subgroupBarrier();
+#end
+#if key_bias
+#for p in 0..{{ keys / part }}
+#for i in 0..{{ part * rows / 128 }}
+        {
+            let k = {{ p }}u * PART + (share + {{ i }}u * LANES) * 4u;
+            x_{{ p }}_{{ i }} += vec4<f32>(key_bias[bias_at + min(k, keys_left - 1u)], key_bias[bias_at + min(k + 1u, keys_left - 1u)],
+                key_bias[bias_at + min(k + 2u, keys_left - 1u)], key_bias[bias_at + min(k + 3u, keys_left - 1u)]) * 1.4426950408889634;
+        }
+#end
+#end
+#end
+#if ragged
+        if keys_left < KEYS {
+#for p in 0..{{ keys / part }}
+#for i in 0..{{ part * rows / 128 }}
+            {
+                let k = {{ p }}u * PART + (share + {{ i }}u * LANES) * 4u + vec4<u32>(0u, 1u, 2u, 3u);
+                x_{{ p }}_{{ i }} = select(vec4<f32>(LOWEST), x_{{ p }}_{{ i }}, k < vec4<u32>(keys_left));
+            }
+#end
+#end
+        }
+#end
+#if key_bias
+        let multiply = 1.0;
+#else
+        let multiply = scale;
+#end
+        var top4 = x_0_0;
+#for p in 0..{{ keys / part }}
+#for i in 0..{{ part * rows / 128 }}
+        top4 = max(top4, x_{{ p }}_{{ i }});
+#end
+#end
+        var top = max(max(top4.x, top4.y), max(top4.z, top4.w));
+#if two_lanes_a_row
+        top = max(top, subgroupShuffleXor(top, 1u));
+#end
+        top *= multiply;
+        let grown = top > reference + SLACK;
+        if subgroupAny(grown) {
+            let factor = select(1.0, exp2(max(reference - top, -200.0)), grown);
+            reference = select(reference, top, grown);
+            sum *= factor;
+            if started {
+#for h in 0..{{ head / 16 }}
+#for m in 0..{{ rows / 16 }}
+                coopStoreT(o_{{ m }}_{{ h }}, &scores[score_at + {{ m }}u * 16u * LDS], LDS);
+#end
+                subgroupBarrier();
+                for (var i = 0u; i < 4u; i += LANES) {
+                    scores[my_score + i] *= factor;
+                }
+                subgroupBarrier();
+#for m in 0..{{ rows / 16 }}
+                o_{{ m }}_{{ h }} = coopLoadT<coop_mat16x16<f32, C>>(&scores[score_at + {{ m }}u * 16u * LDS], LDS);
+#end
+                subgroupBarrier();
+#end
+            }
+        }
+        started = true;
+        var sums = vec4<f32>();
+#for p in 0..{{ keys / part }}
+#for i in 0..{{ part * rows / 128 }}
+        {
+            let y = fma(x_{{ p }}_{{ i }}, vec4<f32>(multiply), vec4<f32>(-reference));
+            let w = exp2(y);
+            sums += w;
+            weights[my_weight + {{ i }}u * LANES] = vec4<f16>(w);
+        }
+#end
+        subgroupBarrier();
+#for q in 0..{{ part / 16 }}
+        {
+#for m in 0..{{ rows / 16 }}
+            let p{{ m }} = coopLoadT<coop_mat16x16<f16, A>>(&weights[weight_at + {{ m }}u * 16u * LDP + {{ q }}u * 4u], LDP);
+#end
+#for h in 0..{{ head / 16 }}
+            let v{{ h }} = coopLoadT<coop_mat16x16<f16, B>>(&value_tile[({{ p * part / 16 + q }}u) * 16u * LDK + {{ h }}u * 4u], LDK);
+#for m in 0..{{ rows / 16 }}
+            o_{{ m }}_{{ h }} = coopMultiplyAdd(p{{ m }}, v{{ h }}, o_{{ m }}_{{ h }});
+#end
+#end
+        }
+#end
+        subgroupBarrier();
+#end
+        sum += (sums.x + sums.y) + (sums.z + sums.w);
+    }
+
+#if two_lanes_a_row
+    sum += subgroupShuffleXor(sum, 1u);
+#end
+    let inverse = 1.0 / sum;
+#for h in 0..{{ head / 16 }}
+#for m in 0..{{ rows / 16 }}
+    coopStoreT(o_{{ m }}_{{ h }}, &scores[score_at + {{ m }}u * 16u * LDS], LDS);
+#end
+    subgroupBarrier();
+    for (var i = lane; i < ROWS * 4u; i += 32u) {
+        let r = i / 4u;
+        let factor = subgroupShuffle(inverse, r * LANES);
+        let o = scores[score_at + r * LDS + i % 4u] * factor;
+        if first_row + r < query_tokens {
+            output[(query_base + first_row + r) * HEAD4 + {{ h }}u * 4u + i % 4u] = vec4<f16>(o);
+        }
+    }
+    subgroupBarrier();
+#end
+#if count_work
+    if thread == 0u {
+        work[index] = f32(walked) / f32(info[KEY_TOKENS]);
+    }
+#end
+}

@@ -1,0 +1,107 @@
+//! `x W + b` with an optional GELU, in f16 on matrices with f32 sums. Elsewhere it is burn's own matrix product.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::wgpu::CubeBackend;
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::{Shape, Tensor};
+
+use super::OptionalTensor;
+use super::gelu::gelu_tanh;
+use super::launch::{self, Shader, ShaderCall};
+use super::product::{self, LARGE, Options, SMALL, SQUARE, Tile};
+use crate::gpu::tier::ShaderTier;
+
+/// What happens to the sums before they are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    None,
+    GeluTanh,
+}
+
+#[backend_extension(Cube)]
+pub(crate) trait LinearKernel: Backend {
+    fn linear_on_matrices(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: OptionalTensor<Self>,
+        activation: Activation,
+        tile: Tile,
+    ) -> FloatTensor<Self>;
+}
+
+/// Fewer rows are a product of a vector, which burn does as well.
+const FEWEST_ROWS: usize = 16;
+/// Values of the output from which on large tiles fill a card.
+const LARGE_OUTPUT: usize = 1 << 22;
+
+/// The tile for `[rows, inner] x [inner, columns]`; None if there is none for these sizes.
+pub fn tile_for(rows: usize, inner: usize, columns: usize) -> Option<&'static Tile> {
+    let tile = match rows * columns {
+        ..LARGE_OUTPUT => &SMALL,
+        _ if columns.is_multiple_of(SQUARE.columns) && !columns.is_multiple_of(LARGE.columns) => &SQUARE,
+        _ => &LARGE,
+    };
+    (rows >= FEWEST_ROWS && tile.loads(inner, columns)).then_some(tile)
+}
+
+/// `activation(x weight + bias)` for `x` `[.., in]` and `weight` `[in, out]`, all in one storage type.
+pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>, activation: Activation) -> Tensor<D> {
+    let [inner, columns] = weight.dims();
+    let mut shape = x.dims();
+    assert_eq!(shape[D - 1], inner, "the weight does not fit the input");
+    shape[D - 1] = columns;
+    let rows = shape[..D - 1].iter().product();
+    if ShaderTier::of(&x.device(), x.dtype()) == ShaderTier::Matrix
+        && let Some(tile) = tile_for(rows, inner, columns)
+    {
+        return linear_on_matrices(x.reshape([rows, inner]), weight, bias, activation, *tile).reshape(shape);
+    }
+    let product = burn::tensor::module::linear(x, weight, bias);
+    match activation {
+        Activation::None => product,
+        Activation::GeluTanh => gelu_tanh(product),
+    }
+}
+
+/// [`linear`] on the matrix tier, cut in a certain way.
+pub fn linear_on_matrices(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    activation: Activation,
+    tile: Tile,
+) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::linear_on_matrices(x.into_dispatch(), weight.into_dispatch(), bias.into(), activation, tile))
+}
+
+pub fn shader(tile: &Tile, inner: usize, columns: usize, bias: bool, activation: Activation) -> Shader {
+    let gelu_tanh = activation == Activation::GeluTanh;
+    product::shader("linear", tile, inner, columns, Options { bias, gelu_tanh, ..Options::default() })
+}
+
+pub fn shader_call(shader: Shader, tile: &Tile, rows: usize, columns: usize) -> ShaderCall {
+    let [across, down] = tile.workgroups(rows, columns);
+    ShaderCall { shader, workgroups: [across, down, 1], info: vec![rows as u32] }
+}
+
+impl LinearKernel for CubeBackend {
+    fn linear_on_matrices(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: OptionalTensor<Self>,
+        activation: Activation,
+        tile: Tile,
+    ) -> FloatTensor<Self> {
+        let dtype = x.dtype;
+        let [x, weight] = [x, weight].map(|tensor| launch::row_major(tensor, dtype));
+        let bias = bias.into_option().map(|bias| launch::row_major(bias, dtype));
+        let [rows, inner]: [usize; 2] = x.meta.shape().dims();
+        let [_, columns]: [usize; 2] = weight.meta.shape().dims();
+        let output = launch::empty(&x, Shape::new([rows, columns]), dtype);
+        let shader = shader(&tile, inner, columns, bias.is_some(), activation);
+        let mut inputs = vec![&x, &weight];
+        inputs.extend(bias.as_ref());
+        launch::launch(shader_call(shader, &tile, rows, columns), &inputs, &[&output]);
+        output
+    }
+}

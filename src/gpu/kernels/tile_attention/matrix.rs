@@ -1,0 +1,108 @@
+//! The matrix tier of the attention, for the head sizes of the published models that divide into matrices and count.
+
+use super::super::launch::{Shader, ShaderCall};
+use super::{Tiles, scale};
+use crate::gpu::shader::Variant;
+
+/// How the attention of one head size is cut into workgroups.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    pub head: usize,
+    /// Query rows of a subgroup: 16 or 32.
+    rows: usize,
+    subgroups: usize,
+    /// Keys of one round.
+    keys: usize,
+    /// Keys whose scores are exchanged at a time.
+    part: usize,
+}
+
+/// `a16x12k48` and `p48_16x3k48` in shaders/NOTES.md.
+pub const CUTS: [Cut; 2] =
+    [Cut { head: 96, rows: 16, subgroups: 12, keys: 48, part: 16 }, Cut { head: 48, rows: 16, subgroups: 3, keys: 48, part: 48 }];
+
+impl Cut {
+    /// None if heads of that size have no matrix kernel.
+    pub fn of_head(head: usize) -> Option<Self> {
+        CUTS.into_iter().find(|cut| cut.head == head)
+    }
+
+    fn threads(&self) -> usize {
+        32 * self.subgroups
+    }
+
+    fn query_block(&self) -> usize {
+        self.rows * self.subgroups
+    }
+}
+
+/// `ragged` is for tokens of a frame that are not whole rounds.
+pub fn shader(cut: Cut, key_bias: bool, ragged: bool, count_work: bool) -> Shader {
+    let vectors = cut.keys * cut.head / 4;
+    let variant = Variant::default()
+        .switch("key_bias", key_bias)
+        .switch("ragged", ragged)
+        .switch("count_work", count_work)
+        .switch("two_lanes_a_row", cut.rows == 16)
+        .switch("load_guard", !vectors.is_multiple_of(cut.threads()))
+        .value("head", cut.head)
+        .value("rows", cut.rows)
+        .value("subgroups", cut.subgroups)
+        .value("keys", cut.keys)
+        .value("part", cut.part)
+        .value("loads", vectors.div_ceil(cut.threads()))
+        .value("score_padding", if cut.rows == 16 { 2 } else { 1 })
+        .value("at_once", if key_bias { " * scale" } else { "" });
+    Shader {
+        name: "tile_attention",
+        template: include_str!("../../../../shaders/attention/tile_attention_matrix.wgsl"),
+        variant,
+        workgroup_size: cut.threads() as u32,
+        constants: &[],
+    }
+}
+
+/// Words of `info` in front of the table: TABLE of the shader.
+const TABLE: usize = 7;
+/// The most workgroups in the first dimension before they go on in the second.
+const FOLD: usize = 65_535;
+
+/// The launch for queries `[batch, heads, _, head]` and so many key frames.
+pub fn shader_call(
+    cut: Cut,
+    [batch, heads, head]: [usize; 3],
+    key_frames: usize,
+    tiles: &Tiles,
+    key_bias: bool,
+    count_work: bool,
+) -> ShaderCall {
+    let query_frames = tiles.key_frames.query_frames();
+    let sizes = [tiles.query_tokens, tiles.key_tokens, query_frames, key_frames, heads].map(|size| size as u32);
+    let mut info: Vec<u32> = sizes.into_iter().chain([scale(head).to_bits(), (batch * heads) as u32]).collect();
+    // The frames with the most work come first, so that the end is even.
+    let mut order: Vec<usize> = (0..query_frames).collect();
+    order.sort_by_key(|&frame| std::cmp::Reverse(tiles.key_frames.of(frame).len()));
+    let mut ranges: Vec<u32> = Vec::new();
+    for frame in order {
+        let begin = ranges.len();
+        for &kept in tiles.key_frames.of(frame) {
+            let [first, end] = [kept, kept + 1].map(|frame| frame * tiles.key_tokens as u32);
+            match ranges[begin..].last_mut() {
+                Some(last) if *last == first => *last = end,
+                _ => ranges.extend([first, end]),
+            }
+        }
+        let place = TABLE + 3 * query_frames + begin;
+        info.extend([frame as u32, place as u32, ((ranges.len() - begin) / 2) as u32]);
+    }
+    info.extend(ranges);
+
+    let count = batch * heads * query_frames * tiles.query_tokens.div_ceil(cut.query_block());
+    let down = count.div_ceil(FOLD).max(1);
+    let ragged = !tiles.key_tokens.is_multiple_of(cut.keys);
+    ShaderCall {
+        shader: shader(cut, key_bias, ragged, count_work),
+        workgroups: [count.div_ceil(down) as u32, down as u32, 1],
+        info,
+    }
+}
