@@ -1,5 +1,7 @@
 //! `tilereel bench`: how long things take on this machine.
 
+mod kernels;
+
 use std::time::Instant;
 
 use anyhow::Context;
@@ -20,6 +22,12 @@ use crate::studio::words::duration;
 pub enum Command {
     /// The phases of a whole clip: loading, text, steps, decoding, writing.
     Clip(Box<ClipBench>),
+    /// The attention at the published model's size: full, with the paper's masks, and to a text
+    Attention(kernels::AttentionBench),
+    /// The linear layers of a block of the published transformer
+    Linear(kernels::LinearBench),
+    /// Convolutions of the published decoder
+    Conv(kernels::ConvBench),
     /// The window: how soon it is there, how smooth it stays while clips are made, what previews cost, how fast a run stops,
     /// how right its predictions are. It opens, makes four clips in a library of its own, and closes.
     #[cfg(feature = "gui")]
@@ -55,6 +63,9 @@ pub fn run(
 ) -> anyhow::Result<Status> {
     match command {
         Command::Clip(bench) => bench.run(),
+        Command::Attention(bench) => bench.run(),
+        Command::Linear(bench) => bench.run(),
+        Command::Conv(bench) => bench.run(),
         #[cfg(feature = "gui")]
         Command::Window(bench) => bench.run(started),
     }
@@ -70,7 +81,7 @@ impl ClipBench {
         let mut rows = Vec::new();
         if !self.json {
             say!(
-                "{} with {}, {} frames of {}x{}, {} steps, on {} in {}",
+                "{} with {}, {} frames of {}x{}, {} steps, on {} in {}, {} kernels",
                 prepared.recipe.model.name,
                 prepared.recipe.sampler,
                 prepared.recipe.frames,
@@ -78,7 +89,8 @@ impl ClipBench {
                 prepared.recipe.height,
                 prepared.recipe.steps,
                 device.name,
-                device.precision
+                device.precision,
+                device.kernel_tier()
             );
             say!(
                 "{:>4} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}   frames",
@@ -133,7 +145,7 @@ impl ClipBench {
         if self.json {
             say!(
                 "{:#}",
-                json!({ "device": device.name, "precision": device.precision, "recipe": prepared.recipe, "runs": rows })
+                json!({ "device": device.name, "precision": device.precision, "kernel_tier": device.kernel_tier(), "recipe": prepared.recipe, "runs": rows })
             );
         } else if let Some(peak) = peak_memory_bytes() {
             say!("peak memory of the process: {}", crate::studio::words::bytes(peak));

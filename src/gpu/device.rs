@@ -110,7 +110,7 @@ pub struct ComputeDevice {
     pub device: Device,
     pub name: String,
     /// None on the CPU.
-    pub adapter: Option<AdapterReport>,
+    pub adapter: Option<Box<AdapterReport>>,
     pub precision: Precision,
     /// Why this device was taken, in words for the person.
     pub reason: String,
@@ -266,10 +266,10 @@ pub fn open(choice: &DeviceChoice, precision: Option<Precision>) -> Result<Compu
     let mut device = ComputeDevice {
         device: adopt(adapter, report)?,
         name: format!("{} ({})", report.name, report.backend),
-        adapter: Some(report.clone()),
+        adapter: Some(Box::new(report.clone())),
         precision,
         reason,
-        tier: KernelTier::Plain { reason: String::new() },
+        tier: KernelTier::Plain { reason: "".into() },
     };
     device.tier = tier::decide(&device);
     Ok(device)

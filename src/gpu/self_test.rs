@@ -44,7 +44,9 @@ pub struct SelfTestLine {
 
 /// Runs the test, or gives the result of the run before. Never panics: what goes wrong on the device is a failed line.
 pub fn run(device: &ComputeDevice) -> SelfTest {
-    static RESULTS: Mutex<Option<HashMap<(String, Precision, &str), SelfTest>>> = Mutex::new(None);
+    /// By the device's name and the kernels that ran on it.
+    type Results = HashMap<(String, Precision, &'static str), SelfTest>;
+    static RESULTS: Mutex<Option<Results>> = Mutex::new(None);
     let mut results = RESULTS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let key = (device.name.clone(), device.precision, device.kernel_tier());
     results.get_or_insert_default().entry(key).or_insert_with(|| Bench { device }.run_all()).clone()

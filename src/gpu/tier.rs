@@ -28,7 +28,7 @@ const MATRIX: &str = "16x16x16 F16 -> F32";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KernelTier {
     Cpu,
-    Plain { reason: String },
+    Plain { reason: Box<str> },
     Matrix,
 }
 
@@ -106,10 +106,10 @@ pub(super) fn decide(device: &ComputeDevice) -> KernelTier {
 
 fn try_matrices(device: &ComputeDevice, adapter: &AdapterReport) -> KernelTier {
     if std::env::var(VARIABLE).is_ok_and(|tier| tier == "plain") {
-        return KernelTier::Plain { reason: format!("{VARIABLE} is plain") };
+        return KernelTier::Plain { reason: format!("{VARIABLE} is plain").into() };
     }
     if let Some(reason) = lacking(adapter) {
-        return KernelTier::Plain { reason };
+        return KernelTier::Plain { reason: reason.into() };
     }
     let devices = || MATRIX_DEVICES.write().unwrap_or_else(PoisonError::into_inner);
     devices().push(device.device.clone());
@@ -117,7 +117,7 @@ fn try_matrices(device: &ComputeDevice, adapter: &AdapterReport) -> KernelTier {
     let Some(line) = result.lines.into_iter().find(|line| !line.ok) else { return KernelTier::Matrix };
     devices().retain(|known| *known != device.device);
     let what = line.failure.unwrap_or_else(|| format!("error {:.1e} of at most {:.1e}", line.error, line.limit));
-    KernelTier::Plain { reason: format!("the matrix kernels failed their self-test ({}: {what})", line.kernel) }
+    KernelTier::Plain { reason: format!("the matrix kernels failed their self-test ({}: {what})", line.kernel).into() }
 }
 
 #[cfg(test)]

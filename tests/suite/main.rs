@@ -7,6 +7,7 @@ mod clips;
 mod export;
 mod judges;
 mod kernels;
+mod matrix_shaders;
 mod shaders;
 mod studio;
 #[cfg(feature = "gui")]
