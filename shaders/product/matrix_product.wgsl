@@ -3,7 +3,8 @@
 //
 // One workgroup owns BM rows (tokens, output pixels) and BN columns; it walks over the inner axis (of every tap in turn) in
 // slices of BK. Slice n + 1 travels from storage into registers while slice n is multiplied. A subgroup of 32 owns WM x WN of
-// the sums. The loop has no condition around its loads, places only grow, and what the model fixes is a constant of the text;
+// the sums. One slice is in workgroup memory at a time: a second one saves a barrier, but then the compiler no longer sees that
+// stores and loads do not meet, and that costs far more. The loop has no condition around its loads, places only grow, and what the model fixes is a constant of the text;
 // shaders/NOTES.md says what each of these brought.
 enable f16;
 enable wgpu_cooperative_matrix;
@@ -64,8 +65,8 @@ const KERNEL_H = {{ kernel_h }}u;
 const KERNEL_W = {{ kernel_w }}u;
 #end
 
-var<workgroup> tile_a: array<vec4<f16>, {{ stages }}u * A_SIZE>;    // [row][inner]
-var<workgroup> tile_b: array<vec4<f16>, {{ stages }}u * B_SIZE>;    // [inner][column]
+var<workgroup> tile_a: array<vec4<f16>, A_SIZE>;    // [row][inner]
+var<workgroup> tile_b: array<vec4<f16>, B_SIZE>;    // [inner][column]
 var<workgroup> scratch: array<vec4<f32>, THREADS / 32u * C_SIZE>;
 
 fn finish(row: u32, rows: u32, first: u32, column4: u32, sum: vec4<f32>, offset: vec4<f32>, more: vec4<f32>) {
@@ -246,20 +247,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #end
 #end
 #if pass_{{ pass }}_is_first
-        let a_next = 0u;
-        let b_next = 0u;
-#else
-#if two_stages
-        let a_at = ((step - 1u) & 1u) * A_SIZE + warp_row * LDA;
-        let b_at = ((step - 1u) & 1u) * B_SIZE + warp_column / 4u;
-        let a_next = (step & 1u) * A_SIZE;
-        let b_next = (step & 1u) * B_SIZE;
 #else
         let a_at = warp_row * LDA;
         let b_at = warp_column / 4u;
-        let a_next = 0u;
-        let b_next = 0u;
-#end
 #for k in 0..{{ bk / 16 }}
         {
 #for m in 0..{{ wm / 16 }}
@@ -273,19 +263,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #end
         }
 #end
-#if two_stages
-#else
         workgroupBarrier();
-#end
 #end
 #for j in 0..{{ bm * bk / 4 / threads / wide }}
 #for w in 0..{{ wide }}
-        tile_a[a_next + a_to_{{ j }} + {{ w }}u] = a_{{ j }}_{{ w }};
+        tile_a[a_to_{{ j }} + {{ w }}u] = a_{{ j }}_{{ w }};
 #end
 #end
 #for j in 0..{{ bk * bn / 4 / threads / wide }}
 #for w in 0..{{ wide }}
-        tile_b[b_next + b_to_{{ j }} + {{ w }}u] = b_{{ j }}_{{ w }};
+        tile_b[b_to_{{ j }} + {{ w }}u] = b_{{ j }}_{{ w }};
 #end
 #end
         workgroupBarrier();

@@ -57,7 +57,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    println!("parity on {} in {}", device.compute.name, device.compute.precision);
+    let compute = &device.compute;
+    println!("parity on {} in {}, {} kernels", compute.name, compute.precision, compute.kernel_tier());
     let mut report = Report::default();
     let mut roots = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures"))];
     roots.extend(

@@ -18,8 +18,6 @@ pub struct Tile {
     pub depth: usize,
     /// Rows and columns of a subgroup.
     pub subgroup: [usize; 2],
-    /// Two slices in workgroup memory cost more of it and save a barrier.
-    pub two_stages: bool,
     /// Neighbouring groups of four values that a thread loads at once.
     pub wide: usize,
     /// Row of the scratch in groups of four: 5 spreads over the banks, 4 is smaller.
@@ -27,20 +25,17 @@ pub struct Tile {
 }
 
 /// For products with many rows and columns (`d3_b` and `b3` in shaders/NOTES.md).
-pub const LARGE: Tile = Tile { rows: 128, columns: 256, depth: 32, subgroup: [64, 64], two_stages: false, wide: 2, scratch: 5 };
+pub const LARGE: Tile = Tile { rows: 128, columns: 256, depth: 32, subgroup: [64, 64], wide: 2, scratch: 5 };
 /// For columns that are multiples of 192 but not of 256 (`b2_192k32`).
-pub const SQUARE: Tile = Tile { rows: 192, columns: 192, depth: 32, subgroup: [48, 64], two_stages: false, wide: 2, scratch: 5 };
+pub const SQUARE: Tile = Tile { rows: 192, columns: 192, depth: 32, subgroup: [48, 64], wide: 2, scratch: 5 };
 /// For products too small to fill a card with large tiles.
-pub const SMALL: Tile = Tile { rows: 64, columns: 64, depth: 32, subgroup: [32, 32], two_stages: true, wide: 2, scratch: 5 };
+pub const SMALL: Tile = Tile { rows: 64, columns: 64, depth: 32, subgroup: [32, 32], wide: 2, scratch: 5 };
 /// For up to 128 columns, or rows of storage that are whole in fours only (`b1_256x128`).
-pub const TALL: Tile = Tile { rows: 256, columns: 128, depth: 32, subgroup: [64, 32], two_stages: false, wide: 1, scratch: 4 };
+pub const TALL: Tile = Tile { rows: 256, columns: 128, depth: 32, subgroup: [64, 32], wide: 1, scratch: 4 };
 /// For up to 64, 32 and 16 columns.
-pub const COLUMNS_64: Tile =
-    Tile { rows: 128, columns: 64, depth: 32, subgroup: [64, 32], two_stages: true, wide: 2, scratch: 5 };
-pub const COLUMNS_32: Tile =
-    Tile { rows: 128, columns: 32, depth: 32, subgroup: [32, 32], two_stages: true, wide: 2, scratch: 5 };
-pub const COLUMNS_16: Tile =
-    Tile { rows: 128, columns: 16, depth: 32, subgroup: [32, 16], two_stages: true, wide: 1, scratch: 5 };
+pub const COLUMNS_64: Tile = Tile { rows: 128, columns: 64, depth: 32, subgroup: [64, 32], wide: 2, scratch: 5 };
+pub const COLUMNS_32: Tile = Tile { rows: 128, columns: 32, depth: 32, subgroup: [32, 32], wide: 2, scratch: 5 };
+pub const COLUMNS_16: Tile = Tile { rows: 128, columns: 16, depth: 32, subgroup: [32, 16], wide: 1, scratch: 5 };
 
 impl Tile {
     pub fn threads(&self) -> usize {
@@ -79,7 +74,6 @@ pub struct Options<'a> {
 pub fn shader(name: &'static str, tile: &Tile, inner: usize, columns: usize, options: Options<'_>) -> Shader {
     let mut variant = Variant::default()
         .switch("pass_0_is_first", true)
-        .switch("two_stages", tile.two_stages)
         .switch("masked", !inner.is_multiple_of(tile.depth))
         .switch("bias", options.bias)
         .switch("gelu_tanh", options.gelu_tanh)
@@ -91,7 +85,6 @@ pub fn shader(name: &'static str, tile: &Tile, inner: usize, columns: usize, opt
         .value("wm", tile.subgroup[0])
         .value("wn", tile.subgroup[1])
         .value("threads", tile.threads())
-        .value("stages", 1 + usize::from(tile.two_stages))
         .value("wide", tile.wide)
         .value("scratch", tile.scratch)
         .value("inner", inner)
