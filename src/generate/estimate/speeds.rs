@@ -10,6 +10,7 @@ use super::{Estimate, PhaseValues};
 use crate::generate::data_folder;
 use crate::generate::networks::Timing;
 use crate::gpu::device::ComputeDevice;
+use crate::gpu::tier::KernelTier;
 
 const FILE_NAME: &str = "speeds.json";
 const FORMAT: u32 = 1;
@@ -118,7 +119,9 @@ impl Speeds {
 }
 
 fn key(device: &ComputeDevice) -> String {
-    format!("{}, {}", device.name, device.precision)
+    // A faster tier is another machine.
+    let tier = if device.tier == KernelTier::Matrix { ", matrix kernels" } else { "" };
+    format!("{}, {}{tier}", device.name, device.precision)
 }
 
 fn speed(kept: &[Measurement], flops: f64) -> Option<Speed> {
