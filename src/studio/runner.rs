@@ -261,6 +261,8 @@ impl<'a> Run<'a> {
     }
 
     fn keep(&mut self, outcome: Outcome) -> Result<(), ErrorReport> {
+        (self.live.phase, self.live.phase_started) = (Phase::Keeping, Instant::now());
+        self.show();
         let is_whole = !self.begun_with_steps && self.live.decoded.is_empty();
         if is_whole {
             self.shared.home.speeds().learn(&self.device, &self.live.estimate, &outcome.timing);
