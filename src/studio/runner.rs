@@ -54,7 +54,7 @@ fn next_item(shared: &Shared) -> Option<(QueueItem, ComputeDevice)> {
     }
     let DeviceState::Ready(device) = shared.state().device.clone() else { return None };
     match shared.database.take_waiting_item() {
-        Ok(item) => item.map(|item| (item, device)),
+        Ok(item) => item.map(|item| (item, *device)),
         Err(error) => {
             shared.note(&error);
             None
