@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::smoothness::{Gaps, Smoothness};
+use crate::generate::observer::Phase;
 use crate::studio::{ItemId, Live, State};
 
 /// Runs before the one whose prediction counts.
@@ -57,6 +58,8 @@ struct Running {
     predicted_seconds: f64,
     /// When the model was there and the text began.
     began: Option<Instant>,
+    /// When the frames were there.
+    ended: Option<Instant>,
     preview_millis: f64,
     step_millis: f64,
 }
@@ -96,7 +99,10 @@ impl Bench {
                 return Next::Close;
             }
             self.runs_done += 1;
-            let measured = run.began.map_or(0.0, |began| began.elapsed().as_secs_f64());
+            let measured = match (run.began, run.ended) {
+                (Some(began), Some(ended)) => ended.duration_since(began).as_secs_f64(),
+                _ => f64::NAN,
+            };
             figures.predicted_seconds.push(run.predicted_seconds);
             figures.measured_seconds.push(measured);
             figures.preview_share = run.preview_millis / run.step_millis.max(1e-9);
@@ -122,12 +128,22 @@ impl Bench {
 
 impl Running {
     fn new(live: &Live) -> Self {
-        Self { item: live.item, predicted_seconds: live.estimate.seconds, began: None, preview_millis: 0.0, step_millis: 0.0 }
+        Self {
+            item: live.item,
+            predicted_seconds: live.estimate.seconds,
+            began: None,
+            ended: None,
+            preview_millis: 0.0,
+            step_millis: 0.0,
+        }
     }
 
     fn follow(&mut self, live: &Live) {
-        if live.phase != crate::generate::observer::Phase::Load && self.began.is_none() {
+        if live.phase != Phase::Load && self.began.is_none() {
             self.began = Some(live.phase_started);
+        }
+        if live.phase == Phase::Keeping && self.ended.is_none() {
+            self.ended = Some(live.phase_started);
         }
         self.preview_millis = live.preview_millis;
         self.step_millis = live.step_millis.iter().sum();

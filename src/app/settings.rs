@@ -160,7 +160,7 @@ impl SettingsPanel {
             self.folders = Some(folders);
         }
         let device = match &state.device {
-            DeviceState::Ready(device) => Some(device),
+            DeviceState::Ready(device) => Some(&**device),
             DeviceState::Opening | DeviceState::Failed(_) => None,
         };
         self.forecast.follow(studio, state, device);

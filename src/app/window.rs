@@ -24,9 +24,9 @@ use super::toasts::Toasts;
 use crate::studio::{ClipId, Draft, ItemId, Leaving, State, Studio, Task, Verdict};
 
 /// While a run goes on the window is painted at least this often, so that its progress moves.
-const PROGRESS_BEAT: Duration = Duration::from_millis(80);
+const PROGRESS_BEAT: Duration = Duration::from_millis(90);
 /// And not more often than this where the processor paints it that the run is made on.
-const SOFTWARE_BEAT_SECONDS: f32 = 0.08;
+const SOFTWARE_BEAT_SECONDS: f32 = 0.09;
 
 pub struct Window {
     pub(super) studio: Arc<Studio>,
@@ -50,6 +50,8 @@ pub struct Window {
     pub(super) inspector: Inspector,
     status_bar: StatusBar,
     painted_by: Option<PaintedBy>,
+    /// It has a surface, which is cleared in the panels' colour before every frame.
+    is_cleared: bool,
     /// Clips that were finished before are not shown by themselves.
     pub(super) newest_seen: Option<ClipId>,
     pub(super) live_seen: Option<ItemId>,
@@ -86,6 +88,7 @@ impl Window {
             inspector: Inspector::default(),
             status_bar: StatusBar::default(),
             painted_by,
+            is_cleared: context.winit_window().is_some(),
             newest_seen: studio.state().newest,
             live_seen: None,
             bench: Bench::new(options.started, options.bench),
@@ -251,8 +254,7 @@ impl eframe::App for Window {
         egui::Panel::bottom("status").show(ui, |ui| {
             self.status_bar.show(ui, &state, self.painted_by.as_ref(), queue_seconds, &mut actions);
         });
-        // A real window is cleared in the panels' colour.
-        let fills = self.painted_by.is_none();
+        let fills = !self.is_cleared;
         // The tree is taken out, as its panes need the window.
         let mut tree = std::mem::replace(&mut self.layout, Layout::empty(egui::Id::unique("panels")));
         let mut show = |ui: &mut Ui, pane: Pane| self.pane(ui, pane, &state, &mut actions);

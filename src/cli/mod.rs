@@ -106,6 +106,12 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The names of all commands.
+#[cfg(feature = "gui")]
+fn command_names() -> Vec<String> {
+    <Cli as clap::CommandFactory>::command().get_subcommands().map(|command| command.get_name().to_owned()).collect()
+}
+
 fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
     match command {
         Command::Generate(arguments) => generate::run(*arguments),

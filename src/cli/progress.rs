@@ -114,6 +114,7 @@ impl Progress {
                     Phase::Load | Phase::Text => self.bar.place(0.0),
                     Phase::Sampling => self.bar.place(from),
                     Phase::Decoding => self.bar.place(to),
+                    Phase::Keeping => self.bar.place(1.0),
                 }
             }
             Event::Step { call, calls, .. } => {

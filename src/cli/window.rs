@@ -24,6 +24,11 @@ pub struct Arguments {
 
 #[cfg(feature = "gui")]
 pub fn run(arguments: &Arguments, started: Instant) -> anyhow::Result<Status> {
+    if let Some(file) = &arguments.file
+        && !file.exists()
+    {
+        return Err(neither(&file.display().to_string()).into());
+    }
     crate::app::open(crate::app::WindowOptions {
         home: crate::studio::Home::standard()?,
         device: arguments.device.wish()?,
@@ -34,6 +39,17 @@ pub fn run(arguments: &Arguments, started: Instant) -> anyhow::Result<Status> {
         bench: None,
     })?;
     Ok(Status::Done)
+}
+
+/// What is said of a word that is nothing here.
+#[cfg(feature = "gui")]
+fn neither(word: &str) -> super::UsageError {
+    let begin: String = word.chars().take(3).collect();
+    let command = super::command_names().into_iter().find(|name| name.starts_with(&begin));
+    let hint = command.map(|name| format!(" Did you mean '{name}'?")).unwrap_or_default();
+    super::UsageError(format!(
+        "'{word}' is neither a command nor a file.{hint} `tilereel help` lists the commands; without one, the window opens."
+    ))
 }
 
 #[cfg(not(feature = "gui"))]

@@ -10,6 +10,8 @@ pub enum Phase {
     Text,
     Sampling,
     Decoding,
+    /// After the run: the clip goes into the library or a file.
+    Keeping,
 }
 
 impl Phase {
@@ -20,6 +22,7 @@ impl Phase {
             Self::Text => "reading the prompt",
             Self::Sampling => "sampling",
             Self::Decoding => "decoding the frames",
+            Self::Keeping => "keeping the clip",
         }
     }
 }

@@ -229,7 +229,7 @@ impl Engine {
 /// Gives the calling thread a lower priority.
 #[cfg(target_os = "linux")]
 fn step_back() {
-    const NICENESS: libc::c_int = 10;
+    const NICENESS: libc::c_int = 5;
     // SAFETY: it takes and changes nothing but numbers; 0 is the calling thread, whose niceness is its own on Linux.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) } != 0 {
         log::info!("the engine keeps its priority: {}", std::io::Error::last_os_error());

@@ -73,10 +73,11 @@ impl Live {
             Phase::Load | Phase::Text => phases.text + sampling + phases.decoding,
             Phase::Sampling => sampling + phases.decoding,
             Phase::Decoding => phases.decoding,
+            Phase::Keeping => 0.0,
         };
         // The current step's or phase's own time passes.
         let passing = match self.phase {
-            Phase::Load => 0.0,
+            Phase::Load | Phase::Keeping => 0.0,
             Phase::Text => phases.text,
             Phase::Sampling => step,
             Phase::Decoding => phases.decoding,

@@ -15,10 +15,8 @@ impl Database {
     pub fn remember_prompt(&self, text: &str) -> Result<(), StudioError> {
         self.with(|connection| {
             let change = connection.transaction()?;
-            change.execute(
-                "INSERT INTO prompts VALUES (?1, ?2) ON CONFLICT (text) DO UPDATE SET used_unix_millis = excluded.used_unix_millis",
-                params![text, now_unix_millis()],
-            )?;
+            // A new row, so that of two prompts of the same millisecond the later comes first.
+            change.execute("INSERT OR REPLACE INTO prompts VALUES (?1, ?2)", params![text, now_unix_millis()])?;
             change.execute(
                 "DELETE FROM prompts WHERE text IN (SELECT text FROM prompts ORDER BY used_unix_millis DESC, rowid DESC LIMIT -1 OFFSET ?1)",
                 [PROMPTS_KEPT],

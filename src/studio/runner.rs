@@ -54,7 +54,7 @@ fn next_item(shared: &Shared) -> Option<(QueueItem, ComputeDevice)> {
     }
     let DeviceState::Ready(device) = shared.state().device.clone() else { return None };
     match shared.database.take_waiting_item() {
-        Ok(item) => item.map(|item| (item, device)),
+        Ok(item) => item.map(|item| (item, *device)),
         Err(error) => {
             shared.note(&error);
             None
@@ -261,6 +261,8 @@ impl<'a> Run<'a> {
     }
 
     fn keep(&mut self, outcome: Outcome) -> Result<(), ErrorReport> {
+        (self.live.phase, self.live.phase_started) = (Phase::Keeping, Instant::now());
+        self.show();
         let is_whole = !self.begun_with_steps && self.live.decoded.is_empty();
         if is_whole {
             self.shared.home.speeds().learn(&self.device, &self.live.estimate, &outcome.timing);

@@ -31,7 +31,7 @@ pub struct State {
 pub enum DeviceState {
     #[default]
     Opening,
-    Ready(ComputeDevice),
+    Ready(Box<ComputeDevice>),
     /// Why there is none.
     Failed(String),
 }
@@ -169,7 +169,7 @@ impl Shared {
         let Some(wish) = wish else { return };
         self.change(|state| state.device = DeviceState::Opening);
         let device = match device::open(&wish.choice, wish.precision) {
-            Ok(device) => DeviceState::Ready(device),
+            Ok(device) => DeviceState::Ready(Box::new(device)),
             Err(error) => DeviceState::Failed(error.to_string()),
         };
         self.change(|state| state.device = device);

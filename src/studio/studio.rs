@@ -109,7 +109,7 @@ impl Studio {
 
     pub fn device(&self) -> Option<ComputeDevice> {
         match &self.state().device {
-            DeviceState::Ready(device) => Some(device.clone()),
+            DeviceState::Ready(device) => Some(ComputeDevice::clone(device)),
             DeviceState::Opening | DeviceState::Failed(_) => None,
         }
     }

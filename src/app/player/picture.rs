@@ -50,7 +50,6 @@ impl Player {
         }
 
         let painter = ui.painter().with_clip_rect(place.intersect(ui.clip_rect()));
-        painter.rect_filled(place, CornerRadius::same(theme::RADIUS_LARGE), palette.canvas);
         let image_size = self.image_size(ui, place, source);
         let room = ((image_size - place.size()) / 2.0).max(Vec2::ZERO);
         if room != Vec2::ZERO && response.hovered() {
@@ -61,6 +60,7 @@ impl Player {
         }
         self.pan = self.pan.clamp(-room, room);
         let image = Rect::from_center_size(place.center() + self.pan, image_size);
+        around(&painter, place, image, palette);
         let texture = found.and_then(|pictures| {
             let frames = source.pictures(pictures)?;
             let picture = source.picture_at(pictures, frame);
@@ -112,6 +112,24 @@ impl Player {
         ui.painter().text(rect.left_center() + vec2(26.0, 0.0), Align2::LEFT_CENTER, "Follow newest", font, palette.on_badge);
         if response.on_hover_text("Show each step as it comes").clicked() {
             self.state.step = None;
+        }
+    }
+}
+
+/// The canvas beside the picture. Under it nothing is painted: where the processor paints, every pixel counts.
+fn around(painter: &Painter, place: Rect, image: Rect, palette: &Palette) {
+    let image = image.intersect(place);
+    let (above, below) = (
+        Rect::from_x_y_ranges(place.x_range(), place.top()..=image.top()),
+        Rect::from_x_y_ranges(place.x_range(), image.bottom()..=place.bottom()),
+    );
+    let (left, right) = (
+        Rect::from_x_y_ranges(place.left()..=image.left(), image.y_range()),
+        Rect::from_x_y_ranges(image.right()..=place.right(), image.y_range()),
+    );
+    for side in [above, below, left, right] {
+        if side.is_positive() {
+            painter.rect_filled(side, CornerRadius::ZERO, palette.canvas);
         }
     }
 }

@@ -7,5 +7,6 @@ mod panels;
 mod player;
 mod queue;
 mod settings;
+mod smooth;
 mod states;
 mod whole;
