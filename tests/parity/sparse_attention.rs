@@ -161,7 +161,8 @@ fn check_work(
     // A shader counts once for each of its blocks of queries, and every frame has equally many.
     let blocks = if device.compute.is_cpu() { 1.0 } else { counts.len() as f64 / (calls * case.frames as f64) };
     let kept = kept_tiles as f64 * calls * blocks;
-    report.exact(set, &case.name, "work", walked == kept, format!("{walked} tiles walked, {kept} kept"));
+    // A kernel that walks runs of keys counts them in shares of a tile.
+    report.exact(set, &case.name, "work", (walked - kept).abs() < 1e-3, format!("{walked} tiles walked, {kept} kept"));
     Ok(())
 }
 

@@ -158,10 +158,12 @@ impl Attention {
         assert_close(device, what, &output, &self.reference(&operands), limit);
 
         let counts = read(tile_attention_work(query, key, value, bias, self.tiles()));
-        let walked: f32 = counts.iter().sum();
+        let walked: f64 = counts.iter().map(|&count| f64::from(count)).sum();
         let calls = self.batch * self.heads;
         let blocks = if device.is_cpu() { 1 } else { counts.len() / (calls * self.key_frames.query_frames()) };
-        assert_eq!(walked as usize, self.key_frames.frames().len() * calls * blocks, "{}: {what}: tiles walked", device.name);
+        // A kernel that walks runs of keys counts them in shares of a tile.
+        let kept = (self.key_frames.frames().len() * calls * blocks) as f64;
+        assert!((walked - kept).abs() < 1e-3, "{}: {what}: {walked} tiles walked, {kept} kept", device.name);
     }
 }
 
