@@ -1,8 +1,9 @@
 //! How fast devices have been: what earlier runs took, kept in one small file of the user's data folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +73,7 @@ impl Speeds {
         }
         self.add(device, estimate, timing);
         self.keep();
+        warm().insert(key(device));
     }
 
     fn keep(&self) {
@@ -110,10 +112,11 @@ impl Speeds {
     /// large, else of the last runs at all. None for a phase that never ran on this device.
     pub(super) fn of(&self, device: &ComputeDevice, flops: &PhaseValues<f64>) -> PhaseValues<Option<Speed>> {
         let Some(kept) = self.table.devices.get(&key(device)) else { return PhaseValues::default() };
+        let is_warm = warm().contains(&key(device));
         PhaseValues {
-            text: speed(&kept.text, flops.text),
-            sampling: speed(&kept.sampling, flops.sampling),
-            decoding: speed(&kept.decoding, flops.decoding),
+            text: speed(&kept.text, flops.text, is_warm),
+            sampling: speed(&kept.sampling, flops.sampling, is_warm),
+            decoding: speed(&kept.decoding, flops.decoding, is_warm),
         }
     }
 }
@@ -124,14 +127,20 @@ fn key(device: &ComputeDevice) -> String {
     format!("{}, {}{tier}", device.name, device.precision)
 }
 
-fn speed(kept: &[Measurement], flops: f64) -> Option<Speed> {
+/// The devices that this process has made a run on: their shaders are compiled.
+fn warm() -> MutexGuard<'static, HashSet<String>> {
+    static WARM: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
+    WARM.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn speed(kept: &[Measurement], flops: f64, is_warm: bool) -> Option<Speed> {
     let is_alike = |other: &&Measurement| (flops / ALIKE..=flops * ALIKE).contains(&other.flops);
     let alike: Vec<&Measurement> = kept.iter().rev().filter(is_alike).take(RUNS_ASKED).collect();
     let runs_alike = alike.len();
     let asked = if alike.is_empty() { kept.iter().rev().take(RUNS_ASKED).collect() } else { alike };
     Some(Speed {
         flops_per_second: median(asked.iter().map(|run| run.flops / run.seconds))?,
-        start_seconds: median(asked.iter().map(|run| run.start_seconds))?,
+        start_seconds: asked.iter().map(|run| run.start_seconds).reduce(|a, b| if is_warm { a.min(b) } else { a.max(b) })?,
         runs_alike,
     })
 }
@@ -283,6 +292,13 @@ mod tests {
         assert_eq!(of(&[200.0, 300.0]), (0.3, 0.0));
         assert_eq!(of(&[500.0]), (0.5, 0.0));
         assert!(!Measurement::of_calls(1e9, &[]).is_sound());
+    }
+
+    #[test]
+    fn shaders_are_compiled_once_a_process() {
+        let runs = [4.0, 0.1].map(|start_seconds| Measurement { flops: 1e9, seconds: 1.0, start_seconds });
+        let start = |is_warm: bool| speed(&runs, 1e9, is_warm).unwrap().start_seconds;
+        assert_eq!((start(false), start(true)), (4.0, 0.1));
     }
 
     #[test]
