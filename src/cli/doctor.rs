@@ -20,7 +20,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     say!("{} {}, {} {}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH);
     match memory() {
         Some((free, total)) => {
-            say!("memory     {} free of {}; GPU memory is not reported by the graphics interface", bytes(free), bytes(total))
+            say!("memory     {} free of {}", bytes(free), bytes(total))
         }
         None => say!("memory     this system does not say how much there is"),
     }
@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
 }
 
 /// Free and whole memory of the machine in bytes.
-pub fn memory() -> Option<(u64, u64)> {
+fn memory() -> Option<(u64, u64)> {
     let mut system = sysinfo::System::new().ok()?;
     system.refresh_memory();
     Some((system.available_memory(), system.total_memory()))
@@ -66,6 +66,9 @@ fn print_adapter(adapter: &AdapterReport) {
     let software = if adapter.software { ", software: used only when named" } else { "" };
     say!("  {} = {} ({}, {}){software}", adapter.index, adapter.name, adapter.backend, adapter.kind);
     say!("      driver {}", adapter.driver);
+    if let Some(memory) = adapter.memory_bytes {
+        say!("      memory {}", bytes(memory));
+    }
     let yes = |has: bool| if has { "yes" } else { "no" };
     say!(
         "      f16 {}, subgroups {}, timestamps {}, cooperative matrices {}",

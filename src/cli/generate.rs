@@ -93,7 +93,7 @@ struct Plan {
 impl Plan {
     /// The CPU shares its memory with everything else, and a program that takes too much is ended without a word.
     fn memory_warning(&self) -> Option<String> {
-        let (free, _) = super::doctor::memory().filter(|_| self.device.is_cpu())?;
+        let free = crate::studio::free_memory(&self.device)?;
         let needed = self.estimate.memory_bytes;
         (needed > free).then(|| {
             format!(
