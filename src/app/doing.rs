@@ -4,6 +4,7 @@ use eframe::egui::Context;
 
 use super::action::Action;
 use super::export_dialog::ExportDialog;
+use super::inspector::Page;
 use super::layout::Pane;
 use super::stage::{Stage, StagedClip};
 use super::window::Window;
@@ -72,6 +73,7 @@ impl Window {
             Action::Export(clip) => self.open_export(clip)?,
             Action::Verify(clip) => {
                 self.verifying = Some((clip, self.studio.verify_clip(clip)?));
+                self.inspector.page = Page::Recipe;
                 self.reveal(Pane::Inspector);
             }
             Action::VerifyFile(path) => {

@@ -27,7 +27,7 @@ impl Pane {
         match self {
             Self::Settings => "Create",
             Self::Player => "Player",
-            Self::Inspector => "Recipe",
+            Self::Inspector => "Inspector",
             Self::Library => "Library",
             Self::Queue => "Queue",
         }

@@ -1,11 +1,12 @@
 //! The controls below the rulers.
 
-use eframe::egui::{Align, Button, ComboBox, Layout, Rect, RichText, Shape, Ui, vec2};
+use eframe::egui::{Align, ComboBox, Layout, RichText, Ui, vec2};
 
 use super::source::Source;
 use super::state::{Look, Repeat, Zoom};
 use super::{Player, PlayerEvent, frame_ruler};
 use crate::app::icons::{Icon, drop_down, icon_button, raised_icon_button};
+use crate::app::segments;
 use crate::app::theme::{self, Palette};
 
 pub const LEAST_WIDTH_OF_ONE_ROW: f32 = 840.0;
@@ -133,9 +134,7 @@ impl Player {
 
     /// What the pictures of steps are made with.
     fn look_switch(&mut self, ui: &mut Ui, events: &mut Vec<PlayerEvent>) {
-        let palette = Palette::of(ui);
-        let before = self.state.look;
-        let mut choices = [
+        let choices = [
             (
                 Look::Projection,
                 "Projection",
@@ -143,24 +142,7 @@ impl Player {
             ),
             (Look::Decoder, "Decoder", "Show steps through the true decoder: as the clip would be, but each takes its time"),
         ];
-        if ui.layout().prefer_right_to_left() {
-            choices.reverse();
-        }
-        let gap = std::mem::replace(&mut ui.spacing_mut().item_spacing.x, 0.0);
-        let ground = ui.painter().add(Shape::Noop);
-        let mut place = Rect::NOTHING;
-        for (look, name, tip) in choices {
-            let button = Button::selectable(self.state.look == look, name).min_size(vec2(0.0, theme::CONTROL_HEIGHT));
-            let response = ui.add(button).on_hover_text(tip);
-            place = place.union(response.rect);
-            if response.clicked() {
-                self.state.look = look;
-            }
-        }
-        ui.painter().set(ground, Shape::rect_filled(place, theme::RADIUS, palette.control));
-        ui.spacing_mut().item_spacing.x = gap;
-        ui.add_space(gap);
-        if self.state.look != before {
+        if segments::inline(ui, &mut self.state.look, &choices) {
             events.push(PlayerEvent::LookChanged(self.state.look));
         }
     }

@@ -1,0 +1,36 @@
+//! A few choices side by side, of which one holds.
+
+use eframe::egui::{Align, Button, Layout, Rect, Shape, Ui, vec2};
+
+use super::theme::{self, Palette};
+
+/// Shows `choices` (value, name, what it means) in a row; true if another one was chosen.
+pub fn show<T: Copy + PartialEq>(ui: &mut Ui, value: &mut T, choices: &[(T, &str, &str)]) -> bool {
+    let row = vec2(ui.available_width(), theme::CONTROL_HEIGHT);
+    ui.allocate_ui_with_layout(row, Layout::left_to_right(Align::Center), |ui| inline(ui, value, choices)).inner
+}
+
+/// As [`show`], within a row.
+pub fn inline<T: Copy + PartialEq>(ui: &mut Ui, value: &mut T, choices: &[(T, &str, &str)]) -> bool {
+    let before = *value;
+    let gap = std::mem::replace(&mut ui.spacing_mut().item_spacing.x, 0.0);
+    let ground = ui.painter().add(Shape::Noop);
+    let mut place = Rect::NOTHING;
+    let mut choice = |ui: &mut Ui, (own, name, tip): (T, &str, &str)| {
+        let button = Button::selectable(*value == own, name).min_size(vec2(0.0, theme::CONTROL_HEIGHT));
+        let response = ui.add(button).on_hover_text(tip);
+        place = place.union(response.rect);
+        if response.clicked() {
+            *value = own;
+        }
+    };
+    if ui.layout().prefer_right_to_left() {
+        choices.iter().rev().for_each(|&one| choice(ui, one));
+    } else {
+        choices.iter().for_each(|&one| choice(ui, one));
+    }
+    ui.painter().set(ground, Shape::rect_filled(place, theme::RADIUS, Palette::of(ui).control));
+    ui.spacing_mut().item_spacing.x = gap;
+    ui.add_space(gap);
+    *value != before
+}
