@@ -3,6 +3,7 @@
 //! Owns the [`recipe::Recipe`], the pipeline that runs it, the record of every step (from which a run can go on), the cheap
 //! previews, and the estimate of what a run will cost.
 
+pub mod attention_record;
 mod data_folder;
 mod error;
 pub mod estimate;

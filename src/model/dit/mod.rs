@@ -6,9 +6,11 @@ mod attention;
 mod block;
 mod config;
 mod embeddings;
+mod recording;
 pub mod rope;
 mod transformer;
 
 pub use block::{Probe, Site};
 pub use config::TransformerConfig;
+pub use recording::{ROWS_A_SAMPLE, Recording};
 pub use transformer::{TextContext, Transformer};
