@@ -3,6 +3,9 @@
 
 use std::path::PathBuf;
 
+use std::sync::Arc;
+
+use crate::generate::attention_record::{AttentionRecord, Recording};
 use crate::generate::recipe::Recipe;
 use crate::studio::{ClipId, DeviceWish, ItemId, Remedy};
 
@@ -89,8 +92,24 @@ pub enum Action {
 
     /// Shows steps through the decoder, or through the projection.
     DecodePreviews(bool),
+    /// Whether the next runs record their attention, and how.
+    RecordAttention(Option<Recording>),
+    /// Asks for a file, and writes the map of a layer into it; of one head, or of all.
+    SaveAttention {
+        record: Arc<AttentionRecord>,
+        layer: usize,
+        head: Option<usize>,
+        kind: AttentionFile,
+    },
     /// Has the next runs made on another device.
     UseDevice(DeviceWish),
     Theme(eframe::egui::ThemePreference),
     ResetLayout,
+}
+
+/// What a map of attention is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttentionFile {
+    Png,
+    Csv,
 }

@@ -158,6 +158,7 @@ impl Window {
             Action::DismissNote(note) => self.studio.dismiss_note(&note),
 
             Action::DecodePreviews(decode) => self.studio.decode_previews(decode),
+            Action::RecordAttention(_) | Action::SaveAttention { .. } => {}
             Action::UseDevice(wish) => self.studio.use_device(wish),
             Action::Theme(choice) => context.set_theme(choice),
             Action::ResetLayout => self.layout = super::layout::standard(),

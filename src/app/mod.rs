@@ -1,6 +1,7 @@
 //! The studio window: one panel, one file. It talks to the studio and shows plain data; it holds no model code.
 
 pub mod action;
+pub mod attention;
 mod bench;
 mod clip_card;
 mod controls;

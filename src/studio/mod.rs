@@ -4,6 +4,7 @@
 //! [`State`] and [`Media`]. A command that makes one clip and ends needs only the [`Engine`] and its [`Ticket`].
 
 mod catalog;
+pub mod colour_map;
 mod database;
 mod draft;
 mod engine;
