@@ -26,3 +26,4 @@ pub mod gpu;
 pub mod mask;
 pub mod model;
 pub mod studio;
+pub mod world;
