@@ -254,12 +254,15 @@ fn sky(d: vec3<f32>) -> vec3<f32> {
             air = mix(low, vec3<f32>(0.17, 0.12, 0.34), smoothstep(0.10, 0.42, height));
         }
         default: {
-            let dark = mix(horizon(), vec3<f32>(0.008, 0.012, 0.045), smoothstep(0.0, 0.40, height));
-            let moon = normalized(vec3<f32>(select(0.38, -0.38, shot.light.x > 0.0), 0.160, -1.0));
-            let near = dot(d, moon);
-            let disc = vec3<f32>(0.85, 0.88, 0.80) * smoothstep(0.99915, 0.99945, near);
-            air = dark + disc + vec3<f32>(0.10, 0.12, 0.16) * smoothstep(0.975, 1.0, near);
+            air = mix(horizon(), vec3<f32>(0.008, 0.012, 0.045), smoothstep(0.0, 0.40, height));
         }
+    }
+    air = clouds(air, d);
+    if light_kind() > SUNSET {
+        let moon = normalized(vec3<f32>(select(0.38, -0.38, shot.light.x > 0.0), 0.160, -1.0));
+        let near = dot(d, moon);
+        let disc = vec3<f32>(0.85, 0.88, 0.80) * smoothstep(0.99915, 0.99945, near);
+        air += disc + vec3<f32>(0.10, 0.12, 0.16) * smoothstep(0.975, 1.0, near);
     }
     let azimuth = atan2(d.x, -d.z) + shot.sky.x;
     let far_hills = 0.052 + 0.022 * sin(5.0 * azimuth) + 0.014 * sin(11.0 * azimuth + 1.7);
@@ -268,6 +271,16 @@ fn sky(d: vec3<f32>) -> vec3<f32> {
     let near = by_light(vec3<f32>(0.20, 0.34, 0.36), vec3<f32>(0.22, 0.09, 0.15), vec3<f32>(0.010, 0.016, 0.040));
     air = mix(air, far, 1.0 - smoothstep(far_hills - 0.003, far_hills + 0.003, d.y));
     return mix(air, near, 1.0 - smoothstep(near_hills - 0.003, near_hills + 0.003, d.y));
+}
+
+fn clouds(air: vec3<f32>, d: vec3<f32>) -> vec3<f32> {
+    let spread = 1.0 / (max(d.y, 0.0) + 0.14);
+    let x = d.x * spread + 3.0 * shot.sky.x;
+    let z = d.z * spread;
+    let amount = 0.62 * noise(1.1 * x, 1.1 * z) + 0.38 * noise(2.7 * x + 5.0, 2.7 * z);
+    let colour = by_light(vec3<f32>(0.97, 0.98, 1.0), vec3<f32>(1.0, 0.62, 0.46), vec3<f32>(0.09, 0.11, 0.18));
+    let most = select(0.55, 0.85, light_kind() == NOON);
+    return mix(air, colour, most * smoothstep(0.48, 0.78, amount) * smoothstep(0.03, 0.14, d.y));
 }
 
 fn ground_colour(at_x: f32, at_z: f32, distance: f32) -> vec3<f32> {
@@ -335,13 +348,13 @@ fn shade(body: Body, other: Body, shaded: bool, point: vec3<f32>, direction: vec
     } else {
         around = ground_colour(point.x, point.z, 30.0) * (light_colour() * 0.45 + ambient() * 0.6);
     }
-    let mirrored = mix(colour, around, saturate(0.10 + 0.75 * graze * graze * graze * graze));
+    let mirrored = mix(colour, around, saturate(0.20 + 0.70 * graze * graze * graze * graze));
     var highlight = max(dot(way, light), 0.0);
     highlight *= highlight;
     highlight *= highlight;
     highlight *= highlight;
     highlight *= highlight;
-    return mirrored + light_colour() * (0.25 * highlight + 1.1 * highlight * highlight * highlight);
+    return mirrored + light_colour() * (0.40 * highlight + 1.6 * highlight * highlight * highlight);
 }
 
 fn mirror(point: vec3<f32>, direction: vec3<f32>, distance: f32) -> vec4<f32> {

@@ -201,6 +201,30 @@ impl Said {
     }
 }
 
+impl Said {
+    /// These attributes where the sentence says something, and those of `own` elsewhere. A second object that is only half
+    /// named takes the rest from the first, in white or, beside white, in red.
+    pub fn over(&self, own: Attributes) -> Attributes {
+        let (shape, colour) = (self.shape.unwrap_or(own.shape), self.colour.unwrap_or(own.colour));
+        let other_colour = if colour == Colour::White { Colour::Red } else { Colour::White };
+        let named = Second {
+            shape: self.second_shape.unwrap_or(shape),
+            colour: self.second_colour.unwrap_or(other_colour),
+            material: self.second_material.unwrap_or(Material::Matte),
+        };
+        Attributes {
+            shape,
+            colour,
+            material: self.material.unwrap_or(own.material),
+            motion: self.motion.unwrap_or(own.motion).possible_for(shape),
+            camera: self.camera.unwrap_or(own.camera),
+            ground: self.ground.unwrap_or(own.ground),
+            light: self.light.unwrap_or(own.light),
+            second: self.names_second.then_some(named),
+        }
+    }
+}
+
 /// Reads a sentence: everywhere the longest phrase that the grammar knows; words that it does not know are passed over.
 pub fn read(sentence: &str) -> Said {
     let lower = sentence.to_lowercase();
@@ -310,6 +334,9 @@ mod tests {
         assert_eq!((said.second_shape, said.second_colour), (Some(Shape::Cube), Some(Colour::Green)));
         assert_eq!((said.camera, said.ground), (Some(Camera::Rises), None));
         assert_eq!(said.attributes(), None);
+        let over = said.over(Attributes::of_clip(1, 0));
+        assert_eq!((over.shape, over.motion, over.ground), (Shape::Ball, Motion::FloatsUp, Attributes::of_clip(1, 0).ground));
+        assert_eq!(over.second, Some(Second { shape: Shape::Cube, colour: Colour::Green, material: Material::Matte }));
         assert_eq!(read(""), Said::default());
     }
 }

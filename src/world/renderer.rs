@@ -34,10 +34,15 @@ pub fn shots_of(scene: &Scene, frames: usize) -> Vec<Shot> {
     (0..frames).map(|frame| Shot::of(scene, Moment::of(frame, frames))).collect()
 }
 
-/// A clip rendered on the CPU.
-pub fn clip_of(scene: &Scene, frames: usize, width: usize, height: usize) -> Frames {
-    let rgb = shots_of(scene, frames).iter().flat_map(|shot| shot.render(width, height)).collect();
-    Frames { width, height, frames_per_second: FRAMES_PER_SECOND, rgb }
+/// A whole clip as frames.
+///
+/// # Errors
+/// The device failed; what it says.
+pub fn render_clip(scene: &Scene, frames: usize, width: usize, height: usize, device: &Device) -> Result<Frames, String> {
+    let pixels = render(&shots_of(scene, frames), width, height, device);
+    let pixels: Vec<f32> = pixels.try_into_vec_as().map_err(|error| error.to_string())?;
+    let rgb = pixels.into_iter().map(|value| (127.5 * (value + 1.0)).round() as u8).collect();
+    Ok(Frames { width, height, frames_per_second: FRAMES_PER_SECOND, rgb })
 }
 
 /// The renderer's shader.

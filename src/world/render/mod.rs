@@ -129,13 +129,13 @@ impl Shot {
         } else {
             self.ground_colour(point.x, point.z, 30.0) * (self.light_colour() * 0.45 + self.ambient() * 0.6)
         };
-        let mirrored = colour.mix(around, saturate(0.10 + 0.75 * graze * graze * graze * graze));
+        let mirrored = colour.mix(around, saturate(0.20 + 0.70 * graze * graze * graze * graze));
         let mut highlight = way.dot(light).max(0.0);
         // To the power of 16.
         for _ in 0..4 {
             highlight *= highlight;
         }
-        mirrored + self.light_colour() * (0.25 * highlight + 1.1 * highlight * highlight * highlight)
+        mirrored + self.light_colour() * (0.40 * highlight + 1.6 * highlight * highlight * highlight)
     }
 }
 

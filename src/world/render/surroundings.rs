@@ -52,15 +52,16 @@ impl Shot {
                 let low = horizon.mix(vec3(0.80, 0.28, 0.27), smoothstep(0.0, 0.16, height));
                 low.mix(vec3(0.17, 0.12, 0.34), smoothstep(0.10, 0.42, height))
             }
-            Light::Night => {
-                let dark = horizon.mix(vec3(0.008, 0.012, 0.045), smoothstep(0.0, 0.40, height));
-                // The moon, on the side that its light does not come from: it is seen, not right.
-                let moon = vec3(if self.light[0] > 0.0 { -0.38 } else { 0.38 }, 0.160, -1.0).normalize();
-                let near = d.dot(moon);
-                let disc = vec3(0.85, 0.88, 0.80) * smoothstep(0.99915, 0.99945, near);
-                dark + disc + vec3(0.10, 0.12, 0.16) * smoothstep(0.975, 1.0, near)
-            }
+            Light::Night => horizon.mix(vec3(0.008, 0.012, 0.045), smoothstep(0.0, 0.40, height)),
         };
+        let mut air = self.clouds(air, d);
+        if self.light_kind() == Light::Night {
+            // The moon, on the side that its light does not come from: it is seen, not right.
+            let moon = vec3(if self.light[0] > 0.0 { -0.38 } else { 0.38 }, 0.160, -1.0).normalize();
+            let near = d.dot(moon);
+            let disc = vec3(0.85, 0.88, 0.80) * smoothstep(0.99915, 0.99945, near);
+            air = air + disc + vec3(0.10, 0.12, 0.16) * smoothstep(0.975, 1.0, near);
+        }
         let azimuth = d.x.atan2(-d.z) + self.sky[0];
         let far_hills = 0.052 + 0.022 * (5.0 * azimuth).sin() + 0.014 * (11.0 * azimuth + 1.7).sin();
         let near_hills = 0.026 + 0.014 * (8.0 * azimuth + 4.0).sin() + 0.010 * (17.0 * azimuth).sin();
@@ -71,6 +72,19 @@ impl Shot {
         };
         let edge = |hills: f32| 1.0 - smoothstep(hills - 0.003, hills + 0.003, d.y);
         air.mix(far, edge(far_hills)).mix(near, edge(near_hills))
+    }
+
+    /// Soft clouds on a plane high above.
+    fn clouds(&self, air: Vec3, d: Vec3) -> Vec3 {
+        let spread = 1.0 / (d.y.max(0.0) + 0.14);
+        let (x, z) = (d.x * spread + 3.0 * self.sky[0], d.z * spread);
+        let amount = 0.62 * noise(1.1 * x, 1.1 * z) + 0.38 * noise(2.7 * x + 5.0, 2.7 * z);
+        let (colour, most) = match self.light_kind() {
+            Light::Noon => (vec3(0.97, 0.98, 1.0), 0.85),
+            Light::Sunset => (vec3(1.0, 0.62, 0.46), 0.55),
+            Light::Night => (vec3(0.09, 0.11, 0.18), 0.55),
+        };
+        air.mix(colour, most * smoothstep(0.48, 0.78, amount) * smoothstep(0.03, 0.14, d.y))
     }
 
     /// The colour of the ground; `distance` fades what is too fine to be seen from there.
