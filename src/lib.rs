@@ -12,6 +12,7 @@
 //! | `app` | the studio's window, with the feature `gui`: one panel, one file; no model code |
 //! | [`studio`] | what fronts talk to: the engine's thread, queue, library, exports, errors as a person reads them |
 //! | [`generate`] | recipe to clip: the pipeline, step records, previews, the cost estimate |
+//! | [`world`] | the procedural world that mini learns from: scenes, sentences, their renderer |
 //! | [`model`] | the networks under their published names: `text`, `dit`, `vae`, `sampler`, `weights`, `folder` |
 //! | [`clip`] | frames to files and back, with the recipe inside |
 //! | [`gpu`] | devices, kernels, the kernels' self-test |
@@ -26,3 +27,4 @@ pub mod gpu;
 pub mod mask;
 pub mod model;
 pub mod studio;
+pub mod world;

@@ -19,6 +19,7 @@ mod sheet;
 mod show;
 mod verify;
 mod window;
+mod world;
 
 use std::fmt;
 use std::io::Write;
@@ -65,6 +66,8 @@ enum Command {
     Models,
     /// Make a contact sheet: one row of frames for each prompt of a text file.
     Sheet(Box<sheet::Arguments>),
+    /// Make clips of the procedural world that mini learns from, and their sentences.
+    World(world::Arguments),
     /// Measure how long things take on this machine.
     #[command(subcommand)]
     Bench(bench::Command),
@@ -123,6 +126,7 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Models => models::run(),
         Command::Sheet(arguments) => sheet::run(*arguments),
+        Command::World(arguments) => world::run(&arguments),
         Command::Bench(command) => bench::run(command, started),
     }
 }

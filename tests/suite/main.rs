@@ -12,3 +12,4 @@ mod shaders;
 mod studio;
 #[cfg(feature = "gui")]
 mod window;
+mod world;

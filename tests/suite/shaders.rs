@@ -6,6 +6,7 @@ use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validato
 use naga::{AddressSpace, Expression, Literal, Module, StorageAccess};
 use tilereel::gpu::kernels::{Shader, variants};
 use tilereel::gpu::tier::MATRIX_WORKGROUP_BYTES;
+use tilereel::world::renderer;
 
 /// What every platform has: DX12 and Metal guarantee 32 KiB to a workgroup.
 const WORKGROUP_BYTES: u32 = 32_768;
@@ -35,7 +36,7 @@ fn the_list_of_variants_is_complete() {
 #[test]
 fn every_variant_is_sound_on_every_platform() {
     let mut faults = Vec::new();
-    for (name, shader) in variants::all() {
+    for (name, shader) in variants::all().into_iter().chain([("world_render".into(), renderer::shader())]) {
         faults.extend(faults_of(&shader).into_iter().map(|fault| format!("{name}: {fault}")));
     }
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));

@@ -62,7 +62,7 @@ impl KernelSource for Shader {
 }
 
 /// Runs a shader with the inputs and then the outputs as bindings 0, 1, .. and the words of information as the last one.
-pub(super) fn launch(call: ShaderCall, inputs: &[&CubeTensor], outputs: &[&CubeTensor]) {
+pub(crate) fn launch(call: ShaderCall, inputs: &[&CubeTensor], outputs: &[&CubeTensor]) {
     let ShaderCall { shader, workgroups, info } = call;
     assert!(
         workgroups.iter().all(|&count| count <= DISPATCH_LIMIT),
@@ -103,7 +103,7 @@ fn check_first_use(name: &'static str, variant: Variant, output: &CubeTensor) {
 }
 
 /// A new, not yet written tensor on the device of `like`.
-pub(super) fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
+pub(crate) fn empty(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor {
     let buffer = like.client.empty(shape.num_elements() * dtype.size());
     CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), shape, buffer, dtype)
 }

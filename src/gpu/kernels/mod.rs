@@ -15,6 +15,7 @@ pub mod tile_attention;
 pub mod variants;
 
 pub use launch::{KernelError, Shader, ShaderCall};
+pub(crate) use launch::{empty, launch};
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
@@ -22,7 +23,7 @@ use burn::backend::{Backend, ExtensionType};
 use burn::tensor::Tensor;
 
 /// The row-major f32 values of a tensor that was made contiguous; it may be a view into a larger buffer.
-fn values(tensor: &FlexTensor) -> &[f32] {
+pub(crate) fn values(tensor: &FlexTensor) -> &[f32] {
     tensor.as_slice().expect("the CPU device holds f32, and the tensor is contiguous")
 }
 
