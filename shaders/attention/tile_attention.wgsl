@@ -17,28 +17,28 @@ const LANES = 8u;                           // threads that share a row
 const ROWS = 2u;                            // rows of one thread
 const THREADS = 128u;                       // LANES * QUERY_BLOCK / ROWS
 const LOWEST = -3.0e38;                     // never infinity: compilers may assume that there is none
+#if log_sums
+const LEAST_SUM = 1.0e-37;                  // so that no logarithm is infinite
+#end
 
 @group(0) @binding(0) var<storage, read_write> query: array<{{ element }}>;   // [batch * heads, query tokens, HEAD_SIZE]
 @group(0) @binding(1) var<storage, read_write> key: array<{{ element }}>;     // [batch * heads, key tokens, HEAD_SIZE]
+#if attend
 @group(0) @binding(2) var<storage, read_write> value: array<{{ element }}>;
+#end
 #if key_bias
-@group(0) @binding(3) var<storage, read_write> key_bias: array<f32>;          // [batch, key tokens]
-@group(0) @binding(4) var<storage, read_write> output: array<{{ element }}>;
+@group(0) @binding({{ place_of_bias }}) var<storage, read_write> key_bias: array<f32>;      // [batch, key tokens]
+#end
+#if attend
+@group(0) @binding({{ place_of_output }}) var<storage, read_write> output: array<{{ element }}>;
+#end
 #if count_work
-@group(0) @binding(5) var<storage, read_write> work: array<f32>;
-@group(0) @binding(6) var<storage, read> info: array<u32>;
-#else
-@group(0) @binding(5) var<storage, read> info: array<u32>;
+@group(0) @binding({{ place_of_extra }}) var<storage, read_write> work: array<f32>;         // tiles walked by each workgroup
 #end
-#else
-@group(0) @binding(3) var<storage, read_write> output: array<{{ element }}>;
-#if count_work
-@group(0) @binding(4) var<storage, read_write> work: array<f32>;              // tiles walked by each workgroup
-@group(0) @binding(5) var<storage, read> info: array<u32>;
-#else
-@group(0) @binding(4) var<storage, read> info: array<u32>;
+#if log_sums
+@group(0) @binding({{ place_of_extra }}) var<storage, read_write> log_sums: array<f32>;     // [batch * heads, kept tiles, query tokens of a frame]
 #end
-#end
+@group(0) @binding({{ place_of_info }}) var<storage, read> info: array<u32>;
 
 // Words of `info`; the launcher writes them in this order. After them: the offsets of each query frame, then the key frames.
 const QUERY_TOKENS = 0u;      // of one frame
@@ -83,7 +83,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 
     let lane = thread % LANES;
     let top = (thread / LANES) * ROWS;
+#if attend
     var sums: array<array<f32, HEAD_PADDED / LANES>, ROWS>;
+#end
     var walked = 0u;
 
     let table_end = info[TABLE + frame + 1u];
@@ -91,6 +93,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let key_frame = info[TABLE + info[QUERY_FRAMES] + 1u + entry];
         let key_base = (head * info[KEY_FRAMES] + key_frame) * key_tokens;
         walked += 1u;
+#if log_sums
+        var frame_sum = 0.0;                                                // of this frame's keys, for the thread's row
+#end
         for (var first_key = 0u; first_key < key_tokens; first_key += KEY_BLOCK) {
             workgroupBarrier();
             for (var i = thread; i < KEY_BLOCK * HEAD_PADDED; i += THREADS) {
@@ -145,7 +150,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                 row_rescale[thread] = rescale;
                 row_sum[thread] = row_sum[thread] * rescale + sum;
                 row_maximum[thread] = maximum;
+#if log_sums
+                frame_sum = frame_sum * rescale + sum;
+#end
             }
+#if attend
             for (var i = thread; i < KEY_BLOCK * HEAD_PADDED; i += THREADS) {
                 let token = first_key + i / HEAD_PADDED;
                 let channel = i % HEAD_PADDED;
@@ -167,9 +176,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                     sums[r][c] = sums[r][c] * rescale + part;
                 }
             }
+#end
         }
+#if log_sums
+        if thread < QUERY_BLOCK && first_row + thread < query_tokens {
+            let tile = head * info[TABLE + info[QUERY_FRAMES]] + entry;
+            log_sums[tile * query_tokens + first_row + thread] = row_maximum[thread] + log(max(frame_sum, LEAST_SUM));
+        }
+#end
     }
 
+#if attend
     for (var r = 0u; r < ROWS; r += 1u) {
         let row = top + r;
         if first_row + row < query_tokens {
@@ -182,6 +199,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             }
         }
     }
+#end
 #if count_work
     if thread == 0u {
         work[group.y * groups.x + group.x] = f32(walked);

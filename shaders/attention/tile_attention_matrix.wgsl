@@ -1,10 +1,11 @@
 // Attention over frame-to-frame tiles, matrix tier: f16 in cooperative matrices with f32 sums.
 //
 // One workgroup owns SUBGROUPS * ROWS query tokens of one frame and one head, and walks through the ranges of keys that its
-// frame keeps (neighbouring kept frames are one range), KEYS at a time; tiles that are not kept are never looked at. Keys and
+// frame keeps (neighbouring kept frames may be one range), KEYS at a time; tiles that are not kept are never looked at. Keys and
 // values of the next round travel into registers while this round is computed. No element of a matrix can be touched in
 // registers, so scores cross to the lanes through workgroup memory, PART keys at a time, and come back as f16 weights. The sums
-// are rescaled only when a maximum grew by more than a factor of 2^SLACK.
+// are rescaled only when a maximum grew by more than a factor of 2^SLACK. With log_sums every range is a tile, and what it
+// adds to a row's sum is written down at its end.
 enable f16;
 enable wgpu_cooperative_matrix;
 // naga takes every local variable for non-uniform and refuses matrices behind such a condition; this is its only switch.
@@ -27,28 +28,28 @@ const P_SIZE = ROWS * LDP;
 const K_SIZE = KEYS * LDK;
 const SLACK = 8.0;                        // weights stay below 2^8, far from the limit of f16
 const LOWEST = -3.0e38;                   // never infinity: compilers may assume that there is none
+#if log_sums
+const LEAST_SUM = 1.0e-37;                // so that no logarithm is infinite
+#end
 
 @group(0) @binding(0) var<storage, read_write> query: array<vec4<f16>>;   // [batch * heads, query tokens, HEAD]
 @group(0) @binding(1) var<storage, read_write> key: array<vec4<f16>>;     // [batch * heads, key tokens, HEAD]
+#if attend
 @group(0) @binding(2) var<storage, read_write> value: array<vec4<f16>>;
+#end
 #if key_bias
-@group(0) @binding(3) var<storage, read_write> key_bias: array<f32>;      // [batch, key tokens]
-@group(0) @binding(4) var<storage, read_write> output: array<vec4<f16>>;  // as the query
+@group(0) @binding({{ place_of_bias }}) var<storage, read_write> key_bias: array<f32>;      // [batch, key tokens]
+#end
+#if attend
+@group(0) @binding({{ place_of_output }}) var<storage, read_write> output: array<vec4<f16>>;  // as the query
+#end
 #if count_work
-@group(0) @binding(5) var<storage, read_write> work: array<f32>;
-@group(0) @binding(6) var<storage, read> info: array<u32>;
-#else
-@group(0) @binding(5) var<storage, read> info: array<u32>;
+@group(0) @binding({{ place_of_extra }}) var<storage, read_write> work: array<f32>;         // tiles walked by each workgroup
 #end
-#else
-@group(0) @binding(3) var<storage, read_write> output: array<vec4<f16>>;
-#if count_work
-@group(0) @binding(4) var<storage, read_write> work: array<f32>;          // tiles walked by each workgroup
-@group(0) @binding(5) var<storage, read> info: array<u32>;
-#else
-@group(0) @binding(4) var<storage, read> info: array<u32>;
+#if log_sums
+@group(0) @binding({{ place_of_extra }}) var<storage, read_write> log_sums: array<f32>;     // [batch * heads, kept tiles, query tokens of a frame]
 #end
-#end
+@group(0) @binding({{ place_of_info }}) var<storage, read> info: array<u32>;
 
 // Words of `info`; the launcher writes them in this order.
 const QUERY_TOKENS = 0u;      // of one frame
@@ -58,10 +59,13 @@ const KEY_FRAMES = 3u;
 const HEADS = 4u;             // of one clip
 const SCALE_BITS = 5u;
 const BATCH_HEADS = 6u;
-const TABLE = 7u;             // per query frame, long ones first: frame, place of its ranges, their number; a range: first key, end
+const KEPT_TILES = 7u;        // of a head
+const TABLE = 8u;             // per query frame, long ones first: frame, place of its ranges, their number; a range: first key, end
 
 var<workgroup> key_tile: array<vec4<f16>, K_SIZE>;
+#if attend
 var<workgroup> value_tile: array<vec4<f16>, K_SIZE>;
+#end
 var<workgroup> scores: array<vec4<f32>, SUBGROUPS * S_SIZE>;      // [row][key]; also the way out of the sums
 var<workgroup> weights: array<vec4<f16>, SUBGROUPS * P_SIZE>;     // [row][key]
 
@@ -110,20 +114,27 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     subgroupBarrier();
 #end
 
+#if attend
 #for m in 0..{{ rows / 16 }}
 #for h in 0..{{ head / 16 }}
     var o_{{ m }}_{{ h }} = coop_mat16x16<f32, C>();
 #end
 #end
-    var reference = LOWEST;       // the maximum in use, times scale
     var sum = 0.0;                // of this lane's share of the row
     var started = false;
+#end
+#if log_sums
+    var frame_sum = 0.0;          // as the sum, of this range's keys
+#end
+    var reference = LOWEST;       // the maximum in use, times scale
 
     // What this thread brings in.
 #for j in 0..{{ loads }}
     let to_{{ j }} = (thread + {{ j }}u * THREADS) / HEAD4 * LDK + (thread + {{ j }}u * THREADS) % HEAD4;
     var k_{{ j }}: vec4<f16>;
+#if attend
     var v_{{ j }}: vec4<f16>;
+#end
 #end
     var key_token = info[range];
     var key_end = info[range + 1u];
@@ -132,7 +143,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let from_ = (key_base + key_token) * HEAD4;
 #for j in 0..{{ loads }}
         k_{{ j }} = key[from_ + min(thread + {{ j }}u * THREADS, last4)];
+#if attend
         v_{{ j }} = value[from_ + min(thread + {{ j }}u * THREADS, last4)];
+#end
 #end
     }
 
@@ -153,12 +166,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         if thread + {{ j }}u * THREADS < KEYS * HEAD4 {
 #end
         key_tile[to_{{ j }}] = k_{{ j }};
+#if attend
         value_tile[to_{{ j }}] = v_{{ j }};
+#end
 #if load_guard
         }
 #end
 #end
         workgroupBarrier();
+#if log_sums
+        let tile = (range - TABLE - 3u * info[QUERY_FRAMES]) / 2u;
+#end
         // The next round; after the last one this is read again.
         if keys_left > KEYS {
             key_token += KEYS;
@@ -175,16 +193,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             let last4 = (key_end - key_token) * HEAD4 - 1u;
 #for j in 0..{{ loads }}
             k_{{ j }} = key[from_ + min(thread + {{ j }}u * THREADS, last4)];
+#if attend
             v_{{ j }} = value[from_ + min(thread + {{ j }}u * THREADS, last4)];
+#end
 #end
 #else
 #for j in 0..{{ loads }}
 #if load_guard
             k_{{ j }} = key[from_ + min(thread + {{ j }}u * THREADS, KEYS * HEAD4 - 1u)];
+#if attend
             v_{{ j }} = value[from_ + min(thread + {{ j }}u * THREADS, KEYS * HEAD4 - 1u)];
+#end
 #else
             k_{{ j }} = key[from_ + thread + {{ j }}u * THREADS];
+#if attend
             v_{{ j }} = value[from_ + thread + {{ j }}u * THREADS];
+#end
 #end
 #end
 #end
@@ -262,6 +286,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         if subgroupAny(grown) {
             let factor = select(1.0, exp2(max(reference - top, -200.0)), grown);
             reference = select(reference, top, grown);
+#if log_sums
+            frame_sum *= factor;
+#end
+#if attend
             sum *= factor;
             if started {
 #for h in 0..{{ head / 16 }}
@@ -279,8 +307,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                 subgroupBarrier();
 #end
             }
+#end
         }
+#if attend
         started = true;
+#end
         var sums = vec4<f32>();
 #for p in 0..{{ keys / part }}
 #for i in 0..{{ part * rows / 128 }}
@@ -288,9 +319,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             let y = fma(x_{{ p }}_{{ i }}, vec4<f32>(multiply), vec4<f32>(-reference));
             let w = exp2(y);
             sums += w;
+#if attend
             weights[my_weight + {{ i }}u * LANES] = vec4<f16>(w);
+#end
         }
 #end
+#if attend
         subgroupBarrier();
 #for q in 0..{{ part / 16 }}
         {
@@ -307,9 +341,28 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #end
         subgroupBarrier();
 #end
+#end
+#if attend
         sum += (sums.x + sums.y) + (sums.z + sums.w);
+#end
+#if log_sums
+        frame_sum += (sums.x + sums.y) + (sums.z + sums.w);
+#if two_lanes_a_row
+        let row_sum = frame_sum + subgroupShuffleXor(frame_sum, 1u);
+#else
+        let row_sum = frame_sum;
+#end
+        if keys_left <= KEYS {
+            if share == 0u && first_row + row < query_tokens {
+                let at = (head * info[KEPT_TILES] + tile) * query_tokens + first_row + row;
+                log_sums[at] = (reference + log2(max(row_sum, LEAST_SUM))) * 0.6931471805599453;
+            }
+            frame_sum = 0.0;
+        }
+#end
     }
 
+#if attend
 #if two_lanes_a_row
     sum += subgroupShuffleXor(sum, 1u);
 #end
@@ -328,6 +381,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         }
     }
     subgroupBarrier();
+#end
 #end
 #if count_work
     if thread == 0u {

@@ -1,6 +1,7 @@
 //! `tilereel bench`: how long things take on this machine.
 
 mod kernels;
+mod recording;
 
 use std::time::Instant;
 
@@ -28,6 +29,8 @@ pub enum Command {
     Linear(kernels::LinearBench),
     /// Convolutions of the published decoder
     Conv(kernels::ConvBench),
+    /// What recording the attention costs a step: off, sampled and exact in turn.
+    Recording(Box<recording::RecordingBench>),
     /// The window: how soon it is there, how smooth it stays while clips are made, what previews cost, how fast a run stops,
     /// how right its predictions are. It opens, makes four clips in a library of its own, and closes.
     #[cfg(feature = "gui")]
@@ -66,6 +69,7 @@ pub fn run(
         Command::Attention(bench) => bench.run(),
         Command::Linear(bench) => bench.run(),
         Command::Conv(bench) => bench.run(),
+        Command::Recording(bench) => bench.run(),
         #[cfg(feature = "gui")]
         Command::Window(bench) => bench.run(started),
     }

@@ -5,7 +5,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::branch::Branch;
@@ -14,6 +14,7 @@ use super::settings::{ClipArguments, DeviceArguments, Prepared};
 use super::{Status, UsageError};
 use crate::clip::{self, ClipFormat, Frames, WriteOptions};
 use crate::generate::GenerateError;
+use crate::generate::attention_record::Recording;
 use crate::generate::estimate::{Estimate, Speeds};
 use crate::generate::networks::Timing;
 use crate::generate::observer::{Observer, Phase};
@@ -26,7 +27,7 @@ use crate::gpu::device::ComputeDevice;
 use crate::model::latent::Latent;
 use crate::model::sampler::Sampler;
 use crate::studio::words::{bytes, duration};
-use crate::studio::{Engine, EngineError, Feed, file_stem, read_recipe};
+use crate::studio::{DEFAULT_RECORDING, Engine, EngineError, Feed, file_stem, read_recipe};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -59,6 +60,10 @@ pub struct Arguments {
     /// Keep the folder of step records when the clip is written
     #[arg(long)]
     keep_steps: bool,
+    /// Record where every step looks, in its folder of step records, which is then kept
+    /// [default: sampled with --keep-steps, else off]
+    #[arg(long, value_enum)]
+    attention: Option<AttentionWish>,
     /// Leave the recipe out of the file
     #[arg(long)]
     no_recipe: bool,
@@ -77,6 +82,15 @@ pub struct Arguments {
     /// No progress, no warnings
     #[arg(long, short)]
     quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AttentionWish {
+    Off,
+    /// Skipped tiles are estimated from a sample of rows
+    Sampled,
+    /// All rows, which takes about as long as dense attention
+    Exact,
 }
 
 /// A run that is settled, but not begun.
@@ -194,7 +208,9 @@ impl Arguments {
         let (folder, device, job_recipe) = (plan.prepared.folder.clone(), plan.device.clone(), recipe.clone());
         let every = self.preview_every.map(|every| every as usize);
         let (previews, previews_out) = channel();
+        let recording = self.recording();
         let ticket = engine.submit(move |workshop, feed: &mut Feed| {
+            feed.record_attention(recording);
             feed.phase(Phase::Load);
             let model = workshop.model(folder, &device)?;
             if model.is_cut(&job_recipe)? {
@@ -237,6 +253,15 @@ impl Arguments {
         }
     }
 
+    fn recording(&self) -> Option<Recording> {
+        match self.attention {
+            Some(AttentionWish::Off) => None,
+            Some(AttentionWish::Sampled) => Some(Recording::Sampled),
+            Some(AttentionWish::Exact) => Some(Recording::Exact),
+            None => DEFAULT_RECORDING.filter(|_| self.keep_steps),
+        }
+    }
+
     fn say_stopped(&self, records: &Path) {
         match StepRecord::last_of(records) {
             Ok(last) => {
@@ -257,6 +282,9 @@ impl Arguments {
         }
         if let Some(precision) = self.device.precision {
             command += &format!(" --precision {precision}");
+        }
+        if let Some(wish) = self.attention.and_then(|wish| wish.to_possible_value()) {
+            command += &format!(" --attention {}", wish.get_name());
         }
         if let Some(model) = &self.clip.model {
             command += &format!(" --model {}", shell_word(model));
@@ -292,7 +320,7 @@ impl Arguments {
         }
         let text = (!self.no_recipe).then(|| recipe.to_json());
         let written = clip::write_clip(out, &frames, text.as_deref(), &WriteOptions::default()).map_err(GenerateError::from)?;
-        if !self.keep_steps {
+        if !self.keep_steps && self.recording().is_none() {
             remove_records(&records_folder(out));
         }
         if is_whole {
@@ -361,6 +389,10 @@ impl Observer for Previewing<'_> {
         }
     }
 
+    fn wants_attention(&self) -> Option<Recording> {
+        self.feed.wants_attention()
+    }
+
     fn stop(&self) -> bool {
         self.feed.stop()
     }
@@ -379,7 +411,7 @@ fn check_place(file: &Path, flag: &str) -> anyhow::Result<()> {
 }
 
 /// The folder of a run's step records, beside its clip.
-fn records_folder(out: &Path) -> PathBuf {
+pub fn records_folder(out: &Path) -> PathBuf {
     let mut name = out.file_name().unwrap_or_default().to_owned();
     name.push(".steps");
     out.with_file_name(name)
@@ -390,7 +422,8 @@ fn remove_records(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with("step-") && name.ends_with(".safetensors") {
+        let is_record = |beginning: &str, ending: &str| name.starts_with(beginning) && name.ends_with(ending);
+        if is_record("step-", ".safetensors") || is_record("attention-", ".png") {
             let _ = std::fs::remove_file(path);
         }
     }

@@ -2,9 +2,11 @@
 
 /// As `println!`, which panics when the reader goes away (`| head`).
 macro_rules! say {
+    () => { $crate::cli::print_line(format_args!("")) };
     ($($text:tt)*) => { $crate::cli::print_line(format_args!($($text)*)) };
 }
 
+mod attention;
 mod bench;
 mod branch;
 mod doctor;
@@ -50,6 +52,8 @@ enum Command {
     Generate(Box<generate::Arguments>),
     /// Show the recipe inside a clip.
     Show(show::Arguments),
+    /// Show where a clip's steps looked: a table, a heatmap, or all numbers.
+    Attention(attention::Arguments),
     /// Write a clip as another file: cut, faster, larger, to and fro, in another format.
     Export(export::Arguments),
     /// Make a clip again from its own recipe and compare the frames.
@@ -119,6 +123,7 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
     match command {
         Command::Generate(arguments) => generate::run(*arguments),
         Command::Show(arguments) => show::run(&arguments),
+        Command::Attention(arguments) => attention::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Library(command) => library::run(command),

@@ -79,6 +79,8 @@ pub enum GenerateError {
     DeviceFailed { doing: &'static str, reason: String },
     #[error("The step record {path} cannot be used: {reason}. Start again without --resume.")]
     StepRecord { path: PathBuf, reason: String },
+    #[error("The attention record {path} cannot be used: {reason}. Make the clip again to record it anew.")]
+    AttentionRecord { path: PathBuf, reason: String },
     #[error(
         "The step record could not be written to {path}: {source}. Free some space or choose another folder; finished steps are kept."
     )]

@@ -4,14 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, Transaction};
 
 use super::GenerateError;
+use super::attention_record::AttentionRecord;
 use super::observer::Observer;
 use crate::clip::Frames;
 use crate::gpu::device::ComputeDevice;
-use crate::mask::KeyFrames;
-use crate::model::dit::{Probe, TextContext, Transformer};
+use crate::mask::{KeyFrames, MaskPlan};
+use crate::model::dit::{AttentionRecorder, Probe, TextContext, Transformer};
 use crate::model::latent::{ClipSize, Latent};
 use crate::model::sampler::{Sampler, guidance};
 use crate::model::vae::{Sites, Stopped, Tiling, Vae, to_rgb8};
@@ -49,15 +50,14 @@ pub struct Walk<'a> {
     /// Above 1 the text holds two rows, the negative prompt first.
     pub guidance_scale: f64,
     pub text: &'a TextContext,
-    /// One entry a layer.
-    pub key_frames: &'a [Arc<KeyFrames>],
+    pub plan: &'a Arc<MaskPlan>,
     /// Fills unit normal noise for a call.
     pub noise: &'a mut dyn FnMut(usize, &mut [f32]),
-    /// Sees the sampler, the call, the latent after it and the estimate of the clean one.
+    /// Sees the sampler, the call, the latent after it, the estimate of the clean one and the attention if it was recorded.
     pub after_step: &'a mut AfterStep<'a>,
 }
 
-pub type AfterStep<'a> = dyn FnMut(&Sampler, usize, &Latent, &Latent) -> Result<(), GenerateError> + 'a;
+pub type AfterStep<'a> = dyn FnMut(&Sampler, usize, &Latent, &Latent, Option<&AttentionRecord>) -> Result<(), GenerateError> + 'a;
 
 impl Networks {
     /// Walks from `latent`, which is scaled for the sampler's first call.
@@ -72,23 +72,27 @@ impl Networks {
         observer: &mut dyn Observer,
     ) -> Result<Latent, GenerateError> {
         let shape = latent.shape;
+        let key_frames: Vec<_> = walk.plan.layers().iter().map(|layer| Arc::new(layer.mask().key_frames())).collect();
         for call in walk.calls.clone() {
             if observer.stop() {
                 return Err(GenerateError::Stopped);
             }
             let started = Instant::now();
             let input = Latent { shape, values: walk.sampler.scale_model_input(call, &latent.values) };
-            let epsilon = self.predict(&input, walk.sampler.timestep(call), walk, observer)?;
+            let (epsilon, attention) = self.predict(&input, call, walk, &key_frames, observer)?;
             if !epsilon.iter().all(|value| value.is_finite()) {
                 return Err(GenerateError::NotFinite { part: "transformer", step: call + 1 });
             }
             let step = walk.sampler.step(call, &epsilon, &latent.values, &mut |noise| (walk.noise)(call, noise));
             latent.values = step.x;
             let denoised = Latent { shape, values: step.denoised };
-            (walk.after_step)(&walk.sampler, call, &latent, &denoised)?;
+            (walk.after_step)(&walk.sampler, call, &latent, &denoised, attention.as_deref())?;
             let step_millis = millis(started.elapsed());
             timing.step_millis.push(step_millis);
             observer.denoised(call, &denoised);
+            if let Some(attention) = &attention {
+                observer.attention(attention);
+            }
             // The last estimate is the clip itself.
             if observer.wants_decoded() && call + 1 < walk.sampler.calls() {
                 let frames = self.decode(&denoised, walk.size, walk.frames_per_second, &|| observer.stop())?;
@@ -99,31 +103,41 @@ impl Networks {
         Ok(latent)
     }
 
-    /// The predicted noise for a latent that is scaled for the model, guided if the scale is above 1.
+    /// The predicted noise for a latent that is scaled for the model, guided if the scale is above 1; and where it looked, if
+    /// the observer wants that.
     fn predict(
         &self,
         input: &Latent,
-        timestep: f32,
+        call: usize,
         walk: &Walk<'_>,
+        key_frames: &[Arc<KeyFrames>],
         observer: &dyn Observer,
-    ) -> Result<Vec<f32>, GenerateError> {
+    ) -> Result<(Vec<f32>, Option<Arc<AttentionRecord>>), GenerateError> {
         let guided = walk.guidance_scale > 1.0;
         let copies = if guided { 2 } else { 1 };
         let latents = input.to_tensor(copies, &self.device.device);
-        let timesteps = vec![timestep; copies];
+        let timesteps = vec![walk.sampler.timestep(call); copies];
         let stop = || observer.stop();
-        let mut probe = Probe::stopping(&stop);
-        let output = self.transformer.forward(latents, &timesteps, walk.text, None, walk.key_frames, &mut probe);
+        let recording = observer.wants_attention();
+        let mut recorder = recording.map(AttentionRecorder::new);
+        let mut probe = Probe::stopping(&stop).recording(recorder.as_mut());
+        let output = self.transformer.forward(latents, &timesteps, walk.text, None, key_frames, &mut probe);
         // A model that also predicts a variance gives it in the second half of the channels.
-        let values = read(output.narrow(1, 0, self.channels), "sampled")?;
+        let output = output.narrow(1, 0, self.channels);
+        let (values, masses) = match recorder {
+            Some(recorder) => read_with(output, recorder.into_masses(), "sampled")?,
+            None => (read(output, "sampled")?, Vec::new()),
+        };
         if observer.stop() {
             return Err(GenerateError::Stopped);
         }
+        let attention =
+            recording.map(|recording| Arc::new(AttentionRecord::of_masses(call, recording, walk.plan.clone(), &masses)));
         if !guided {
-            return Ok(values);
+            return Ok((values, attention));
         }
         let (unconditional, conditional) = values.split_at(values.len() / 2);
-        Ok(guidance::combine(unconditional, conditional, walk.guidance_scale as f32))
+        Ok((guidance::combine(unconditional, conditional, walk.guidance_scale as f32), attention))
     }
 
     /// Latents as the sampler left them to frames.
@@ -162,6 +176,22 @@ impl Networks {
 /// The values of a tensor; waits for the device.
 pub(super) fn read<const D: usize>(tensor: Tensor<D>, doing: &'static str) -> Result<Vec<f32>, GenerateError> {
     tensor.try_into_vec_as().map_err(|error| GenerateError::DeviceFailed { doing, reason: error.to_string() })
+}
+
+/// The values of a tensor and of others, for one wait.
+fn read_with<const D: usize, const E: usize>(
+    tensor: Tensor<D>,
+    others: Vec<Tensor<E>>,
+    doing: &'static str,
+) -> Result<(Vec<f32>, Vec<Vec<f32>>), GenerateError> {
+    let failed = |reason: String| GenerateError::DeviceFailed { doing, reason };
+    let first = Transaction::default().register(tensor);
+    let all = others.into_iter().fold(first, |transaction, tensor| transaction.register(tensor));
+    let data = all.try_execute().map_err(|error| failed(error.to_string()))?;
+    let values = data.into_iter().map(|data| data.try_into_vec::<f32>().map_err(|error| failed(error.to_string())));
+    let mut values = values.collect::<Result<Vec<_>, _>>()?;
+    let first = values.remove(0);
+    Ok((first, values))
 }
 
 pub(super) fn millis(duration: Duration) -> f64 {

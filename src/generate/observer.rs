@@ -1,5 +1,8 @@
 //! Following a run while it goes on.
 
+use std::sync::Arc;
+
+use super::attention_record::{AttentionRecord, Recording};
 use crate::clip::Frames;
 use crate::model::latent::Latent;
 
@@ -34,6 +37,12 @@ pub trait Observer {
     fn step(&mut self, _call: usize, _calls: usize, _millis: f64) {}
     /// The current estimate of the clean latent after a step.
     fn denoised(&mut self, _call: usize, _latent: &Latent) {}
+    /// Whether and how the next step's attention should be recorded, which changes nothing else.
+    fn wants_attention(&self) -> Option<Recording> {
+        None
+    }
+    /// The attention of a step.
+    fn attention(&mut self, _record: &Arc<AttentionRecord>) {}
     /// True when the next step's estimate should also be decoded, which takes as long as the end of the run.
     fn wants_decoded(&self) -> bool {
         false

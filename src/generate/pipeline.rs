@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::GenerateError;
+use super::attention_record::AttentionRecord;
 use super::networks::{Networks, Timing, Walk, millis};
 use super::observer::{Observer, Phase};
 use super::preview::Projection;
@@ -208,8 +209,7 @@ impl LoadedModel {
         timing: &mut Timing,
         observer: &mut dyn Observer,
     ) -> Result<StepRecord, GenerateError> {
-        let plan = recipe.plan(self.networks.transformer.layers())?;
-        let key_frames: Vec<_> = plan.layers().iter().map(|layer| Arc::new(layer.mask().key_frames())).collect();
+        let plan = Arc::new(recipe.plan(self.networks.transformer.layers())?);
         // The walks before a branch come first, with texts of their own.
         let (first_call, start, sampler) = self.start(recipe, options, timing, observer)?;
 
@@ -228,12 +228,14 @@ impl LoadedModel {
             frames_per_second: f64::from(recipe.frames_per_second),
             guidance_scale: recipe.guidance_scale,
             text: &text,
-            key_frames: &key_frames,
+            plan: &plan,
             // Draw 0 is the start noise.
             noise: &mut |call, noise| fill_normal(recipe.seed, call as u64 + 1, noise),
-            after_step: &mut |sampler, call, latent, denoised| {
+            after_step: &mut |sampler, call, latent, denoised, attention| {
                 let record = StepRecord::of_step(recipe, sampler, call, latent, denoised);
                 if let Some(folder) = &options.records {
+                    // The step comes last: once it is there, what belongs to it is there too.
+                    AttentionRecord::write_or_remove(attention, folder, call)?;
                     record.write(folder)?;
                 }
                 last = Some(record);

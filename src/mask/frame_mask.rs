@@ -97,6 +97,11 @@ impl KeyFrames {
         Self { offsets, frames: (0..frames).flat_map(|_| 0..frames as u32).collect() }
     }
 
+    /// One query frame that sees all of `frames` key frames.
+    pub fn of_one_query_frame(frames: usize) -> Self {
+        Self { offsets: vec![0, frames as u32], frames: (0..frames as u32).collect() }
+    }
+
     /// How many query frames there are.
     pub fn query_frames(&self) -> usize {
         self.offsets.len() - 1

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use super::export;
 use crate::generate::GenerateError;
+use crate::generate::attention_record::Recording;
 use crate::generate::observer::{Observer, Phase};
 use crate::generate::pipeline::LoadedModel;
 use crate::gpu::device::ComputeDevice;
@@ -95,9 +96,15 @@ pub struct Feed {
     events: SyncSender<Event>,
     denoised: Arc<Mutex<Option<(usize, Latent)>>>,
     stop: Arc<AtomicBool>,
+    recording: Option<Recording>,
 }
 
 impl Feed {
+    /// Has the attention of a run's steps recorded, from the next one on; off unless it is wished.
+    pub fn record_attention(&mut self, recording: Option<Recording>) {
+        self.recording = recording;
+    }
+
     pub fn warn(&mut self, warning: String) {
         self.send(Event::Warning(warning));
     }
@@ -119,6 +126,10 @@ impl Observer for Feed {
 
     fn denoised(&mut self, call: usize, latent: &Latent) {
         *self.denoised.lock().unwrap_or_else(PoisonError::into_inner) = Some((call, latent.clone()));
+    }
+
+    fn wants_attention(&self) -> Option<Recording> {
+        self.recording
     }
 
     fn stop(&self) -> bool {
@@ -207,7 +218,7 @@ impl Engine {
         let (events, events_out) = sync_channel(EVENTS_WAITING);
         let (result, result_out) = sync_channel(1);
         let (denoised, stop) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
-        let mut feed = Feed { events, denoised: denoised.clone(), stop: stop.clone() };
+        let mut feed = Feed { events, denoised: denoised.clone(), stop: stop.clone(), recording: None };
         let run: Job = Box::new(move |workshop| {
             let outcome = catch_unwind(AssertUnwindSafe(|| job(workshop, &mut feed)));
             let outcome = match outcome {

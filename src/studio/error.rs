@@ -32,6 +32,10 @@ pub enum StudioError {
     ItemRuns { id: i64 },
     #[error("Step {step} of this clip is not kept. Choose one of those that are, or make the clip again.")]
     NoSuchStep { step: usize },
+    #[error(
+        "The attention of step {step} was not recorded. Make the clip again with recording on: `tilereel generate --recipe CLIP --attention sampled`."
+    )]
+    NoAttention { step: usize },
     #[error(transparent)]
     Generate(#[from] GenerateError),
     #[error(transparent)]

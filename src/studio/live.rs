@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::ItemId;
 use crate::clip::Frames;
+use crate::generate::attention_record::AttentionRecord;
 use crate::generate::estimate::Estimate;
 use crate::generate::observer::Phase;
 use crate::generate::recipe::Recipe;
@@ -29,6 +30,8 @@ pub struct Live {
     pub projections: Vec<Option<Arc<Frames>>>,
     /// The same through the decoder, where that was asked for.
     pub decoded: BTreeMap<usize, Arc<Frames>>,
+    /// Where the steps looked, where that was recorded: one entry a call.
+    pub attention: Vec<Option<Arc<AttentionRecord>>>,
     pub warnings: Vec<String>,
     /// The person has asked it to stop or to pause.
     pub is_stopping: bool,
@@ -52,6 +55,7 @@ impl Live {
             step_millis: Vec::new(),
             projections: vec![None; calls],
             decoded: BTreeMap::new(),
+            attention: vec![None; calls],
             warnings: Vec::new(),
             is_stopping: false,
             preview_millis: 0.0,

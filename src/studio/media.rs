@@ -35,12 +35,22 @@ pub enum Picture {
 }
 
 /// What became of a request.
-#[derive(Clone, Debug)]
-pub enum Loaded {
+#[derive(Debug)]
+pub enum Loaded<T = Frames> {
     NotYet,
-    Ready(Arc<Frames>),
-    /// Why there is no such picture.
+    Ready(Arc<T>),
+    /// Why there is none.
     Failed(Arc<str>),
+}
+
+impl<T> Clone for Loaded<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::NotYet => Self::NotYet,
+            Self::Ready(value) => Self::Ready(value.clone()),
+            Self::Failed(reason) => Self::Failed(reason.clone()),
+        }
+    }
 }
 
 impl Loaded {

@@ -3,6 +3,7 @@
 //! The fronts hold no model code. They change a [`Draft`], put what it makes into the [`Studio`]'s queue, and show its
 //! [`State`] and [`Media`]. A command that makes one clip and ends needs only the [`Engine`] and its [`Ticket`].
 
+mod attention;
 mod catalog;
 pub mod colour_map;
 mod database;
@@ -28,6 +29,7 @@ mod task;
 mod verify;
 pub mod words;
 
+pub use attention::{DEFAULT_RECORDING, attention_of};
 pub use catalog::{Catalog, CatalogEntry, Opened};
 pub use database::Database;
 pub use draft::{

@@ -115,7 +115,7 @@ impl Fault {
             StudioError::Clip(error) => Self::of_clip(error),
             StudioError::Files { .. } => Self::Disk,
             StudioError::Database { .. } | StudioError::NewerDatabase { .. } => Self::BadFile,
-            StudioError::NoSuchStep { .. } => Self::Settings,
+            StudioError::NoSuchStep { .. } | StudioError::NoAttention { .. } => Self::Settings,
             _ => Self::Other,
         }
     }

@@ -13,6 +13,7 @@ use super::shared::{DeviceState, Shared, StopWish};
 use super::{EngineError, ErrorReport, Event, Feed, ItemId, ItemState, QueueItem, StudioError, Ticket, Workshop};
 use crate::clip::Frames;
 use crate::generate::GenerateError;
+use crate::generate::attention_record::{AttentionRecord, Recording};
 use crate::generate::observer::{Observer, Phase};
 use crate::generate::pipeline::{Outcome, RunOptions};
 use crate::generate::preview::Projection;
@@ -108,6 +109,7 @@ struct Run<'a> {
     projections: std::sync::mpsc::Receiver<Projection>,
     projection: Option<Projection>,
     decoded: std::sync::mpsc::Receiver<(usize, Frames)>,
+    attention: std::sync::mpsc::Receiver<Arc<AttentionRecord>>,
     begun_with_steps: bool,
 }
 
@@ -149,12 +151,17 @@ impl<'a> Run<'a> {
             let clip = item.leaves.unwrap_or_default();
             copy_steps(&shared.home.steps_folder(clip), &records, record.next_call).map_err(|error| failed(error, &item))?;
         }
-        let live = Live::new(item.id, item.recipe.clone(), estimate, first_call);
+        let mut live = Live::new(item.id, item.recipe.clone(), estimate, first_call);
+        for (call, record) in live.attention.iter_mut().enumerate().take(first_call) {
+            // Not every step was recorded.
+            *record = AttentionRecord::read(&AttentionRecord::path_in(&records, call + 1)).ok().map(Arc::new);
+        }
         shared.change(|state| state.live = Some(live.clone()));
 
         let options = RunOptions { resume, branch, records: Some(records), noise: None };
         let (send_projection, projections) = channel();
         let (send_decoded, decoded) = channel();
+        let (send_attention, attention) = channel();
         let (folder, job_device, recipe, wishes) = (model.folder, device.clone(), item.recipe.clone(), shared.clone());
         let ticket = shared.engine.submit(move |workshop: &mut Workshop, feed: &mut Feed| {
             feed.phase(Phase::Load);
@@ -167,10 +174,23 @@ impl<'a> Run<'a> {
             }
             // If nobody waits for it, the run was left behind.
             let _ = send_projection.send(model.projection()?.clone());
-            model.run(&recipe, &options, &mut Following { feed, wishes, decoded: send_decoded })
+            let mut following = Following { feed, wishes, decoded: send_decoded, attention: send_attention };
+            model.run(&recipe, &options, &mut following)
         });
         let device = device.clone();
-        Ok(Self { shared, item, device, live, badges, ticket, projections, projection: None, decoded, begun_with_steps })
+        Ok(Self {
+            shared,
+            item,
+            device,
+            live,
+            badges,
+            ticket,
+            projections,
+            projection: None,
+            decoded,
+            attention,
+            begun_with_steps,
+        })
     }
 
     fn follow(mut self) -> Result<End, ErrorReport> {
@@ -251,6 +271,12 @@ impl<'a> Run<'a> {
             self.live.decoded.insert(call, Arc::new(frames));
             any = true;
         }
+        for record in self.attention.try_iter() {
+            if let Some(place) = self.live.attention.get_mut(record.call) {
+                *place = Some(record);
+                any = true;
+            }
+        }
         if any {
             self.show();
         }
@@ -285,9 +311,11 @@ impl<'a> Run<'a> {
 fn copy_steps(from: &std::path::Path, to: &std::path::Path, steps: usize) -> Result<(), StudioError> {
     std::fs::create_dir_all(to).map_err(StudioError::files("made", to))?;
     for step in 1..=steps {
-        let (source, copy) = (StepRecord::path_in(from, step), StepRecord::path_in(to, step));
-        if source.exists() {
-            std::fs::copy(&source, &copy).map_err(StudioError::files("written", &copy))?;
+        for path_in in [StepRecord::path_in, AttentionRecord::path_in] {
+            let (source, copy) = (path_in(from, step), path_in(to, step));
+            if source.exists() {
+                std::fs::copy(&source, &copy).map_err(StudioError::files("written", &copy))?;
+            }
         }
     }
     Ok(())
@@ -298,6 +326,7 @@ struct Following<'a> {
     feed: &'a mut Feed,
     wishes: Arc<Shared>,
     decoded: std::sync::mpsc::Sender<(usize, Frames)>,
+    attention: std::sync::mpsc::Sender<Arc<AttentionRecord>>,
 }
 
 impl Observer for Following<'_> {
@@ -319,6 +348,14 @@ impl Observer for Following<'_> {
 
     fn decoded(&mut self, call: usize, frames: Frames) {
         let _ = self.decoded.send((call, frames));
+    }
+
+    fn wants_attention(&self) -> Option<Recording> {
+        self.wishes.wishes(|wishes| wishes.record_attention)
+    }
+
+    fn attention(&mut self, record: &Arc<AttentionRecord>) {
+        let _ = self.attention.send(record.clone());
     }
 
     fn stop(&self) -> bool {

@@ -3,10 +3,12 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::attention::{AttentionShelf, DEFAULT_RECORDING};
 use super::database::Database;
 use super::live::Live;
 use super::media::Media;
 use super::{ClipId, Engine, Home, ItemId, QueueItem, StudioError};
+use crate::generate::attention_record::Recording;
 use crate::gpu::device::{self, AdapterReport, ComputeDevice, DeviceChoice, Precision};
 
 /// All that a front shows which changes by itself. Cheap to clone.
@@ -60,6 +62,7 @@ pub(super) struct Wishes {
     pub paused: bool,
     pub stop: Option<(ItemId, StopWish)>,
     pub decode_previews: bool,
+    pub record_attention: Option<Recording>,
     pub device: DeviceWish,
     pub reopen_device: bool,
     /// Something has changed that the runner should look at.
@@ -78,17 +81,19 @@ pub(super) struct Shared {
     bell: Condvar,
     wake: Arc<Mutex<Wake>>,
     pub media: Media,
+    pub attention: AttentionShelf,
 }
 
 impl Shared {
     pub fn new(home: Home, database: Database, device: DeviceWish) -> Result<Self, StudioError> {
         let wake: Arc<Mutex<Wake>> = Arc::new(Mutex::new(Box::new(|| {})));
-        let media_wake = wake.clone();
+        let (media_wake, attention_wake) = (wake.clone(), wake.clone());
         let wishes = Wishes {
             quit: false,
             paused: false,
             stop: None,
             decode_previews: false,
+            record_attention: database.preference(super::attention::PREFERENCE)?.unwrap_or(DEFAULT_RECORDING),
             device,
             reopen_device: true,
             bell_rang: false,
@@ -96,6 +101,7 @@ impl Shared {
         Ok(Self {
             engine: Engine::start_behind_window().map_err(StudioError::NoThread)?,
             media: Media::start(home.clone(), move || lock(&media_wake)())?,
+            attention: AttentionShelf::start(home.clone(), move || lock(&attention_wake)())?,
             home,
             database,
             state: Mutex::default(),

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::clip;
 use crate::generate::GenerateError;
+use crate::generate::attention_record::{AttentionRecord, Recording};
 use crate::generate::observer::{Observer, Phase};
 use crate::generate::pipeline::RunOptions;
 use crate::generate::recipe::Recipe;
@@ -216,6 +217,20 @@ impl Studio {
         self.shared.wish(|wishes| wishes.decode_previews = decode);
     }
 
+    /// Whether and how the attention of runs is recorded, from the next step on; remembered for later starts.
+    ///
+    /// # Errors
+    /// It cannot be remembered; it holds all the same.
+    pub fn record_attention(&self, recording: Option<Recording>) -> Result<(), StudioError> {
+        self.shared.wish(|wishes| wishes.record_attention = recording);
+        self.database().set_preference(super::attention::PREFERENCE, &recording)
+    }
+
+    /// How the attention of runs is recorded.
+    pub fn recording(&self) -> Option<Recording> {
+        self.shared.wishes(|wishes| wishes.record_attention)
+    }
+
     // The library.
 
     /// # Errors
@@ -245,6 +260,7 @@ impl Studio {
     pub fn delete(&self, clip: ClipId) -> Result<(), StudioError> {
         self.database().delete_clip(clip)?;
         self.shared.media.forget(clip);
+        self.shared.attention.forget(clip);
         self.shared.library_changed();
         Ok(())
     }
@@ -265,6 +281,11 @@ impl Studio {
 
     pub fn picture(&self, picture: Picture) -> Loaded {
         self.shared.media.get(picture)
+    }
+
+    /// The attention of a clip's step, if it is at hand; else it is read, and there when the studio wakes. Steps count from 1.
+    pub fn attention(&self, clip: ClipId, step: usize) -> Loaded<AttentionRecord> {
+        self.shared.attention.get(clip, step)
     }
 
     /// The clip's step that a branch is to leave; steps count from 1.

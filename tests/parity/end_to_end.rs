@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use burn::tensor::{Tensor, TensorData};
 use tilereel::generate::networks::{Networks, Timing, Walk};
 use tilereel::generate::observer::Unobserved;
-use tilereel::mask::KeyFrames;
+use tilereel::mask::{KeyFrames, MaskPlan};
 use tilereel::model::dit::{Probe, TextContext};
 use tilereel::model::latent::{ClipSize, Latent};
 use tilereel::model::sampler::{Sampler, SamplerKind};
@@ -69,8 +69,8 @@ impl Run<'_> {
         let kind: SamplerKind = self.text("scheduler")?.parse()?;
         let sampler = Sampler::new(kind, steps)?;
         let text = self.text_context(guidance_scale > 1.0, report)?;
-        let dense = Arc::new(KeyFrames::dense(size.latent_frames()));
-        let key_frames = vec![dense; networks.transformer.layers()];
+        let plan = Arc::new(MaskPlan::dense(networks.transformer.layers(), size.latent_frames())?);
+        let key_frames = vec![Arc::new(KeyFrames::dense(size.latent_frames())); networks.transformer.layers()];
 
         let timesteps: Vec<f32> = (0..sampler.calls()).map(|call| sampler.timestep(call)).collect();
         self.close(report, "out.timesteps", &timesteps, Tolerance { relative_l2: 1e-6, max_abs: 1e-3 })?;
@@ -96,13 +96,13 @@ impl Run<'_> {
             frames_per_second: 24.0,
             guidance_scale,
             text: &text,
-            key_frames: &key_frames,
+            plan: &plan,
             noise: &mut |_, noise| {
                 let all = step_noise.map_or(&[][..], |noise| &noise.values);
                 noise.copy_from_slice(all.chunks_exact(noise.len()).nth(draws).expect("the case has noise for every draw"));
                 draws += 1;
             },
-            after_step: &mut |sampler, call, latent, _| {
+            after_step: &mut |sampler, call, latent, _, _| {
                 if calls_back(kind, sampler.calls(), steps, call) {
                     latents.extend_from_slice(&latent.values);
                 }

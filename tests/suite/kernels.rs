@@ -11,7 +11,10 @@ use tilereel::gpu::kernels::group_norm::{EPSILON, GROUPS, group_norm_affine};
 use tilereel::gpu::kernels::linear::{Activation, linear, linear_on_matrices};
 use tilereel::gpu::kernels::product::{LARGE, SMALL, SQUARE};
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
-use tilereel::gpu::kernels::tile_attention::{Tiles, tile_attention, tile_attention_work};
+use tilereel::gpu::kernels::tile_attention::{
+    Tiles, tile_attention, tile_attention_and_log_sums, tile_attention_work, tile_log_sums,
+};
+use tilereel::gpu::kernels::tile_mass::tile_mass;
 use tilereel::gpu::self_test;
 use tilereel::gpu::tier::KernelTier;
 use tilereel::mask::{FrameMask, KeyFrames, MaskFamily, Mode, Placement};
@@ -125,8 +128,8 @@ impl Attention {
         }
     }
 
-    fn reference(&self, operands: &Operands) -> Vec<f64> {
-        let call = reference::TileAttention {
+    fn sizes(&self) -> reference::TileAttention<'_> {
+        reference::TileAttention {
             batch: self.batch,
             heads: self.heads,
             head: self.head,
@@ -135,8 +138,11 @@ impl Attention {
             key_frames_total: self.key_frames_total,
             key_frames: &self.key_frames,
             scale: (self.head as f64).powf(-0.5) as f32,
-        };
-        reference::tile_attention(&call, &operands.query, &operands.key, &operands.value, operands.bias.as_deref())
+        }
+    }
+
+    fn reference(&self, operands: &Operands) -> Vec<f64> {
+        reference::tile_attention(&self.sizes(), &operands.query, &operands.key, &operands.value, operands.bias.as_deref())
     }
 
     fn tiles(&self) -> Tiles {
@@ -149,13 +155,29 @@ impl Attention {
         (tensor(device, &operands.query, self.query_shape()), key, value, bias)
     }
 
-    /// Compares values with the reference, and the kernel's own count of its work with the mask.
+    /// Compares values and log-sums with the reference, and the kernel's own count of its work with the mask.
     fn check(&self, device: &ComputeDevice, what: &str, limit: f64) {
         let operands = self.operands(device);
         let (query, key, value, bias) = self.tensors(device, &operands);
         leave_junk(device, self.query_shape().iter().product());
         let output = read(tile_attention(query.clone(), key.clone(), value.clone(), bias.clone(), self.tiles()));
         assert_close(device, what, &output, &self.reference(&operands), limit);
+
+        let count = self.batch * self.heads * self.key_frames.frames().len() * self.query_tokens;
+        leave_junk(device, count);
+        let (same, log_sums) = tile_attention_and_log_sums(query.clone(), key.clone(), value.clone(), bias.clone(), self.tiles());
+        assert!(read(same) == output, "{} {}: {what}: log-sums change the attention", device.name, device.precision);
+        let log_sums = read(log_sums);
+        leave_junk(device, count);
+        let alone = read(tile_log_sums(query.clone(), key.clone(), bias.clone(), self.tiles()));
+        let want = reference::log_sums(&self.sizes(), &operands.query, &operands.key, operands.bias.as_deref());
+        for log_sums in [log_sums, alone] {
+            let error = reference::log_sums_error(&self.sizes(), &log_sums, &want);
+            // Logits of hundreds are rounded to 3e-5 in f32.
+            let limit = if self.query_scale > 100.0 { 2e-4 } else { 1e-5 };
+            println!("{} {}: {what}: log-sums {error:.1e}", device.name, device.precision);
+            assert!(error <= limit, "{} {}: {what}: log-sums are off by {error:.1e}", device.name, device.precision);
+        }
 
         let counts = read(tile_attention_work(query, key, value, bias, self.tiles()));
         let walked: f64 = counts.iter().map(|&count| f64::from(count)).sum();
@@ -270,6 +292,43 @@ fn attention_of_frames_of_every_length() {
         for (mask, tokens, head) in [(0, 144, 48), (1, 145, 48), (1, 144, 96), (0, 200, 96)] {
             let attention = Attention { batch: 1, ..Attention::masked(&masks[mask], tokens, head) };
             attention.check(&device, &format!("{tokens} tokens a frame, head of {head}"), 2e-6);
+        }
+    }
+}
+
+/// Masses of every kind of mask, with a sample and without, of the last clip of two.
+#[test]
+fn masses_of_tiles() {
+    let frames = 5;
+    let painted = (0..frames * frames).map(|cell| cell % 3 == 0 || cell / frames == 2).collect();
+    let masks = [
+        MaskFamily::paper(2).frame_mask(frames),
+        MaskFamily { mode: Mode::KvOnly, ..MaskFamily::paper(1) }.frame_mask(frames),
+        FrameMask::new(frames, painted),
+        FrameMask::full(frames),
+    ];
+    for device in devices() {
+        for (index, mask) in masks.iter().enumerate() {
+            let key_frames = Arc::new(mask.as_ref().expect("a mask").key_frames());
+            for (query_tokens, rows) in [(37, Some(3)), (70, Some(70)), (1, Some(1)), (130, None)] {
+                let (batch, heads, kept) = (2, 3, key_frames.frames().len());
+                let shape = [batch, heads, kept, query_tokens];
+                let wide = |seed, count| seeded(seed, count).into_iter().map(|value| value * 4.0 + 50.0).collect::<Vec<_>>();
+                let log_sums = wide(20, shape.iter().product());
+                let sample_shape = [1, heads, frames, frames * rows.unwrap_or(0)];
+                let sample = rows.map(|_| wide(21, sample_shape.iter().product()));
+                let want = reference::tile_mass([batch, heads, query_tokens], &log_sums, sample.as_deref(), &key_frames);
+                leave_junk(&device, want.len());
+                let sample = sample.map(|sample| exact(&device, &sample, sample_shape));
+                let got = read(tile_mass(exact(&device, &log_sums, shape), sample, key_frames.clone()));
+                let error = relative_l2(&got, &want);
+                assert!(error <= 1e-5, "{}: mask {index}, {query_tokens} queries, {rows:?} rows: {error:.1e}", device.name);
+                // Corrections that do not belong to the sample can make a mass negative, which is cut off; else rows sum to 1.
+                if rows.is_none() {
+                    let sums = got.chunks_exact(2 * frames).map(|row| row.iter().step_by(2).sum::<f32>());
+                    assert!(sums.into_iter().all(|sum| (sum - 1.0).abs() < 1e-5), "{}: mask {index}", device.name);
+                }
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use tilereel::gpu::kernels::conv3d::{self, Geometry};
 use tilereel::gpu::kernels::linear::{self, Activation};
 use tilereel::gpu::kernels::product::{LARGE, SMALL, SQUARE, Tile};
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
-use tilereel::gpu::kernels::tile_attention::{self, Tiles};
+use tilereel::gpu::kernels::tile_attention::{self, Gives, Tiles};
 use tilereel::gpu::kernels::{Shader, ShaderCall};
 use tilereel::mask::{FrameMask, KeyFrames, MaskFamily};
 
@@ -25,14 +25,16 @@ enum Binding<'a> {
     Full(&'a [f32]),
     /// So many halves, full of junk.
     Output(usize),
+    /// So many floats, full of junk.
+    FullOutput(usize),
 }
 
 fn rounded(values: Vec<f32>) -> Vec<f32> {
     values.into_iter().map(|value| f16::from_f32(value).to_f32()).collect()
 }
 
-/// What the shader leaves in its output, or what is wrong with it.
-fn run(call: &ShaderCall, bindings: &[Binding<'_>]) -> Result<Vec<f32>, Vec<String>> {
+/// What the shader leaves in its outputs, or what is wrong with it.
+fn run(call: &ShaderCall, bindings: &[Binding<'_>]) -> Result<Vec<Vec<f32>>, Vec<String>> {
     let text = call.shader.variant.expand(call.shader.template);
     let module = naga::front::wgsl::parse_str(&text).expect("the shader is WGSL");
     let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
@@ -45,10 +47,10 @@ fn run(call: &ShaderCall, bindings: &[Binding<'_>]) -> Result<Vec<f32>, Vec<Stri
             Binding::Half(values) => halves(values),
             Binding::Full(values) => bytemuck::cast_slice(values).to_vec(),
             Binding::Output(count) => vec![0xff; 2 * count],
+            Binding::FullOutput(count) => vec![0xff; 4 * count],
         })
         .collect();
     buffers.push(bytemuck::cast_slice(&call.info).to_vec());
-    let output = bindings.iter().position(|binding| matches!(binding, Binding::Output(_))).expect("an output");
     let [across, down, deep] = call.workgroups;
     let mut machine = Machine::new(&module, &info, &buffers, call.workgroups, WIDTH);
     for group in (0..across * down * deep).map(|index| [index % across, index / across % down, index / across / down]) {
@@ -57,13 +59,22 @@ fn run(call: &ShaderCall, bindings: &[Binding<'_>]) -> Result<Vec<f32>, Vec<Stri
     if !machine.complaints.is_empty() {
         return Err(std::mem::take(&mut machine.complaints));
     }
-    let bytes = machine.bytes(output as u32);
-    Ok(bytes.chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32()).collect())
+    let values = |(index, binding): (usize, &Binding)| {
+        let bytes = || machine.bytes(index as u32);
+        match binding {
+            Binding::Half(_) | Binding::Full(_) => None,
+            Binding::Output(_) => {
+                Some(bytes().chunks_exact(2).map(|pair| f16::from_le_bytes([pair[0], pair[1]]).to_f32()).collect())
+            }
+            Binding::FullOutput(_) => Some(bytes().chunks_exact(4).map(bytemuck::pod_read_unaligned).collect()),
+        }
+    };
+    Ok(bindings.iter().enumerate().filter_map(values).collect())
 }
 
-fn assert_right(what: &str, got: Result<Vec<f32>, Vec<String>>, want: &[f64]) {
+fn assert_right(what: &str, got: Result<Vec<Vec<f32>>, Vec<String>>, want: &[f64]) {
     let got = got.unwrap_or_else(|complaints| panic!("{what}: {complaints:#?}"));
-    let error = relative_l2(&got, want);
+    let error = relative_l2(&got[0], want);
     println!("{what}: {error:.1e}");
     assert!(error <= 6e-4, "{what}: {error:.2e}");
 }
@@ -146,8 +157,13 @@ struct Attention {
     key_bias: bool,
 }
 
-fn check_attention(case: Attention, corrupt: impl FnOnce(Shader) -> Shader) -> Result<f64, Vec<String>> {
-    let Attention { head, batch, query_tokens, key_tokens, key_frames, query_scale, key_bias } = case;
+/// The attention and the log-sums, as far as they are given, each with its error.
+fn check_attention(
+    case: &Attention,
+    gives: Gives,
+    corrupt: impl FnOnce(Shader) -> Shader,
+) -> Result<Vec<(Vec<f32>, f64)>, Vec<String>> {
+    let &Attention { head, batch, query_tokens, key_tokens, ref key_frames, query_scale, key_bias } = case;
     let (heads, frames) = (2, key_frames.query_frames());
     let cut = tile_attention::matrix::Cut::of_head(head).expect("a matrix kernel");
     let count = |tokens: usize| batch * heads * frames * tokens * head;
@@ -155,12 +171,17 @@ fn check_attention(case: Attention, corrupt: impl FnOnce(Shader) -> Shader) -> R
     let (key, value) = (rounded(seeded(2, count(key_tokens))), rounded(seeded(3, count(key_tokens))));
     let bias = |key: usize| [0.0, -10_000.0, 0.5][key % 3];
     let bias: Option<Vec<f32>> = key_bias.then(|| (0..batch * frames * key_tokens).map(bias).collect());
-    let tiles = Tiles { key_frames: Arc::new(key_frames), query_tokens, key_tokens };
-    let call = tile_attention::matrix::shader_call(cut, [batch, heads, head], frames, &tiles, key_bias, false);
+    let tiles = Tiles { key_frames: Arc::new(key_frames.clone()), query_tokens, key_tokens };
+    let call = tile_attention::matrix::shader_call(cut, [batch, heads, head], frames, &tiles, key_bias, gives);
     let call = ShaderCall { shader: corrupt(call.shader.clone()), ..call };
-    let mut bindings = vec![Binding::Half(&query), Binding::Half(&key), Binding::Half(&value)];
+    let attends = gives != Gives::LogSums;
+    let gives_log_sums = matches!(gives, Gives::AttentionAndLogSums | Gives::LogSums);
+    let mut bindings = vec![Binding::Half(&query), Binding::Half(&key)];
+    bindings.extend(attends.then_some(Binding::Half(&value)));
     bindings.extend(bias.as_deref().map(Binding::Full));
-    bindings.push(Binding::Output(query.len()));
+    bindings.extend(attends.then_some(Binding::Output(query.len())));
+    let log_sums = batch * heads * key_frames.frames().len() * query_tokens;
+    bindings.extend(gives_log_sums.then_some(Binding::FullOutput(log_sums)));
     let sizes = reference::TileAttention {
         batch,
         heads,
@@ -171,8 +192,16 @@ fn check_attention(case: Attention, corrupt: impl FnOnce(Shader) -> Shader) -> R
         key_frames: &tiles.key_frames,
         scale: (head as f64).powf(-0.5) as f32,
     };
-    let want = reference::tile_attention(&sizes, &query, &key, &value, bias.as_deref());
-    run(&call, &bindings).map(|got| relative_l2(&got, &want))
+    let mut results = Vec::new();
+    for got in run(&call, &bindings)? {
+        let error = if attends && results.is_empty() {
+            relative_l2(&got, &reference::tile_attention(&sizes, &query, &key, &value, bias.as_deref()))
+        } else {
+            reference::log_sums_error(&sizes, &got, &reference::log_sums(&sizes, &query, &key, bias.as_deref()))
+        };
+        results.push((got, error));
+    }
+    Ok(results)
 }
 
 fn masked(head: usize, tokens: usize, query_scale: f32) -> Attention {
@@ -192,9 +221,31 @@ fn attention_of_odd_sizes() {
         Attention { batch: 2, query_tokens: 70, key_frames: KeyFrames::dense(1), key_bias: true, ..masked(48, 21, 3.0) },
     ] {
         let what = format!("head {}, {} queries, {} keys", case.head, case.query_tokens, case.key_tokens);
-        let error = check_attention(case, |shader| shader).unwrap_or_else(|complaints| panic!("{what}: {complaints:#?}"));
-        println!("{what}: {error:.1e}");
-        assert!(error <= 6e-4, "{what}: {error:.2e}");
+        let run = |gives: Gives| {
+            let outputs = check_attention(&case, gives, |shader| shader);
+            let outputs = outputs.unwrap_or_else(|complaints| panic!("{what}, {gives:?}: {complaints:#?}"));
+            for (index, (_, error)) in outputs.iter().enumerate() {
+                println!("{what}, {gives:?}: {error:.1e}");
+                // Logits of hundreds are rounded to 3e-5 in f32.
+                let limit = match (gives, index) {
+                    (Gives::LogSums, _) | (_, 1) => {
+                        if case.query_scale > 100.0 {
+                            2e-4
+                        } else {
+                            1e-5
+                        }
+                    }
+                    _ => 6e-4,
+                };
+                assert!(*error <= limit, "{what}, {gives:?}: {error:.2e}");
+            }
+            outputs.into_iter().map(|(got, _)| got).collect::<Vec<_>>()
+        };
+        let attention = run(Gives::Attention);
+        let both = run(Gives::AttentionAndLogSums);
+        assert!(both[0] == attention[0], "{what}: log-sums change the attention");
+        let log_sums = run(Gives::LogSums);
+        assert!(log_sums[0] == both[1], "{what}: log-sums alone are others");
     }
 }
 
@@ -202,7 +253,7 @@ fn attention_of_odd_sizes() {
 #[test]
 fn missing_barriers_and_wrong_places_are_found() {
     let broken = |from: &'static str, to: &'static str| {
-        check_attention(masked(48, 49, 3.0), move |shader| {
+        check_attention(&masked(48, 49, 3.0), Gives::Attention, move |shader| {
             let template: &'static str = Box::leak(shader.template.replacen(from, to, 1).into_boxed_str());
             assert_ne!(template, shader.template, "{from} is not in the shader");
             Shader { template, ..shader }
@@ -211,5 +262,5 @@ fn missing_barriers_and_wrong_places_are_found() {
     assert!(broken("subgroupBarrier();", "").is_err(), "nobody noticed the missing barrier of a subgroup");
     assert!(broken("        workgroupBarrier();\n", "").is_err(), "nobody noticed the missing barrier of a workgroup");
     let moved = broken("query_tokens - 1u)", "query_tokens + 100000u)");
-    assert!(moved.is_err() || moved.is_ok_and(|error| error > 6e-4), "nobody noticed the wrong place");
+    assert!(moved.is_err() || moved.is_ok_and(|outputs| outputs[0].1 > 6e-4), "nobody noticed the wrong place");
 }

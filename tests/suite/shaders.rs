@@ -55,7 +55,7 @@ fn faults_are_found() {
     for (from, to) in [
         ("@workgroup_size(128)", "@workgroup_size(64)"),
         ("const QUERY_BLOCK = 32u", "const QUERY_BLOCK = 16u"),
-        ("@binding(2) var<storage, read_write>", "@binding(9) var<storage, read_write>"),
+        ("@binding(1) var<storage, read_write>", "@binding(9) var<storage, read_write>"),
         ("var<storage, read_write> key:", "var<storage, read> key:"),
         ("array<f32, QUERY_BLOCK * HEAD_PADDED>", "array<f32, 10000>"),
         ("f32(value[", "f32(key["),

@@ -5,16 +5,24 @@
 //! where the layer's plan computes some tiles only. So a row of a map sums to 1, and what lies on skipped tiles is what the plan
 //! leaves out.
 
+mod colours;
+mod file;
+mod heatmap;
+mod table;
 mod tile_map;
 
 use std::sync::Arc;
 
 use half::f16;
+use serde::Serialize;
 
 pub use crate::model::dit::Recording;
+pub use colours::{Scale, viridis};
+pub use heatmap::{Heatmap, draw};
+pub use table::{TileRow, to_csv};
 pub use tile_map::TileMap;
 
-use crate::mask::{LayerMask, MaskPlan};
+use crate::mask::{LayerMask, Layout, MaskPlan};
 
 /// The attention of one step, which is one call of the transformer. Of a guided step it is the prompt's row of the batch, not
 /// the negative prompt's.
@@ -32,7 +40,8 @@ pub struct AttentionRecord {
 }
 
 /// What the layer's plan does with a tile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TileState {
     /// Computed, and neither frame is a reference frame: the diagonal, or a painted tile.
     Computed,
@@ -70,6 +79,20 @@ impl AttentionRecord {
         assert!(heads > 0 && mass.len() == values && standard_error.len() == values, "one value a layer, head and tile");
         let halves = |values: &[f32]| values.iter().map(|&value| f16::from_f32(value)).collect();
         Self { call, recording, plan, heads, mass: halves(mass), standard_error: halves(standard_error) }
+    }
+
+    /// A record from what the networks measured: for each layer mass and standard error, `[heads, query frames, key frames, 2]`.
+    /// Rows are brought to a sum of 1, from which rounding has moved them a little.
+    pub(super) fn of_masses(call: usize, recording: Recording, plan: Arc<MaskPlan>, masses: &[Vec<f32>]) -> Self {
+        let frames = plan.frames();
+        let heads = masses.first().map_or(0, |layer| layer.len() / (2 * frames * frames));
+        let (mut mass, mut standard_error) = (Vec::new(), Vec::new());
+        for row in masses.iter().flat_map(|layer| layer.chunks_exact(2 * frames)) {
+            let sum: f32 = row.iter().step_by(2).sum();
+            mass.extend(row.iter().step_by(2).map(|value| value / sum));
+            standard_error.extend(row.iter().skip(1).step_by(2));
+        }
+        Self::new(call, recording, plan, heads, &mass, &standard_error)
     }
 
     pub fn layers(&self) -> usize {
@@ -111,13 +134,25 @@ impl AttentionRecord {
 
     /// What the plan does with a tile.
     pub fn state(&self, layer: usize, query_frame: usize, key_frame: usize) -> TileState {
-        let layer = self.layer(layer);
-        if !layer.mask().keeps(query_frame, key_frame) {
-            return TileState::Skipped;
+        self.states(layer)[query_frame * self.frames() + key_frame]
+    }
+
+    /// What the plan does with each tile of a layer, row-major as its mass.
+    pub fn states(&self, layer: usize) -> Vec<TileState> {
+        let (layer, frames) = (self.layer(layer), self.frames());
+        let mut is_reference = vec![false; frames];
+        if *layer.layout() != Layout::Full {
+            layer.reference_frames().into_iter().for_each(|frame| is_reference[frame] = true);
         }
-        let references = layer.reference_frames();
-        let is_reference = |frame| !layer.mask().is_full() && references.contains(&frame);
-        if is_reference(query_frame) || is_reference(key_frame) { TileState::Reference } else { TileState::Computed }
+        let state = |tile: usize| {
+            let (query_frame, key_frame) = (tile / frames, tile % frames);
+            match layer.mask().keeps(query_frame, key_frame) {
+                false => TileState::Skipped,
+                true if is_reference[query_frame] || is_reference[key_frame] => TileState::Reference,
+                true => TileState::Computed,
+            }
+        };
+        (0..frames * frames).map(state).collect()
     }
 
     /// The share of the mass that lies on tiles that the plan keeps, in (0, 1].

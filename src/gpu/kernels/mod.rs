@@ -12,6 +12,7 @@ pub mod linear;
 pub mod product;
 pub mod reference;
 pub mod tile_attention;
+pub mod tile_mass;
 pub mod variants;
 
 pub use launch::{KernelError, Shader, ShaderCall};

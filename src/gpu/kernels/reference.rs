@@ -53,6 +53,100 @@ pub fn tile_attention(call: &TileAttention<'_>, query: &[f32], key: &[f32], valu
     output
 }
 
+/// The log-sums `[batch, heads, kept tiles, query tokens]`: `log(sum over a key frame of exp(query key^T * scale + key_bias))`.
+pub fn log_sums(call: &TileAttention<'_>, query: &[f32], key: &[f32], key_bias: Option<&[f32]>) -> Vec<f64> {
+    let (queries, keys) = (call.key_frames.query_frames() * call.query_tokens, call.key_frames_total * call.key_tokens);
+    let mut log_sums = Vec::new();
+    for batch_head in 0..call.batch * call.heads {
+        for frame in 0..call.key_frames.query_frames() {
+            for &key_frame in call.key_frames.of(frame) {
+                for index in frame * call.query_tokens..(frame + 1) * call.query_tokens {
+                    let query_row = &query[(batch_head * queries + index) * call.head..][..call.head];
+                    let scores = (0..call.key_tokens).map(|token| key_frame as usize * call.key_tokens + token).map(|at| {
+                        let key_row = &key[(batch_head * keys + at) * call.head..][..call.head];
+                        let product: f64 = query_row.iter().zip(key_row).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
+                        let bias = key_bias.map_or(0.0, |bias| f64::from(bias[batch_head / call.heads * keys + at]));
+                        product * f64::from(call.scale) + bias
+                    });
+                    let scores: Vec<f64> = scores.collect();
+                    let maximum = scores.iter().copied().fold(f64::MIN, f64::max);
+                    log_sums.push(maximum + scores.iter().map(|score| (score - maximum).exp()).sum::<f64>().ln());
+                }
+            }
+        }
+    }
+    log_sums
+}
+
+/// How wrong log-sums are: the largest error of a tile's share of its row's weight. (Tiles far below a row's largest score have
+/// no share that f32 could hold, so their logarithms may be anything that is as small.) Infinite for what is no number.
+pub fn log_sums_error(call: &TileAttention<'_>, got: &[f32], want: &[f64]) -> f64 {
+    let (tiles, rows) = (call.key_frames.frames().len(), call.query_tokens);
+    if got.len() != want.len() || got.iter().any(|value| !value.is_finite()) {
+        return f64::INFINITY;
+    }
+    let mut worst: f64 = 0.0;
+    for batch_head in 0..call.batch * call.heads {
+        for frame in 0..call.key_frames.query_frames() {
+            let first = call.key_frames.offsets()[frame] as usize;
+            for row in 0..rows {
+                let of_row =
+                    (first..first + call.key_frames.of(frame).len()).map(|tile| (batch_head * tiles + tile) * rows + row);
+                let largest = of_row.clone().map(|at| want[at]).fold(f64::MIN, f64::max);
+                let sum: f64 = of_row.clone().map(|at| (want[at] - largest).exp()).sum();
+                let share = |log_sum: f64| (log_sum - largest).exp() / sum;
+                worst = of_row.map(|at| (share(f64::from(got[at])) - share(want[at])).abs()).fold(worst, f64::max);
+            }
+        }
+    }
+    worst
+}
+
+/// Mass and standard error of every tile from log-sums; layouts and formulas as the kernel's.
+pub fn tile_mass(
+    [batch, heads, query_tokens]: [usize; 3],
+    log_sums: &[f32],
+    sample: Option<&[f32]>,
+    key_frames: &KeyFrames,
+) -> Vec<f64> {
+    let (frames, kept_tiles) = (key_frames.query_frames(), key_frames.frames().len());
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let mut masses = Vec::new();
+    for tile in 0..heads * frames * frames {
+        let (head, frame, key_frame) = (tile / (frames * frames), tile / frames % frames, (tile % frames) as u32);
+        let kept = key_frames.of(frame);
+        let place = kept.iter().position(|&kept| kept == key_frame);
+        let share_of_row = |row: usize, place: usize| {
+            let first = ((batch - 1) * heads + head) * kept_tiles + key_frames.offsets()[frame] as usize;
+            let at = |place: usize| f64::from(log_sums[(first + place) * query_tokens + row]);
+            1.0 / (0..kept.len()).map(|other| (at(other) - at(place)).exp()).sum::<f64>()
+        };
+        let shares: Vec<f64> = (0..query_tokens).map(|row| place.map_or(0.0, |place| share_of_row(row, place))).collect();
+        let Some(sample) = sample else {
+            masses.extend([mean(&shares), 0.0]);
+            continue;
+        };
+        let all_rows = sample.len() / (heads * frames);
+        let rows = all_rows / frames;
+        let (mut mass, mut of_kept, mut share) = (Vec::new(), Vec::new(), Vec::new());
+        for row in frame * rows..(frame + 1) * rows {
+            let at = |key_frame: u32| f64::from(sample[(head * frames + key_frame as usize) * all_rows + row]);
+            let all: f64 = (0..frames as u32).map(|other| (at(other) - at(key_frame)).exp()).sum();
+            let all_kept: f64 = kept.iter().map(|&other| (at(other) - at(key_frame)).exp()).sum();
+            mass.push(1.0 / all);
+            of_kept.push(all_kept / all);
+            share.push(if place.is_some() { 1.0 / all_kept } else { 0.0 });
+        }
+        let slope = mean(&of_kept);
+        let residuals: Vec<f64> = mass.iter().zip(&share).map(|(mass, share)| mass - slope * share).collect();
+        let squares = residuals.iter().map(|residual| (residual - mean(&residuals)).powi(2)).sum::<f64>();
+        let left_out = 1.0 - rows as f64 / query_tokens as f64;
+        let error = (squares / (rows as f64 - 1.0).max(1.0) * left_out / rows as f64).sqrt();
+        masses.extend([(mean(&mass) + slope * (mean(&shares) - mean(&share))).max(0.0), error]);
+    }
+    masses
+}
+
 /// `x weight + bias` for `x` `[.., in]` and `weight` `[in, out]`, then GELU in its tanh form if `gelu_tanh`.
 pub fn linear([inner, columns]: [usize; 2], x: &[f32], weight: &[f32], bias: Option<&[f32]>, gelu_tanh: bool) -> Vec<f64> {
     let mut output = Vec::with_capacity(x.len() / inner * columns);

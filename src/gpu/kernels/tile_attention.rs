@@ -2,6 +2,11 @@
 //! the others.
 //!
 //! Layouts: query, key, value `[batch, heads, frames * tokens, head]`, frame-major.
+//!
+//! The kernel can also give its *log-sums*: for every query row and every key frame that the row's frame keeps,
+//! `log(sum of exp(score) over the key frame's tokens)`, which the online softmax passes on its way. They are
+//! `[batch, heads, kept tiles, query tokens]` in f32, kept tiles in the order of [`KeyFrames::frames`]; the log-sum-exp of a
+//! whole row is that of its tiles' log-sums.
 
 use std::sync::Arc;
 
@@ -12,7 +17,9 @@ use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Shape, Tensor, TensorData};
 
 use super::cpu::lanes::InstructionSet;
-use super::cpu::tile_attention::{KeptFrames, TileAttentionInput, TileAttentionShape, tile_attention as cpu_tile_attention};
+use super::cpu::tile_attention::{
+    KeptFrames, TileAttentionInput, TileAttentionOutput, TileAttentionShape, tile_attention as cpu_tile_attention,
+};
 use super::launch::{self, KernelError, Shader, ShaderCall};
 use super::{OptionalTensor, values};
 use crate::gpu::shader::Variant;
@@ -35,6 +42,51 @@ pub struct Tiles {
 /// The largest head that the kernels take.
 pub const LARGEST_HEAD: usize = 128;
 
+/// What a launch gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Gives {
+    Attention,
+    /// The attention, and for each workgroup the tiles that it walked through.
+    AttentionAndWork,
+    /// The attention, and the log-sums of the tiles that it walked through.
+    AttentionAndLogSums,
+    /// The log-sums alone; nothing is done with values.
+    LogSums,
+}
+
+impl Gives {
+    pub const ALL: [Self; 4] = [Self::Attention, Self::AttentionAndWork, Self::AttentionAndLogSums, Self::LogSums];
+
+    fn attends(self) -> bool {
+        self != Self::LogSums
+    }
+
+    fn counts_work(self) -> bool {
+        self == Self::AttentionAndWork
+    }
+
+    fn gives_log_sums(self) -> bool {
+        matches!(self, Self::AttentionAndLogSums | Self::LogSums)
+    }
+
+    /// The switches of a shader of this kernel, and the places of its bindings.
+    fn put_into(self, variant: Variant, key_bias: bool) -> Variant {
+        let place_of_bias = if self.attends() { 3 } else { 2 };
+        let place_of_output = place_of_bias + usize::from(key_bias);
+        let place_of_extra = place_of_output + usize::from(self.attends());
+        let place_of_info = place_of_extra + usize::from(self != Self::Attention);
+        variant
+            .switch("key_bias", key_bias)
+            .switch("attend", self.attends())
+            .switch("count_work", self.counts_work())
+            .switch("log_sums", self.gives_log_sums())
+            .value("place_of_bias", place_of_bias)
+            .value("place_of_output", place_of_output)
+            .value("place_of_extra", place_of_extra)
+            .value("place_of_info", place_of_info)
+    }
+}
+
 #[backend_extension(Cube, Flex)]
 pub(crate) trait TileAttentionKernel: Backend {
     fn tile_attention(
@@ -55,6 +107,25 @@ pub(crate) trait TileAttentionKernel: Backend {
         tiles: Tiles,
         tier: ShaderTier,
     ) -> FloatTensor<Self>;
+
+    /// Runs the same kernel; gives the attention and the log-sums.
+    fn tile_attention_and_log_sums(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        #[extension_type] key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        tier: ShaderTier,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Runs half of the kernel: the log-sums without the attention.
+    fn tile_log_sums(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        #[extension_type] key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        tier: ShaderTier,
+    ) -> FloatTensor<Self>;
 }
 
 /// `softmax(query key^T / sqrt(head) + key_bias) value` over the kept tiles, in the storage type of its operands.
@@ -68,7 +139,7 @@ pub fn tile_attention(
     key_bias: Option<Tensor<2>>,
     tiles: Tiles,
 ) -> Tensor<4> {
-    check(&query, &key, &value, key_bias.as_ref(), &tiles);
+    check(&query, &key, Some(&value), key_bias.as_ref(), &tiles);
     let tier = ShaderTier::of(&value.device(), value.dtype());
     Tensor::from_dispatch(Dispatch::tile_attention(
         query.into_dispatch(),
@@ -88,7 +159,7 @@ pub fn tile_attention_work(
     key_bias: Option<Tensor<2>>,
     tiles: Tiles,
 ) -> Tensor<1> {
-    check(&query, &key, &value, key_bias.as_ref(), &tiles);
+    check(&query, &key, Some(&value), key_bias.as_ref(), &tiles);
     let tier = ShaderTier::of(&value.device(), value.dtype());
     Tensor::from_dispatch(Dispatch::tile_attention_work(
         query.into_dispatch(),
@@ -100,10 +171,38 @@ pub fn tile_attention_work(
     ))
 }
 
-fn check(query: &Tensor<4>, key: &Tensor<4>, value: &Tensor<4>, key_bias: Option<&Tensor<2>>, tiles: &Tiles) {
+/// [`tile_attention`] to the same bits, and the log-sums `[batch, heads, kept tiles, query tokens]` of the tiles.
+pub fn tile_attention_and_log_sums(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    key_bias: Option<Tensor<2>>,
+    tiles: Tiles,
+) -> (Tensor<4>, Tensor<4>) {
+    check(&query, &key, Some(&value), key_bias.as_ref(), &tiles);
+    let tier = ShaderTier::of(&value.device(), value.dtype());
+    let (output, log_sums) = Dispatch::tile_attention_and_log_sums(
+        query.into_dispatch(),
+        key.into_dispatch(),
+        value.into_dispatch(),
+        key_bias.into(),
+        tiles,
+        tier,
+    );
+    (Tensor::from_dispatch(output), Tensor::from_dispatch(log_sums))
+}
+
+/// The log-sums `[batch, heads, kept tiles, query tokens]` alone, for about half of the work.
+pub fn tile_log_sums(query: Tensor<4>, key: Tensor<4>, key_bias: Option<Tensor<2>>, tiles: Tiles) -> Tensor<4> {
+    check(&query, &key, None, key_bias.as_ref(), &tiles);
+    let tier = ShaderTier::of(&key.device(), key.dtype());
+    Tensor::from_dispatch(Dispatch::tile_log_sums(query.into_dispatch(), key.into_dispatch(), key_bias.into(), tiles, tier))
+}
+
+fn check(query: &Tensor<4>, key: &Tensor<4>, value: Option<&Tensor<4>>, key_bias: Option<&Tensor<2>>, tiles: &Tiles) {
     let ([batch, heads, query_tokens, head], [_, _, key_tokens, _]) = (query.dims(), key.dims());
     assert_eq!(key.dims(), [batch, heads, key_tokens, head], "query and key differ in batch, heads or head size");
-    assert_eq!(value.dims(), key.dims(), "key and value differ in shape");
+    assert!(value.is_none_or(|value| value.dims() == key.dims()), "key and value differ in shape");
     assert_eq!(query_tokens, tiles.key_frames.query_frames() * tiles.query_tokens, "the query is not that of its frames");
     assert!(key_tokens.is_multiple_of(tiles.key_tokens), "the key is not one of whole frames");
     let key_frames = key_tokens / tiles.key_tokens;
@@ -124,12 +223,11 @@ const LANES: usize = 8;
 const QUERY_BLOCK: usize = 32;
 
 /// The shader for a storage type and a head size. Its workgroup memory stays under the 32 KiB that DX12 has.
-pub fn shader(element: &str, head: usize, key_bias: bool, count_work: bool) -> Shader {
+pub fn shader(element: &str, head: usize, key_bias: bool, gives: Gives) -> Shader {
     let head_padded = head.next_multiple_of(LANES);
-    let variant = Variant::default()
+    let variant = gives
+        .put_into(Variant::default(), key_bias)
         .switch("half", element == "f16")
-        .switch("key_bias", key_bias)
-        .switch("count_work", count_work)
         .value("element", element)
         .value("head_size", head)
         .value("head_padded", head_padded)
@@ -153,37 +251,59 @@ pub fn shader_call(shader: Shader, [batch, heads, head]: [usize; 3], key_frames:
     ShaderCall { shader, workgroups: [blocks as u32, (batch * heads) as u32, 1], info }
 }
 
-/// The attention, and the count of tiles if `count_work`.
-fn launch_tiles(
-    query: CubeTensor,
-    key: CubeTensor,
-    value: CubeTensor,
-    key_bias: Option<CubeTensor>,
-    tiles: &Tiles,
-    count_work: bool,
-    tier: ShaderTier,
-) -> (CubeTensor, Option<CubeTensor>) {
-    let dtype = value.dtype;
-    let [query, key, value] = [query, key, value].map(|tensor| launch::row_major(tensor, dtype));
+/// What a launch reads; without a value it can only give log-sums.
+struct Operands<T> {
+    query: T,
+    key: T,
+    value: Option<T>,
+    key_bias: Option<T>,
+}
+
+/// The attention, and what it gives besides: as many as `gives` says, in its order.
+fn launch_tiles(operands: Operands<CubeTensor>, tiles: &Tiles, gives: Gives, tier: ShaderTier) -> Vec<CubeTensor> {
+    let Operands { query, key, value, key_bias } = operands;
+    let dtype = key.dtype;
+    let [query, key] = [query, key].map(|tensor| launch::row_major(tensor, dtype));
+    let value = value.map(|value| launch::row_major(value, dtype));
     let key_bias = key_bias.map(|bias| launch::row_major(bias, DType::F32));
     let [batch, heads, _, head]: [usize; 4] = query.meta.shape().dims();
     let [_, _, key_tokens, _]: [usize; 4] = key.meta.shape().dims();
     let (sizes, key_frames) = ([batch, heads, head], key_tokens / tiles.key_tokens);
     let cut = matrix::Cut::of_head(head).filter(|_| tier == ShaderTier::Matrix);
     let call = match cut {
-        Some(cut) => matrix::shader_call(cut, sizes, key_frames, tiles, key_bias.is_some(), count_work),
-        None => shader_call(shader(launch::element(dtype), head, key_bias.is_some(), count_work), sizes, key_frames, tiles),
+        Some(cut) => matrix::shader_call(cut, sizes, key_frames, tiles, key_bias.is_some(), gives),
+        None => shader_call(shader(launch::element(dtype), head, key_bias.is_some(), gives), sizes, key_frames, tiles),
     };
-    let output = launch::empty(&query, query.meta.shape().clone(), dtype);
-    let workgroups = call.workgroups.iter().map(|&count| count as usize).product();
-    let work = count_work.then(|| launch::empty(&query, Shape::new([workgroups]), DType::F32));
+    let mut outputs = Vec::new();
+    if gives.attends() {
+        outputs.push(launch::empty(&query, query.meta.shape().clone(), dtype));
+    }
+    if gives.counts_work() {
+        let workgroups = call.workgroups.iter().map(|&count| count as usize).product();
+        outputs.push(launch::empty(&query, Shape::new([workgroups]), DType::F32));
+    }
+    if gives.gives_log_sums() {
+        outputs.push(launch::empty(&query, log_sums_shape([batch, heads], tiles), DType::F32));
+    }
+    let inputs: Vec<_> = [&query, &key].into_iter().chain(&value).chain(&key_bias).collect();
+    launch::launch(call, &inputs, &outputs.iter().collect::<Vec<_>>());
+    outputs
+}
 
-    let mut inputs = vec![&query, &key, &value];
-    inputs.extend(key_bias.as_ref());
-    let mut outputs = vec![&output];
-    outputs.extend(work.as_ref());
-    launch::launch(call, &inputs, &outputs);
-    (output, work)
+fn log_sums_shape([batch, heads]: [usize; 2], tiles: &Tiles) -> Shape {
+    Shape::new([batch, heads, tiles.key_frames.frames().len(), tiles.query_tokens])
+}
+
+/// The only two outputs of a launch.
+fn pair<T>(outputs: Vec<T>) -> (T, T) {
+    let mut outputs = outputs.into_iter();
+    let (first, second) = (outputs.next(), outputs.next());
+    first.zip(second).expect("the launch gives two tensors")
+}
+
+/// The last output of a launch.
+fn last<T>(mut outputs: Vec<T>) -> T {
+    outputs.pop().expect("every launch gives a tensor")
 }
 
 impl TileAttentionKernel for CubeBackend {
@@ -195,7 +315,8 @@ impl TileAttentionKernel for CubeBackend {
         tiles: Tiles,
         tier: ShaderTier,
     ) -> FloatTensor<Self> {
-        launch_tiles(query, key, value, key_bias.into_option(), &tiles, false, tier).0
+        let operands = Operands { query, key, value: Some(value), key_bias: key_bias.into_option() };
+        last(launch_tiles(operands, &tiles, Gives::Attention, tier))
     }
 
     fn tile_attention_work(
@@ -206,8 +327,31 @@ impl TileAttentionKernel for CubeBackend {
         tiles: Tiles,
         tier: ShaderTier,
     ) -> FloatTensor<Self> {
-        let (output, work) = launch_tiles(query, key, value, key_bias.into_option(), &tiles, true, tier);
-        work.unwrap_or(output)
+        let operands = Operands { query, key, value: Some(value), key_bias: key_bias.into_option() };
+        last(launch_tiles(operands, &tiles, Gives::AttentionAndWork, tier))
+    }
+
+    fn tile_attention_and_log_sums(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        tier: ShaderTier,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let operands = Operands { query, key, value: Some(value), key_bias: key_bias.into_option() };
+        pair(launch_tiles(operands, &tiles, Gives::AttentionAndLogSums, tier))
+    }
+
+    fn tile_log_sums(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        tier: ShaderTier,
+    ) -> FloatTensor<Self> {
+        let operands = Operands { query, key, value: None, key_bias: key_bias.into_option() };
+        last(launch_tiles(operands, &tiles, Gives::LogSums, tier))
     }
 }
 
@@ -220,9 +364,8 @@ impl TileAttentionKernel for Flex {
         tiles: Tiles,
         _tier: ShaderTier,
     ) -> FloatTensor<Self> {
-        let shape = query.layout().shape().clone();
-        let (output, _) = run_on_cpu(&query, &key, &value, key_bias.into_option().as_ref(), &tiles);
-        FlexTensor::from_data(TensorData::new(output, shape))
+        let operands = Operands { query, key, value: Some(value), key_bias: key_bias.into_option() };
+        last(run_on_cpu(operands, &tiles, Gives::Attention).0)
     }
 
     fn tile_attention_work(
@@ -233,19 +376,38 @@ impl TileAttentionKernel for Flex {
         tiles: Tiles,
         _tier: ShaderTier,
     ) -> FloatTensor<Self> {
-        let (_, work) = run_on_cpu(&query, &key, &value, key_bias.into_option().as_ref(), &tiles);
+        let operands = Operands { query, key, value: Some(value), key_bias: key_bias.into_option() };
+        let (_, work) = run_on_cpu(operands, &tiles, Gives::AttentionAndWork);
         FlexTensor::from_data(TensorData::new(vec![work as f32], [1]))
+    }
+
+    fn tile_attention_and_log_sums(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        _tier: ShaderTier,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let operands = Operands { query, key, value: Some(value), key_bias: key_bias.into_option() };
+        pair(run_on_cpu(operands, &tiles, Gives::AttentionAndLogSums).0)
+    }
+
+    fn tile_log_sums(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        _tier: ShaderTier,
+    ) -> FloatTensor<Self> {
+        let operands = Operands { query, key, value: None, key_bias: key_bias.into_option() };
+        last(run_on_cpu(operands, &tiles, Gives::LogSums).0)
     }
 }
 
-/// The attention's values and the tiles that were computed, over all heads and clips.
-fn run_on_cpu(
-    query: &FlexTensor,
-    key: &FlexTensor,
-    value: &FlexTensor,
-    key_bias: Option<&FlexTensor>,
-    tiles: &Tiles,
-) -> (Vec<f32>, u64) {
+/// The attention and the log-sums, as far as `gives` says, and the tiles that were computed, over all heads and clips.
+fn run_on_cpu(operands: Operands<FlexTensor>, tiles: &Tiles, gives: Gives) -> (Vec<FlexTensor>, u64) {
+    let Operands { query, key, value, key_bias } = operands;
     let [batch, heads, _, head_size]: [usize; 4] = query.layout().shape().dims();
     let shape = TileAttentionShape {
         batch,
@@ -256,19 +418,27 @@ fn run_on_cpu(
         key_frames: key.layout().shape()[2] / tiles.key_tokens,
         key_tokens: tiles.key_tokens,
     };
-    let [query, key, value] = [query, key, value].map(FlexTensor::to_contiguous);
-    let key_bias = key_bias.map(FlexTensor::to_contiguous);
+    let [query, key] = [query, key].map(|tensor| tensor.to_contiguous());
+    let [value, key_bias] = [value, key_bias].map(|tensor| tensor.map(|tensor| tensor.to_contiguous()));
     let input = TileAttentionInput {
         query: values(&query),
         key: values(&key),
-        value: values(&value),
+        value: value.as_ref().map(values),
         kept: KeptFrames { offsets: tiles.key_frames.offsets(), frames: tiles.key_frames.frames() },
         key_bias: key_bias.as_ref().map(values),
         scale: scale(head_size),
     };
-    let mut output = vec![0.0; query.layout().shape().num_elements()];
-    match cpu_tile_attention(InstructionSet::best(), &shape, &input, &mut output) {
-        Ok(work) => (output, work.tiles(&shape)),
+    let query_shape = query.layout().shape().clone();
+    let log_sums_shape = log_sums_shape([batch, heads], tiles);
+    let mut attention = gives.attends().then(|| vec![0.0; query_shape.num_elements()]);
+    let mut log_sums = gives.gives_log_sums().then(|| vec![0.0; log_sums_shape.num_elements()]);
+    let output = TileAttentionOutput { attention: attention.as_deref_mut(), log_sums: log_sums.as_deref_mut() };
+    match cpu_tile_attention(InstructionSet::best(), &shape, &input, output) {
+        Ok(work) => {
+            let attention = attention.map(|values| FlexTensor::from_data(TensorData::new(values, query_shape)));
+            let log_sums = log_sums.map(|values| FlexTensor::from_data(TensorData::new(values, log_sums_shape)));
+            (attention.into_iter().chain(log_sums).collect(), work.tiles(&shape))
+        }
         Err(error) => std::panic::panic_any(KernelError { kernel: "tile_attention", reason: error.to_string() }),
     }
 }

@@ -8,8 +8,8 @@ use super::Shader;
 use super::conv3d::Geometry;
 use super::linear::Activation;
 use super::product::{LARGE, SMALL, SQUARE};
-use super::tile_attention::LARGEST_HEAD;
-use super::{conv3d, linear, tile_attention};
+use super::tile_attention::{Gives, LARGEST_HEAD};
+use super::{conv3d, linear, tile_attention, tile_mass};
 
 /// Storage types of tensors.
 const ELEMENTS: [&str; 2] = ["f32", "f16"];
@@ -21,10 +21,9 @@ const SWITCH: [bool; 2] = [false, true];
 pub fn all() -> Vec<(String, Shader)> {
     let mut variants = Vec::new();
     for element in ELEMENTS {
-        for (head, key_bias, count_work) in heads_with_switches() {
-            let name =
-                format!("tile_attention {element} head={head}{}{}", word("key_bias", key_bias), word("count_work", count_work));
-            variants.push((name, tile_attention::shader(element, head, key_bias, count_work)));
+        for (head, key_bias, gives) in heads_with_switches() {
+            let name = format!("tile_attention {element} head={head}{}{}", word("key_bias", key_bias), given(gives));
+            variants.push((name, tile_attention::shader(element, head, key_bias, gives)));
         }
         for affine in SWITCH {
             for residual in SWITCH {
@@ -32,6 +31,9 @@ pub fn all() -> Vec<(String, Shader)> {
                 variants.push((name, conv3d::shader(element, affine, residual)));
             }
         }
+    }
+    for sampled in SWITCH {
+        variants.push((format!("tile_mass{}", word("sampled", sampled)), tile_mass::shader(sampled)));
     }
     variants.extend(on_matrices());
     variants
@@ -52,10 +54,12 @@ const LAYERS: [(usize, usize); 3] = [(2304, 9216), (192, 768), (40, 136)];
 fn on_matrices() -> Vec<(String, Shader)> {
     let mut variants = Vec::new();
     for cut in tile_attention::matrix::CUTS {
-        for (key_bias, ragged, count_work) in [0, 1, 2, 3, 4, 5, 6, 7].map(|bits| (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0)) {
-            let switches = [word("key_bias", key_bias), word("ragged", ragged), word("count_work", count_work)].concat();
-            let name = format!("tile_attention matrix head={}{switches}", cut.head);
-            variants.push((name, tile_attention::matrix::shader(cut, key_bias, ragged, count_work)));
+        for gives in Gives::ALL {
+            for (key_bias, ragged) in [(false, false), (true, false), (false, true), (true, true)] {
+                let switches = [&word("key_bias", key_bias), &word("ragged", ragged), given(gives)].concat();
+                let name = format!("tile_attention matrix head={}{switches}", cut.head);
+                variants.push((name, tile_attention::matrix::shader(cut, key_bias, ragged, gives)));
+            }
         }
     }
     for tile in [&LARGE, &SQUARE, &SMALL] {
@@ -82,8 +86,17 @@ fn on_matrices() -> Vec<(String, Shader)> {
     variants
 }
 
-fn heads_with_switches() -> impl Iterator<Item = (usize, bool, bool)> {
-    HEADS.into_iter().flat_map(|head| SWITCH.into_iter().flat_map(move |bias| SWITCH.map(|count| (head, bias, count))))
+fn heads_with_switches() -> impl Iterator<Item = (usize, bool, Gives)> {
+    HEADS.into_iter().flat_map(|head| SWITCH.into_iter().flat_map(move |bias| Gives::ALL.map(|gives| (head, bias, gives))))
+}
+
+fn given(gives: Gives) -> &'static str {
+    match gives {
+        Gives::Attention => "",
+        Gives::AttentionAndWork => " count_work",
+        Gives::AttentionAndLogSums => " log_sums",
+        Gives::LogSums => " only_log_sums",
+    }
 }
 
 fn word(name: &str, on: bool) -> String {

@@ -57,7 +57,10 @@ impl Attention {
         let (query, key) = (cast_like(query, &value), cast_like(key, &value));
         let frame_tokens = tokens / key_frames.query_frames();
         let tiles = Tiles { key_frames: key_frames.clone(), query_tokens: frame_tokens, key_tokens: frame_tokens };
-        self.merge(tile_attention(query, key, value, key_bias, tiles))
+        self.merge(match probe.recorder() {
+            Some(recorder) => recorder.attend(query, key, value, key_bias, tiles),
+            None => tile_attention(query, key, value, key_bias, tiles),
+        })
     }
 
     /// Attention of the tokens `[batch, tokens, width]` to the caption `[batch, text tokens, width]`; `text_bias`

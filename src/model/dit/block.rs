@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 
 use super::attention::Attention;
 use super::config::TransformerConfig;
+use super::recording::AttentionRecorder;
 use super::rope::RotaryTables;
 use crate::mask::KeyFrames;
 use crate::model::layers::{Linear, modulated_layer_norm, to_f32};
@@ -32,11 +33,12 @@ pub enum Site {
     Block,
 }
 
-/// Watches the network while it runs, or ends it early; costs nothing when nobody watches.
+/// Watches the network while it runs, records its attention, or ends it early; costs nothing when nobody watches.
 #[derive(Default)]
 pub struct Probe<'a> {
     watcher: Option<Watcher<'a>>,
     stop: Option<&'a dyn Fn() -> bool>,
+    recorder: Option<&'a mut AttentionRecorder>,
     pub(super) layer: usize,
 }
 
@@ -51,6 +53,17 @@ impl<'a> Probe<'a> {
     /// `stop` is asked before every block; once it is true the rest is left out, and the result is worth nothing.
     pub fn stopping(stop: &'a dyn Fn() -> bool) -> Self {
         Self { stop: Some(stop), ..Self::default() }
+    }
+
+    /// Also has the call's self-attention recorded.
+    #[must_use]
+    pub fn recording(mut self, recorder: Option<&'a mut AttentionRecorder>) -> Self {
+        self.recorder = recorder;
+        self
+    }
+
+    pub(super) fn recorder(&mut self) -> Option<&mut AttentionRecorder> {
+        self.recorder.as_deref_mut()
     }
 
     pub(super) fn stops(&self) -> bool {

@@ -12,5 +12,5 @@ mod transformer;
 
 pub use block::{Probe, Site};
 pub use config::TransformerConfig;
-pub use recording::{ROWS_A_SAMPLE, Recording};
+pub use recording::{AttentionRecorder, ROWS_A_SAMPLE, Recording};
 pub use transformer::{TextContext, Transformer};

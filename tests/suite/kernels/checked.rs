@@ -1,9 +1,10 @@
 //! The same shaders as modules with wgpu's runtime checks on. The program runs them unchecked, as burn launches everything;
 //! a kernel that reads or writes outside of its buffers gives other values here.
 
+use tilereel::gpu::kernels::ShaderCall;
 use tilereel::gpu::kernels::conv3d::{self, Geometry};
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
-use tilereel::gpu::kernels::{ShaderCall, tile_attention};
+use tilereel::gpu::kernels::tile_attention::{self, Gives};
 use tilereel::mask::MaskFamily;
 use wgpu::util::DeviceExt;
 
@@ -82,7 +83,7 @@ fn attention_stays_inside_its_buffers() {
     for (head, key_bias) in [(20, false), (97, true)] {
         let attention = Attention { key_bias, ..Attention::masked(&mask, 37, head) };
         let operands = attention.operands(cpu);
-        let shader = tile_attention::shader("f32", head, key_bias, false);
+        let shader = tile_attention::shader("f32", head, key_bias, Gives::Attention);
         let call = tile_attention::shader_call(shader, [attention.batch, attention.heads, head], 3, &attention.tiles());
         let mut inputs = vec![operands.query.as_slice(), &operands.key, &operands.value];
         inputs.extend(operands.bias.as_deref());

@@ -16,6 +16,8 @@ const KEY_BLOCK: usize = 96;
 const LARGE_SCORE: f32 = 32.0;
 /// How far below the largest score a key's weight no longer shows in f32.
 const NEGLIGIBLE: f32 = 20.0;
+/// In place of a sum that underflowed, so that no logarithm is infinite.
+const LEAST_SUM: f32 = 1e-37;
 
 /// Some consecutive queries of one frame and head.
 pub(super) struct HeadTask<'a, 'out> {
@@ -25,7 +27,11 @@ pub(super) struct HeadTask<'a, 'out> {
     pub head: usize,
     pub frame: usize,
     pub first_token: usize,
-    pub out: &'out mut [f32],
+    pub queries: usize,
+    /// `[queries, head_size]`.
+    pub attention: Option<&'out mut [f32]>,
+    /// For each kept frame one of every query; empty if nobody wants them.
+    pub log_sums: Vec<&'out mut [f32]>,
 }
 
 /// The state of one panel of queries.
@@ -36,10 +42,12 @@ struct Panel<'a> {
     scale: f32,
     /// `[head_size, queries of the panel]`, scaled.
     query: Vec<f32>,
-    /// `[head_size, queries of the panel]`: the weighted sum of the values so far.
+    /// `[head_size, queries of the panel]`: the weighted sum of the values so far; empty if it is not wanted.
     sums: Vec<f32>,
     largest: [f32; MAX_PANEL],
     total_weight: [f32; MAX_PANEL],
+    /// As the total, of the keys of one frame.
+    frame_weight: [f32; MAX_PANEL],
 }
 
 /// Consecutive keys of one head.
@@ -47,7 +55,7 @@ struct KeyBlock<'a> {
     count: usize,
     /// `[count, head_size]`, as the values.
     keys: &'a [f32],
-    values: &'a [f32],
+    values: Option<&'a [f32]>,
     bias: Option<&'a [f32]>,
 }
 
@@ -56,20 +64,21 @@ impl Kernel for HeadTask<'_, '_> {
     type Output = u64;
 
     #[inline(always)]
-    fn run<L: Lanes>(self) -> u64 {
+    fn run<L: Lanes>(mut self) -> u64 {
         let &TileAttentionShape { heads, head_size, query_frames, query_tokens, key_frames, key_tokens, .. } = self.shape;
-        let queries = self.out.len() / head_size;
+        let (queries, attends) = (self.queries, self.attention.is_some());
         let first_query = (self.head * query_frames + self.frame) * query_tokens + self.first_token;
         let panel_queries = PANEL_VECTORS * L::WIDTH;
         let mut panels = Vec::with_capacity(queries.div_ceil(panel_queries));
         for query in self.input.query[first_query * head_size..][..queries * head_size].chunks(panel_queries * head_size) {
-            panels.push(Panel::new::<L>(query, head_size, self.input.scale));
+            panels.push(Panel::new::<L>(query, head_size, self.input.scale, attends));
         }
 
         let offsets = &self.input.kept.offsets[self.frame..];
         let kept = &self.input.kept.frames[offsets[0] as usize..offsets[1] as usize];
         let mut scores = [0.0f32; KEY_BLOCK * MAX_PANEL];
-        for &key_frame in kept {
+        for (tile, &key_frame) in kept.iter().enumerate() {
+            panels.iter_mut().for_each(|panel| panel.frame_weight.fill(0.0));
             let first_key = key_frame as usize * key_tokens;
             let blocks = key_tokens.div_ceil(KEY_BLOCK);
             let step = key_tokens.div_ceil(blocks).next_multiple_of(BLOCK_STEP).min(KEY_BLOCK);
@@ -80,7 +89,7 @@ impl Kernel for HeadTask<'_, '_> {
                 let block = KeyBlock {
                     count,
                     keys: &self.input.key[at * head_size..][..count * head_size],
-                    values: &self.input.value[at * head_size..][..count * head_size],
+                    values: self.input.value.filter(|_| attends).map(|value| &value[at * head_size..][..count * head_size]),
                     bias: self.input.key_bias.map(|bias| &bias[bias_at..bias_at + count]),
                 };
                 for panel in &mut panels {
@@ -90,9 +99,16 @@ impl Kernel for HeadTask<'_, '_> {
                     }
                 }
             }
+            if let Some(log_sums) = self.log_sums.get_mut(tile) {
+                for (panel, log_sums) in panels.iter().zip(log_sums.chunks_mut(panel_queries)) {
+                    panel.finish_frame(log_sums);
+                }
+            }
         }
-        for (panel, out) in panels.iter().zip(self.out.chunks_mut(panel_queries * head_size)) {
-            panel.finish::<L>(head_size, out);
+        if let Some(attention) = self.attention {
+            for (panel, out) in panels.iter().zip(attention.chunks_mut(panel_queries * head_size)) {
+                panel.finish::<L>(head_size, out);
+            }
         }
         (queries * kept.len() * key_tokens) as u64
     }
@@ -105,7 +121,7 @@ impl<'a> Panel<'a> {
     /// Transposes and scales `query`, `[queries, head_size]`. Queries that are not there are zeros, whose results nobody
     /// reads.
     #[inline(always)]
-    fn new<L: Lanes>(query: &'a [f32], head_size: usize, scale: f32) -> Self {
+    fn new<L: Lanes>(query: &'a [f32], head_size: usize, scale: f32, attends: bool) -> Self {
         let vectors = (query.len() / head_size).div_ceil(L::WIDTH);
         let width = vectors * L::WIDTH;
         let mut transposed = vec![0.0; head_size * width];
@@ -119,9 +135,10 @@ impl<'a> Panel<'a> {
             source: query,
             scale,
             query: transposed,
-            sums: vec![0.0; head_size * width],
+            sums: vec![0.0; if attends { head_size * width } else { 0 }],
             largest: [f32::MIN; MAX_PANEL],
             total_weight: [0.0; MAX_PANEL],
+            frame_weight: [0.0; MAX_PANEL],
         }
     }
 
@@ -143,9 +160,10 @@ impl<'a> Panel<'a> {
             }
         }
         self.exponentials::<L, VECTORS>(scores, block, head_size);
+        let Some(values) = block.values else { return };
         for first in (0..head_size).step_by(L::ROWS) {
             let rows = L::ROWS.min(head_size - first);
-            let left = LeftRows { values: block.values, starts: &[first], row_stride: 1, step_stride: head_size };
+            let left = LeftRows { values, starts: &[first], row_stride: 1, step_stride: head_size };
             let sums = &mut self.sums[first * width..];
             microkernel::multiply::<L, VECTORS, true>(rows, block.count, left, scores, sums, width);
         }
@@ -182,7 +200,9 @@ impl<'a> Panel<'a> {
                 one.store(scores);
             }
             let rescale = before.add(minus_largest).exp();
-            L::load(&self.total_weight[lane..]).mul_add(rescale, weight).store(&mut self.total_weight[lane..]);
+            for weights in [&mut self.total_weight, &mut self.frame_weight] {
+                L::load(&weights[lane..]).mul_add(rescale, weight).store(&mut weights[lane..]);
+            }
             for sums in self.sums.chunks_exact_mut(width) {
                 L::load(&sums[lane..]).mul(rescale).store(&mut sums[lane..]);
             }
@@ -200,6 +220,14 @@ impl<'a> Panel<'a> {
                 let bias = block.bias.map_or(0.0, |bias| f64::from(bias[index]));
                 *difference = (product * f64::from(self.scale) + bias - f64::from(self.largest[query])) as f32;
             }
+        }
+    }
+
+    /// Writes one log-sum of the frame a query.
+    #[inline(always)]
+    fn finish_frame(&self, log_sums: &mut [f32]) {
+        for (lane, log_sum) in log_sums.iter_mut().enumerate() {
+            *log_sum = self.largest[lane] + self.frame_weight[lane].max(LEAST_SUM).ln();
         }
     }
 

@@ -17,3 +17,4 @@ pub mod group_norm;
 pub mod lanes;
 mod microkernel;
 pub mod tile_attention;
+pub mod tile_mass;

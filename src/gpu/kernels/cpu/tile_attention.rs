@@ -35,12 +35,22 @@ pub struct KeptFrames<'a> {
     pub frames: &'a [u32],
 }
 
+/// What an attention call writes; what is absent is not computed.
+#[derive(Default)]
+pub struct TileAttentionOutput<'a> {
+    /// As the query.
+    pub attention: Option<&'a mut [f32]>,
+    /// `[batch, heads, kept frames of all query frames, query_tokens]`: the logarithm of the sum of exp(score) over a key frame.
+    pub log_sums: Option<&'a mut [f32]>,
+}
+
 /// What an attention call reads; lengths are checked by [`tile_attention`].
 #[derive(Clone, Copy)]
 pub struct TileAttentionInput<'a> {
     pub query: &'a [f32],
     pub key: &'a [f32],
-    pub value: &'a [f32],
+    /// Without it there is no attention to give.
+    pub value: Option<&'a [f32]>,
     pub kept: KeptFrames<'a>,
     /// `[batch, keys]`, added to the scores of all heads: 0 or -10000 for a masked text.
     pub key_bias: Option<&'a [f32]>,
@@ -92,7 +102,7 @@ impl TileAttentionShape {
         self.key_frames * self.key_tokens
     }
 
-    fn check(&self, input: &TileAttentionInput, out_len: usize) -> Result<(), TileAttentionError> {
+    fn check(&self, input: &TileAttentionInput, output: &TileAttentionOutput) -> Result<(), TileAttentionError> {
         let sizes = [
             ("batch", self.batch),
             ("heads", self.heads),
@@ -112,10 +122,16 @@ impl TileAttentionShape {
         let mut lengths = vec![
             ("query", input.query.len(), rows * self.queries()),
             ("key", input.key.len(), rows * self.keys()),
-            ("value", input.value.len(), rows * self.keys()),
-            ("output", out_len, rows * self.queries()),
             ("list of offsets", input.kept.offsets.len(), self.query_frames + 1),
         ];
+        if let Some(attention) = &output.attention {
+            lengths.push(("value", input.value.map_or(0, <[f32]>::len), rows * self.keys()));
+            lengths.push(("output", attention.len(), rows * self.queries()));
+        }
+        if let Some(log_sums) = &output.log_sums {
+            let expected = self.batch * self.heads * input.kept.frames.len() * self.query_tokens;
+            lengths.push(("list of log-sums", log_sums.len(), expected));
+        }
         lengths.extend(input.key_bias.map(|bias| ("key bias", bias.len(), self.batch * self.keys())));
         for (what, found, expected) in lengths {
             if found != expected {
@@ -139,20 +155,20 @@ const TASKS_PER_THREAD: usize = 8;
 /// stays in the second-level cache.
 const MAX_TASK_VECTORS: usize = 10;
 
-/// `out = softmax(query * key^T * scale + key_bias) * value` over the kept tiles; `out` has the query's shape and is
-/// overwritten. The queries of a frame that keeps no key frame get zeros.
+/// `attention = softmax(query * key^T * scale + key_bias) * value` over the kept tiles, and the log-sums of these tiles. What
+/// is given is overwritten. The queries of a frame that keeps no key frame get zeros.
 ///
-/// Runs on the threads of rayon's current pool; the result does not depend on their number.
+/// Runs on the threads of rayon's current pool; the result does not depend on their number, nor on what else is given.
 ///
-/// # Errors A size is 0 or too large, a length does not fit, or the kept frames are not a list of key frames; `out` is
+/// # Errors A size is 0 or too large, a length does not fit, or the kept frames are not a list of key frames; the output is
 /// not touched then.
 pub fn tile_attention(
     set: InstructionSet,
     shape: &TileAttentionShape,
     input: &TileAttentionInput,
-    out: &mut [f32],
+    output: TileAttentionOutput,
 ) -> Result<AttentionWork, TileAttentionError> {
-    shape.check(input, out.len())?;
+    shape.check(input, &output)?;
     let vectors = shape.query_tokens.div_ceil(set.width());
     let all_vectors = shape.batch * shape.heads * shape.query_frames * vectors;
     let wanted = all_vectors.div_ceil(TASKS_PER_THREAD * rayon::current_num_threads());
@@ -161,12 +177,20 @@ pub fn tile_attention(
     let task_vectors = vectors.div_ceil(vectors.div_ceil(most)).next_multiple_of(2).min(MAX_TASK_VECTORS);
     let task_tokens = task_vectors * set.width();
 
-    let frame_len = shape.query_tokens * shape.head_size;
+    let mut attention = output.attention.map(|out| out.chunks_mut(shape.query_tokens * shape.head_size));
+    let mut log_sums = output.log_sums.map(|sums| sums.chunks_mut(shape.query_tokens));
     let mut tasks = Vec::new();
-    for (at, frame) in out.chunks_mut(frame_len).enumerate() {
-        let (head, frame_index) = (at / shape.query_frames, at % shape.query_frames);
-        for (part, out) in frame.chunks_mut(task_tokens * shape.head_size).enumerate() {
-            tasks.push(HeadTask { shape, input, head, frame: frame_index, first_token: part * task_tokens, out });
+    for at in 0..shape.batch * shape.heads * shape.query_frames {
+        let (head, frame) = (at / shape.query_frames, at % shape.query_frames);
+        let tiles = (input.kept.offsets[frame + 1] - input.kept.offsets[frame]) as usize;
+        let mut attention = attention.as_mut().and_then(Iterator::next).map(|out| out.chunks_mut(task_tokens * shape.head_size));
+        let tiles = log_sums.iter_mut().flat_map(|sums| sums.by_ref().take(tiles));
+        let mut log_sums: Vec<_> = tiles.map(|tile| tile.chunks_mut(task_tokens)).collect();
+        for first_token in (0..shape.query_tokens).step_by(task_tokens) {
+            let queries = task_tokens.min(shape.query_tokens - first_token);
+            let attention = attention.as_mut().and_then(Iterator::next);
+            let log_sums = log_sums.iter_mut().filter_map(Iterator::next).collect();
+            tasks.push(HeadTask { shape, input, head, frame, first_token, queries, attention, log_sums });
         }
     }
     let query_key_pairs = tasks.into_par_iter().map(|task| set.run(task)).sum();

@@ -25,11 +25,20 @@ fn rows_of(mask: &[Vec<bool>]) -> (Vec<u32>, Vec<u32>) {
     (offsets, frames)
 }
 
-/// The definition, in f64.
-fn brute_force(shape: &TileAttentionShape, input: &TileAttentionInput, mask: &[Vec<bool>]) -> Vec<f64> {
+fn attention_in(attention: &mut [f32]) -> TileAttentionOutput<'_> {
+    TileAttentionOutput { attention: Some(attention), log_sums: None }
+}
+
+/// The definition, in f64: the attention, and the log-sums by the kept tiles of each head and the rows of a frame.
+fn brute_force(shape: &TileAttentionShape, input: &TileAttentionInput, mask: &[Vec<bool>]) -> (Vec<f64>, Vec<f64>) {
     let &TileAttentionShape { batch, heads, head_size, query_tokens, key_tokens, .. } = shape;
     let (queries, keys) = (shape.queries(), shape.keys());
     let mut out = vec![0.0; batch * heads * queries * head_size];
+    let kept: Vec<(usize, usize)> = (0..shape.query_frames)
+        .flat_map(|query| (0..shape.key_frames).filter(move |&key| mask[query][key]).map(move |key| (query, key)))
+        .collect();
+    let mut log_sums = vec![0.0; batch * heads * kept.len() * query_tokens];
+    let values = input.value.unwrap();
     for head in 0..batch * heads {
         for query in 0..queries {
             let q = &input.query[(head * queries + query) * head_size..][..head_size];
@@ -41,17 +50,23 @@ fn brute_force(shape: &TileAttentionShape, input: &TileAttentionInput, mask: &[V
                 scores.push((key, dot * f64::from(input.scale) + bias));
             }
             let largest = scores.iter().map(|&(_, score)| score).fold(f64::MIN, f64::max);
+            for (tile, (_, frame)) in kept.iter().enumerate().filter(|(_, (frame, _))| *frame == query / query_tokens) {
+                let of_frame = scores.iter().filter(|(key, _)| key / key_tokens == *frame).map(|(_, score)| *score);
+                let largest = of_frame.clone().fold(f64::MIN, f64::max);
+                log_sums[(head * kept.len() + tile) * query_tokens + query % query_tokens] =
+                    largest + of_frame.map(|score| (score - largest).exp()).sum::<f64>().ln();
+            }
             let total: f64 = scores.iter().map(|(_, score)| (score - largest).exp()).sum();
             for (key, score) in scores {
                 let weight = (score - largest).exp() / total;
                 for channel in 0..head_size {
                     out[(head * queries + query) * head_size + channel] +=
-                        weight * f64::from(input.value[(head * keys + key) * head_size + channel]);
+                        weight * f64::from(values[(head * keys + key) * head_size + channel]);
                 }
             }
         }
     }
-    out
+    (out, log_sums)
 }
 
 fn relative_l2(got: &[f32], want: &[f64]) -> f64 {
@@ -69,17 +84,30 @@ fn check_case(shape: TileAttentionShape, mask: &[Vec<bool>], key_bias: Option<&[
     let (offsets, frames) = rows_of(mask);
     let kept = KeptFrames { offsets: &offsets, frames: &frames };
     let scale = (shape.head_size as f32).sqrt().recip();
-    let input = TileAttentionInput { query: &query, key: &key, value: &value, kept, key_bias, scale };
-    let want = brute_force(&shape, &input, mask);
+    let input = TileAttentionInput { query: &query, key: &key, value: Some(&value), kept, key_bias, scale };
+    let (want, want_log_sums) = brute_force(&shape, &input, mask);
     let pairs = shape.batch * shape.heads * frames.len() * shape.query_tokens * shape.key_tokens;
     let mut with_fused: Vec<Vec<f32>> = Vec::new();
     for set in InstructionSet::available() {
         let mut out = vec![f32::NAN; query.len()];
-        let work = tile_attention(set, &shape, &input, &mut out).unwrap();
+        let work = tile_attention(set, &shape, &input, attention_in(&mut out)).unwrap();
         assert_eq!(work.query_key_pairs, pairs as u64);
         assert_eq!(work.tiles(&shape), (shape.batch * shape.heads * frames.len()) as u64);
         let error = relative_l2(&out, &want);
         assert!(error <= tolerance, "{set:?} {shape:?}: relative L2 {error:e}");
+
+        // With the log-sums it is the same attention, and without it they are the same log-sums.
+        let (mut same, mut log_sums) = (vec![f32::NAN; query.len()], vec![f32::NAN; want_log_sums.len()]);
+        let both = TileAttentionOutput { attention: Some(&mut same), log_sums: Some(&mut log_sums) };
+        tile_attention(set, &shape, &input, both).unwrap();
+        assert!(same == out, "{set:?} {shape:?}: log-sums change the attention");
+        let worst = log_sums.iter().zip(&want_log_sums).map(|(&got, want)| (f64::from(got) - want).abs() / (1.0 + want.abs()));
+        let worst = worst.fold(0.0, f64::max);
+        assert!(worst <= 3e-6, "{set:?} {shape:?}: the log-sums are off by {worst:e}");
+        let mut alone = vec![f32::NAN; log_sums.len()];
+        let input = TileAttentionInput { value: None, ..input };
+        tile_attention(set, &shape, &input, TileAttentionOutput { attention: None, log_sums: Some(&mut alone) }).unwrap();
+        assert!(alone == log_sums, "{set:?} {shape:?}: log-sums alone are others");
         if set != InstructionSet::available()[0] {
             with_fused.push(out);
         }
@@ -128,9 +156,10 @@ fn masked_keys_have_no_weight_at_all() {
     let mut run = |hidden: f32| {
         value[11 * 16..].fill(hidden);
         let kept = KeptFrames { offsets: &[0, 1], frames: &[0] };
-        let input = TileAttentionInput { query: &query, key: &key, value: &value, kept, key_bias: Some(&bias), scale: 0.25 };
+        let input =
+            TileAttentionInput { query: &query, key: &key, value: Some(&value), kept, key_bias: Some(&bias), scale: 0.25 };
         let mut out = vec![0.0; query.len()];
-        tile_attention(InstructionSet::best(), &shape, &input, &mut out).unwrap();
+        tile_attention(InstructionSet::best(), &shape, &input, attention_in(&mut out)).unwrap();
         out
     };
     assert_eq!(run(0.0), run(1e30));
@@ -141,9 +170,9 @@ fn frames_without_keys_give_zeros() {
     let shape = shape(1, 1, 4, [2, 3], [2, 3]);
     let numbers = fixture_numbers(1, 1, 24, 1.0);
     let kept = KeptFrames { offsets: &[0, 0, 2], frames: &[1, 0] };
-    let input = TileAttentionInput { query: &numbers, key: &numbers, value: &numbers, kept, key_bias: None, scale: 0.5 };
+    let input = TileAttentionInput { query: &numbers, key: &numbers, value: Some(&numbers), kept, key_bias: None, scale: 0.5 };
     let mut out = vec![f32::NAN; 24];
-    let work = tile_attention(InstructionSet::best(), &shape, &input, &mut out).unwrap();
+    let work = tile_attention(InstructionSet::best(), &shape, &input, attention_in(&mut out)).unwrap();
     assert_eq!(work.density(&shape), 0.5);
     assert!(out[..12].iter().all(|&value| value == 0.0));
     assert!(out[12..].iter().all(|value| value.is_finite() && *value != 0.0));
@@ -154,11 +183,11 @@ fn result_does_not_depend_on_threads() {
     let shape = shape(1, 2, 48, [4, 144], [4, 144]);
     let query = fixture_numbers(1, 1, 8 * 144 * 48, 4.0);
     let kept = KeptFrames { offsets: &[0, 4, 6, 8, 12], frames: &[0, 1, 2, 3, 0, 1, 0, 2, 0, 1, 2, 3] };
-    let input = TileAttentionInput { query: &query, key: &query, value: &query, kept, key_bias: None, scale: 0.15 };
+    let input = TileAttentionInput { query: &query, key: &query, value: Some(&query), kept, key_bias: None, scale: 0.15 };
     let outputs = [1, 2, 5, 16].map(|threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let mut out = vec![0.0; query.len()];
-        pool.install(|| tile_attention(InstructionSet::best(), &shape, &input, &mut out)).unwrap();
+        pool.install(|| tile_attention(InstructionSet::best(), &shape, &input, attention_in(&mut out))).unwrap();
         out
     });
     assert!(outputs.iter().all(|out| *out == outputs[0]));
@@ -169,16 +198,18 @@ fn what_does_not_fit_is_refused() {
     let good = shape(1, 1, 4, [2, 3], [2, 3]);
     let numbers = vec![0.5; 24];
     let kept = KeptFrames { offsets: &[0, 1, 2], frames: &[1, 0] };
-    let input = TileAttentionInput { query: &numbers, key: &numbers, value: &numbers, kept, key_bias: None, scale: 0.5 };
+    let input = TileAttentionInput { query: &numbers, key: &numbers, value: Some(&numbers), kept, key_bias: None, scale: 0.5 };
     let mut out = vec![7.0; 24];
     let mut run = |shape: &TileAttentionShape, input: TileAttentionInput| {
-        tile_attention(InstructionSet::best(), shape, &input, &mut out).unwrap_err()
+        tile_attention(InstructionSet::best(), shape, &input, attention_in(&mut out)).unwrap_err()
     };
     let large = TileAttentionShape { head_size: 129, ..good };
     assert_eq!(run(&large, input), TileAttentionError::HeadTooLarge { found: 129 });
     assert_eq!(run(&TileAttentionShape { heads: 0, ..good }, input), TileAttentionError::Empty { what: "heads" });
-    let error = run(&good, TileAttentionInput { value: &numbers[1..], ..input });
+    let error = run(&good, TileAttentionInput { value: Some(&numbers[1..]), ..input });
     assert_eq!(error, TileAttentionError::WrongLength { what: "value", found: 23, expected: 24 });
+    let error = run(&good, TileAttentionInput { value: None, ..input });
+    assert_eq!(error, TileAttentionError::WrongLength { what: "value", found: 0, expected: 24 });
     let kept = KeptFrames { offsets: &[0, 1, 2], frames: &[1, 2] };
     let error = run(&good, TileAttentionInput { kept, ..input });
     assert_eq!(error, TileAttentionError::NoSuchFrame { frame: 2, frames: 2 });
@@ -220,7 +251,7 @@ fn sparse_attention_fixtures() {
         let [key, value] = [2, 3].map(|tensor| fixture_numbers(seed, tensor, count, 1.0));
         let kept = KeptFrames { offsets: &offsets, frames: &kept_frames };
         let scale = (head_size as f32).sqrt().recip();
-        let input = TileAttentionInput { query: &query, key: &key, value: &value, kept, key_bias: None, scale };
+        let input = TileAttentionInput { query: &query, key: &key, value: Some(&value), kept, key_bias: None, scale };
         let want = floats(tensors.tensor(&format!("{name}.out_rows")).unwrap().data());
         let rows = tensors.tensor(&format!("{name}.rows")).unwrap();
         let rows = rows.data().chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()) as usize);
@@ -232,7 +263,7 @@ fn sparse_attention_fixtures() {
         let sets = if real_size { vec![InstructionSet::best()] } else { InstructionSet::available() };
         for set in sets {
             let mut out = vec![f32::NAN; count];
-            let work = tile_attention(set, &shape, &input, &mut out).unwrap();
+            let work = tile_attention(set, &shape, &input, attention_in(&mut out)).unwrap();
             assert!((work.density(&shape) - case["frame_density"].as_f64().unwrap()).abs() < 1e-12, "{name}");
             let mut got = Vec::new();
             for head in 0..heads {

@@ -1,7 +1,7 @@
 //! The matrix tier of the attention, for the head sizes of the published models that divide into matrices and count.
 
 use super::super::launch::{Shader, ShaderCall};
-use super::{Tiles, scale};
+use super::{Gives, Tiles, scale};
 use crate::gpu::shader::Variant;
 
 /// How the attention of one head size is cut into workgroups.
@@ -37,12 +37,11 @@ impl Cut {
 }
 
 /// `ragged` is for tokens of a frame that are not whole rounds.
-pub fn shader(cut: Cut, key_bias: bool, ragged: bool, count_work: bool) -> Shader {
+pub fn shader(cut: Cut, key_bias: bool, ragged: bool, gives: Gives) -> Shader {
     let vectors = cut.keys * cut.head / 4;
-    let variant = Variant::default()
-        .switch("key_bias", key_bias)
+    let variant = gives
+        .put_into(Variant::default(), key_bias)
         .switch("ragged", ragged)
-        .switch("count_work", count_work)
         .switch("two_lanes_a_row", cut.rows == 16)
         .switch("load_guard", !vectors.is_multiple_of(cut.threads()))
         .value("head", cut.head)
@@ -63,7 +62,7 @@ pub fn shader(cut: Cut, key_bias: bool, ragged: bool, count_work: bool) -> Shade
 }
 
 /// Words of `info` in front of the table: TABLE of the shader.
-const TABLE: usize = 7;
+const TABLE: usize = 8;
 /// The most workgroups in the first dimension before they go on in the second.
 const FOLD: usize = 65_535;
 
@@ -74,35 +73,36 @@ pub fn shader_call(
     key_frames: usize,
     tiles: &Tiles,
     key_bias: bool,
-    count_work: bool,
+    gives: Gives,
 ) -> ShaderCall {
     let query_frames = tiles.key_frames.query_frames();
     let sizes = [tiles.query_tokens, tiles.key_tokens, query_frames, key_frames, heads].map(|size| size as u32);
-    let mut info: Vec<u32> = sizes.into_iter().chain([scale(head).to_bits(), (batch * heads) as u32]).collect();
-    // The frames with the most work come first, so that the end is even.
-    let mut order: Vec<usize> = (0..query_frames).collect();
-    order.sort_by_key(|&frame| std::cmp::Reverse(tiles.key_frames.of(frame).len()));
-    let mut ranges: Vec<u32> = Vec::new();
-    for frame in order {
+    let kept = &tiles.key_frames;
+    let last_sizes = [scale(head).to_bits(), (batch * heads) as u32, kept.frames().len() as u32];
+    let mut info: Vec<u32> = sizes.into_iter().chain(last_sizes).collect();
+    let ragged = !tiles.key_tokens.is_multiple_of(cut.keys);
+    // Neighbouring frames in one range save the launch some words. It must not change which keys are a round together, or
+    // results would depend on whether log-sums are wanted, which need a range a frame.
+    let may_join = !ragged && !gives.gives_log_sums();
+    let (mut ranges, mut places) = (Vec::<u32>::new(), Vec::new());
+    for frame in 0..query_frames {
         let begin = ranges.len();
-        for &kept in tiles.key_frames.of(frame) {
-            let [first, end] = [kept, kept + 1].map(|frame| frame * tiles.key_tokens as u32);
+        for &key_frame in kept.of(frame) {
+            let [first, end] = [key_frame, key_frame + 1].map(|frame| frame * tiles.key_tokens as u32);
             match ranges[begin..].last_mut() {
-                Some(last) if *last == first => *last = end,
+                Some(last) if may_join && *last == first => *last = end,
                 _ => ranges.extend([first, end]),
             }
         }
-        let place = TABLE + 3 * query_frames + begin;
-        info.extend([frame as u32, place as u32, ((ranges.len() - begin) / 2) as u32]);
+        places.push((TABLE + 3 * query_frames + begin, (ranges.len() - begin) / 2));
     }
+    // The frames with the most work come first, so that the end is even.
+    let mut order: Vec<usize> = (0..query_frames).collect();
+    order.sort_by_key(|&frame| std::cmp::Reverse(kept.of(frame).len()));
+    info.extend(order.into_iter().flat_map(|frame| [frame as u32, places[frame].0 as u32, places[frame].1 as u32]));
     info.extend(ranges);
 
     let count = batch * heads * query_frames * tiles.query_tokens.div_ceil(cut.query_block());
     let down = count.div_ceil(FOLD).max(1);
-    let ragged = !tiles.key_tokens.is_multiple_of(cut.keys);
-    ShaderCall {
-        shader: shader(cut, key_bias, ragged, count_work),
-        workgroups: [count.div_ceil(down) as u32, down as u32, 1],
-        info,
-    }
+    ShaderCall { shader: shader(cut, key_bias, ragged, gives), workgroups: [count.div_ceil(down) as u32, down as u32, 1], info }
 }
