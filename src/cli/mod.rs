@@ -17,6 +17,7 @@ mod queue;
 mod settings;
 mod sheet;
 mod show;
+mod timings;
 mod verify;
 mod window;
 
@@ -59,6 +60,8 @@ enum Command {
     /// List, change and work off the runs that wait.
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Say where the time of making a clip went: by phase, and by layer and kind of work if its parts were timed.
+    Timings(timings::Arguments),
     /// Say which devices there are, which one runs the model, and whether it computes rightly.
     Doctor(doctor::Arguments),
     /// List the models that can be named with --model.
@@ -120,6 +123,7 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Library(command) => library::run(command),
         Command::Queue(command) => queue::run(command),
+        Command::Timings(arguments) => timings::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Models => models::run(),
         Command::Sheet(arguments) => sheet::run(*arguments),

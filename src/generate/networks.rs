@@ -10,6 +10,7 @@ use super::GenerateError;
 use super::observer::Observer;
 use crate::clip::Frames;
 use crate::gpu::device::ComputeDevice;
+use crate::gpu::spans::{self, Kind};
 use crate::mask::KeyFrames;
 use crate::model::dit::{Probe, TextContext, Transformer};
 use crate::model::latent::{ClipSize, Latent};
@@ -85,7 +86,7 @@ impl Networks {
             let step = walk.sampler.step(call, &epsilon, &latent.values, &mut |noise| (walk.noise)(call, noise));
             latent.values = step.x;
             let denoised = Latent { shape, values: step.denoised };
-            (walk.after_step)(&walk.sampler, call, &latent, &denoised)?;
+            spans::span(Kind::Copy, || (walk.after_step)(&walk.sampler, call, &latent, &denoised))?;
             let step_millis = millis(started.elapsed());
             timing.step_millis.push(step_millis);
             observer.denoised(call, &denoised);
@@ -138,7 +139,8 @@ impl Networks {
         stop: &dyn Fn() -> bool,
     ) -> Result<Frames, GenerateError> {
         let values = self.decode_values(latent, size, stop)?;
-        Ok(Frames { width: size.width, height: size.height, frames_per_second, rgb: to_rgb8(&values) })
+        let rgb = spans::span(Kind::Copy, || to_rgb8(&values));
+        Ok(Frames { width: size.width, height: size.height, frames_per_second, rgb })
     }
 
     /// As [`Self::decode`], as values around [-1, 1]: `[frames, height, width, 3]`.
@@ -161,7 +163,8 @@ impl Networks {
 
 /// The values of a tensor; waits for the device.
 pub(super) fn read<const D: usize>(tensor: Tensor<D>, doing: &'static str) -> Result<Vec<f32>, GenerateError> {
-    tensor.try_into_vec_as().map_err(|error| GenerateError::DeviceFailed { doing, reason: error.to_string() })
+    let values = spans::span(Kind::Copy, || tensor.try_into_vec_as());
+    values.map_err(|error| GenerateError::DeviceFailed { doing, reason: error.to_string() })
 }
 
 pub(super) fn millis(duration: Duration) -> f64 {

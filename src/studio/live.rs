@@ -9,6 +9,7 @@ use crate::clip::Frames;
 use crate::generate::estimate::Estimate;
 use crate::generate::observer::Phase;
 use crate::generate::recipe::Recipe;
+use crate::generate::timings::Timings;
 
 #[derive(Clone, Debug)]
 pub struct Live {
@@ -29,6 +30,8 @@ pub struct Live {
     pub projections: Vec<Option<Arc<Frames>>>,
     /// The same through the decoder, where that was asked for.
     pub decoded: BTreeMap<usize, Arc<Frames>>,
+    /// Where the time went until the last step.
+    pub timings: Option<Arc<Timings>>,
     pub warnings: Vec<String>,
     /// The person has asked it to stop or to pause.
     pub is_stopping: bool,
@@ -52,6 +55,7 @@ impl Live {
             step_millis: Vec::new(),
             projections: vec![None; calls],
             decoded: BTreeMap::new(),
+            timings: None,
             warnings: Vec::new(),
             is_stopping: false,
             preview_millis: 0.0,

@@ -17,6 +17,7 @@ use crate::generate::observer::{Observer, Phase};
 use crate::generate::pipeline::{Outcome, RunOptions};
 use crate::generate::preview::Projection;
 use crate::generate::step_record::StepRecord;
+use crate::generate::timings::{Stopwatch, Timings};
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::Latent;
 
@@ -104,7 +105,7 @@ struct Run<'a> {
     device: ComputeDevice,
     live: Live,
     badges: Vec<String>,
-    ticket: Ticket<Outcome>,
+    ticket: Ticket<(Outcome, Timings)>,
     projections: std::sync::mpsc::Receiver<Projection>,
     projection: Option<Projection>,
     decoded: std::sync::mpsc::Receiver<(usize, Frames)>,
@@ -156,18 +157,22 @@ impl<'a> Run<'a> {
         let (send_projection, projections) = channel();
         let (send_decoded, decoded) = channel();
         let (folder, job_device, recipe, wishes) = (model.folder, device.clone(), item.recipe.clone(), shared.clone());
+        let times_parts = shared.wishes(|wishes| wishes.time_parts);
         let ticket = shared.engine.submit(move |workshop: &mut Workshop, feed: &mut Feed| {
-            feed.phase(Phase::Load);
+            let following = Following { feed, wishes, decoded: send_decoded };
+            let mut watch = Stopwatch::start(&job_device, times_parts, following);
+            watch.phase(Phase::Load);
             let model = workshop.model(folder, &job_device)?;
             if model.is_cut(&recipe)? {
-                feed.warn(format!(
+                watch.inner.feed.warn(format!(
                     "the prompt is longer than the {} tokens that the model reads; its end is ignored",
                     recipe.max_tokens
                 ));
             }
             // If nobody waits for it, the run was left behind.
             let _ = send_projection.send(model.projection()?.clone());
-            model.run(&recipe, &options, &mut Following { feed, wishes, decoded: send_decoded })
+            let outcome = model.run(&recipe, &options, &mut watch)?;
+            Ok((outcome, watch.finish()))
         });
         let device = device.clone();
         Ok(Self { shared, item, device, live, badges, ticket, projections, projection: None, decoded, begun_with_steps })
@@ -200,7 +205,7 @@ impl<'a> Run<'a> {
         let stopped = |wish: Option<(StopWish, Instant)>| End::Stopped(wish.map_or(StopWish::Cancel, |(wish, _)| wish));
         match result {
             None | Some(Err(EngineError::Generate(GenerateError::Stopped))) => Ok(stopped(asked_to_stop)),
-            Some(Ok(outcome)) => self.keep(outcome).map(|()| End::Kept),
+            Some(Ok((outcome, timings))) => self.keep(outcome, timings).map(|()| End::Kept),
             Some(Err(error)) => Err(self.report(error.into())),
         }
     }
@@ -213,6 +218,7 @@ impl<'a> Run<'a> {
                 self.live.calls = calls;
                 self.live.step_millis.push(step_millis);
                 self.live.phase_started = Instant::now();
+                self.live.timings = self.ticket.take_timings().map(Arc::new).or(self.live.timings.take());
                 self.take_preview();
                 let seconds = self.item.seconds + self.live.started.elapsed().as_secs_f64();
                 if let Err(error) = self.shared.database.set_item_progress(self.item.id, call + 1, seconds) {
@@ -260,7 +266,7 @@ impl<'a> Run<'a> {
         self.shared.change(|state| state.live = Some(self.live.clone()));
     }
 
-    fn keep(&mut self, outcome: Outcome) -> Result<(), ErrorReport> {
+    fn keep(&mut self, outcome: Outcome, timings: Timings) -> Result<(), ErrorReport> {
         (self.live.phase, self.live.phase_started) = (Phase::Keeping, Instant::now());
         self.show();
         let is_whole = !self.begun_with_steps && self.live.decoded.is_empty();
@@ -272,6 +278,7 @@ impl<'a> Run<'a> {
             frames: Arc::new(outcome.frames),
             seconds: self.item.seconds + self.live.started.elapsed().as_secs_f64(),
             badges: std::mem::take(&mut self.badges),
+            timings,
         };
         keep_clip(self.shared, made, &self.device).map_err(|error| self.report(error))
     }
@@ -307,6 +314,10 @@ impl Observer for Following<'_> {
 
     fn step(&mut self, call: usize, calls: usize, millis: f64) {
         self.feed.step(call, calls, millis);
+    }
+
+    fn timings(&mut self, timings: &Timings) {
+        self.feed.timings(timings);
     }
 
     fn denoised(&mut self, call: usize, latent: &Latent) {

@@ -60,6 +60,7 @@ pub(super) struct Wishes {
     pub paused: bool,
     pub stop: Option<(ItemId, StopWish)>,
     pub decode_previews: bool,
+    pub time_parts: bool,
     pub device: DeviceWish,
     pub reopen_device: bool,
     /// Something has changed that the runner should look at.
@@ -89,6 +90,7 @@ impl Shared {
             paused: false,
             stop: None,
             decode_previews: false,
+            time_parts: false,
             device,
             reopen_device: true,
             bell_rang: false,

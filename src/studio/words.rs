@@ -1,4 +1,8 @@
-//! Numbers as a person says them.
+//! Numbers, and the parts of a run, as a person says them.
+
+use crate::generate::observer::Phase;
+use crate::generate::timings::Share;
+use crate::gpu::spans::{Clock, Kind};
 
 /// Seconds as a person says them.
 pub fn duration(seconds: f64) -> String {
@@ -47,6 +51,68 @@ fn seconds_ago(seconds: f64) -> String {
         s if s < 3600.0 => some(s / 60.0, "minute"),
         s if s < 86_400.0 => some(s / 3600.0, "hour"),
         s => some(s / 86_400.0, "day"),
+    }
+}
+
+/// Where part of the time of a run went.
+pub fn share(share: Share) -> &'static str {
+    match share {
+        Share::Load => "loading the model",
+        Share::Text => "text encoder",
+        Share::Attention => "attention",
+        Share::Linear => "linear layers",
+        Share::Normalisation => "normalisation",
+        Share::Vae => "VAE",
+        Share::Copies => "copies",
+        Share::Idle => "idle and other",
+        Share::Keep => "keeping the clip",
+    }
+}
+
+/// What that part is.
+pub fn about_share(share: Share) -> &'static str {
+    match share {
+        Share::Load => {
+            "Reading the weights, and on a GPU its shaders and their self-test. Nothing, if the model was still there."
+        }
+        Share::Text => "The layers of the text encoder. Its weights, where they are loaded for a prompt, count as copies.",
+        Share::Attention => "Attention in the transformer, to the frames and to the text: what a sparse mask saves on.",
+        Share::Linear => "Matrix products of the transformer: queries, keys, values, outputs and the feed-forward layers.",
+        Share::Normalisation => "Norms, modulation by the timestep, gates and the rotary embedding.",
+        Share::Vae => "Convolutions, norms and attention of the decoder that makes frames of latents.",
+        Share::Copies => "Between the program's memory, the device and the disk; the records of steps among them.",
+        Share::Idle => "What no part accounts for: sums between the parts, the sampler, and waiting.",
+        Share::Keep => "Writing the clip and its small picture.",
+    }
+}
+
+pub fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Load => "loading",
+        Phase::Text => "text",
+        Phase::Sampling => "sampling",
+        Phase::Decoding => "decoding",
+        Phase::Keeping => "keeping",
+    }
+}
+
+pub fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Attention => "attention",
+        Kind::Linear => "linear",
+        Kind::Normalisation => "normalisation",
+        Kind::Convolution => "convolution",
+        Kind::Resampling => "resampling",
+        Kind::Copy => "copies",
+    }
+}
+
+/// What times were taken with.
+pub fn clock(clock: Option<Clock>) -> &'static str {
+    match clock {
+        Some(Clock::Timestamps) => "timestamps of the GPU",
+        Some(Clock::Waits) => "the wall clock, with a wait for the GPU after every part",
+        Some(Clock::Wall) | None => "the wall clock",
     }
 }
 
