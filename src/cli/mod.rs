@@ -7,6 +7,7 @@ macro_rules! say {
 
 mod bench;
 mod branch;
+mod compare;
 mod doctor;
 mod export;
 mod generate;
@@ -54,6 +55,8 @@ enum Command {
     Export(export::Arguments),
     /// Make a clip again from its own recipe and compare the frames.
     Verify(verify::Arguments),
+    /// Compare two clips frame by frame: PSNR, SSIM, and what they cost to make.
+    Compare(compare::Arguments),
     /// List, show and change the clips that the studio keeps.
     #[command(subcommand)]
     Library(library::Command),
@@ -121,6 +124,7 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
         Command::Show(arguments) => show::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Library(command) => library::run(command),
         Command::Queue(command) => queue::run(command),
         Command::Timings(arguments) => timings::run(&arguments),

@@ -350,6 +350,15 @@ impl Studio {
         )
     }
 
+    /// Runs `work`, which needs no device, on a thread of its own.
+    pub(super) fn task<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StudioError> + Send + 'static,
+    ) -> Result<Task<T>, StudioError> {
+        let shared = self.shared.clone();
+        Task::start(move |_| work(), move || shared.wake())
+    }
+
     /// Runs `work` on the engine with a model, between the items of the queue, and `after` on a thread of its own.
     fn with_model<T: Send + 'static, U: Send + 'static>(
         &self,

@@ -1,8 +1,9 @@
-//! Numbers, and the parts of a run, as a person says them.
+//! Numbers, masks and the parts of a run, as a person says them.
 
 use crate::generate::observer::Phase;
 use crate::generate::timings::Share;
 use crate::gpu::spans::{Clock, Kind};
+use crate::mask::MaskPlan;
 
 /// Seconds as a person says them.
 pub fn duration(seconds: f64) -> String {
@@ -51,6 +52,17 @@ fn seconds_ago(seconds: f64) -> String {
         s if s < 3600.0 => some(s / 60.0, "minute"),
         s if s < 86_400.0 => some(s / 3600.0, "hour"),
         s => some(s / 86_400.0, "day"),
+    }
+}
+
+/// A plan in a few words: its masks, and the share of tiles that are computed.
+pub fn plan(plan: &MaskPlan) -> String {
+    let density = format!("{:.1} % of the tiles", 100.0 * plan.density());
+    let names: Vec<String> = plan.layers().iter().map(|layer| layer.name()).collect();
+    match names.split_first() {
+        _ if plan.density() >= 1.0 => "dense".to_owned(),
+        Some((first, others)) if others.iter().all(|name| name == first) => format!("{first}, {density}"),
+        _ => format!("a mask a layer, {density}"),
     }
 }
 
@@ -123,6 +135,10 @@ mod tests {
     #[test]
     fn numbers_are_said_at_the_precision_they_have() {
         assert_eq!([duration(0.04), duration(9.97), duration(120.0), duration(5400.0)], ["0.0 s", "10 s", "2 min", "1.5 h"]);
+        let mixed = [MaskPlan::uniform(1, 8, "2:6"), MaskPlan::dense(1, 8)].map(|plan| plan.unwrap().layers()[0].clone());
+        let plans = [MaskPlan::dense(3, 8), MaskPlan::uniform(3, 8, "2:6"), MaskPlan::of_layers(mixed.to_vec())];
+        let said = ["dense", "2:6, 53.1 % of the tiles", "a mask a layer, 76.6 % of the tiles"];
+        assert_eq!(plans.map(|one| plan(&one.unwrap())), said);
         assert_eq!([about(0.2), about(3.4), about(61.0)], ["about 1 s", "about 3 s", "about 61 s"]);
         assert_eq!([bytes(999), bytes(1_500_000), bytes(2_500_000_000)], ["999 bytes", "1.5 MB", "2.5 GB"]);
         assert_eq!([seconds_ago(-5.0), seconds_ago(119.0), seconds_ago(7200.0)], ["just now", "1 minute ago", "2 hours ago"]);
