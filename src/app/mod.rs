@@ -3,6 +3,8 @@
 pub mod action;
 mod bench;
 mod clip_card;
+mod compare_page;
+mod compare_pane;
 mod controls;
 mod doing;
 mod drop_target;
@@ -28,6 +30,7 @@ mod recipe_page;
 mod segments;
 pub mod settings;
 mod smoothness;
+mod stacked_bar;
 pub mod stage;
 mod status_bar;
 pub mod theme;
