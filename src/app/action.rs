@@ -27,6 +27,19 @@ pub enum Action {
 
     /// Shows a clip of the library in the player.
     ShowClip(ClipId),
+    /// Shows two clips of the library in step.
+    Compare {
+        a: ClipId,
+        b: ClipId,
+    },
+    /// Compares a clip with one of the same recipe and all attention computed, which is made if the library has none.
+    CompareWithDense(ClipId),
+    /// The same with the mask and the model of the settings.
+    CompareWithSettings(ClipId),
+    SwapCompared,
+    LeaveCompare,
+    /// Goes to a frame of the shown clip, counted from 0, and stays there.
+    GoToFrame(usize),
     /// Shows the run that goes on.
     ShowLive,
     /// Has a step of the shown clip decoded.
@@ -101,6 +114,8 @@ pub enum Action {
         head: Option<usize>,
         kind: AttentionFile,
     },
+    /// Has the parts of the next runs timed.
+    TimeParts(bool),
     /// Has the next runs made on another device.
     UseDevice(DeviceWish),
     Theme(eframe::egui::ThemePreference),

@@ -6,13 +6,14 @@ use super::action::Action;
 use super::export_dialog::ExportDialog;
 use super::inspector::Page;
 use super::layout::Pane;
-use super::stage::{Stage, StagedClip};
+use super::stage::{Comparing, Stage, StagedClip};
 use super::window::Window;
+use crate::generate::recipe::{MaskChoice, Recipe};
 use crate::gpu::device::DeviceChoice;
 use crate::model::sampler::Sampler;
 use crate::studio::{
     ClipId, DeviceWish, Draft, ItemId, Loaded, NewItem, Picture, QueueItem, Remedy, StudioError, lasting_name, random_seed,
-    read_recipe, variations,
+    read_recipe, twin, variations,
 };
 
 impl Window {
@@ -48,6 +49,32 @@ impl Window {
 
             Action::ShowClip(clip) => self.show_clip(clip),
             Action::ShowLive => self.stage = Stage::Live,
+            Action::Compare { a, b } => self.compare(a, b)?,
+            Action::CompareWithDense(clip) => {
+                let model = self.studio.clip(clip)?.model;
+                self.compare_with_twin(clip, &model, &MaskChoice::Dense)?;
+            }
+            Action::CompareWithSettings(clip) => {
+                let (model, mask) = (self.draft.model.clone(), self.draft.mask.clone());
+                self.compare_with_twin(clip, &model, &mask)?;
+            }
+            Action::SwapCompared => {
+                if let Stage::Compare(pair) = &mut self.stage {
+                    let Comparing { a, b } = &mut **pair;
+                    std::mem::swap(a, b);
+                }
+            }
+            Action::LeaveCompare => {
+                if let Stage::Compare(pair) = &self.stage {
+                    self.show_clip(pair.a.entry.id);
+                }
+            }
+            Action::GoToFrame(frame) => {
+                if let Some(clip) = self.stage.clip() {
+                    self.player.state.playing = false;
+                    self.player.state.go_to(frame, clip.entry.recipe.frames);
+                }
+            }
             Action::DecodeStep { clip, step } => {
                 let busy = self.decoding.as_ref().is_some_and(|(other, at, _)| (*other, *at) == (clip, step));
                 let there = matches!(self.studio.picture(Picture::Decoded(clip, step)), Loaded::Ready(_));
@@ -110,6 +137,12 @@ impl Window {
                 self.studio.delete(clip)?;
                 self.last_deleted = Some(clip);
                 self.toasts.deleted();
+                let compared = self.stage.comparing().map(|pair| [pair.a.entry.id, pair.b.entry.id]);
+                if let Some([a, b]) = compared
+                    && b == clip
+                {
+                    self.show_clip(a);
+                }
                 if self.stage.clip().is_some_and(|staged| staged.entry.id == clip) {
                     self.stage = Stage::Empty;
                     if let Some(next) = self.studio.clips(&Default::default())?.first() {
@@ -159,6 +192,10 @@ impl Window {
 
             Action::DecodePreviews(decode) => self.studio.decode_previews(decode),
             Action::RecordAttention(_) | Action::SaveAttention { .. } => {}
+            Action::TimeParts(time) => {
+                self.studio.time_parts(time);
+                self.studio.database().set_preference("time_parts", &time)?;
+            }
             Action::UseDevice(wish) => self.studio.use_device(wish),
             Action::Theme(choice) => context.set_theme(choice),
             Action::ResetLayout => self.layout = super::layout::standard(),
@@ -206,7 +243,7 @@ impl Window {
                     _ => {}
                 }
                 let model = self.settings.model(&self.studio, &queued.model)?;
-                let plan = crate::generate::recipe::MaskChoice::Given(queued.recipe.mask_plan.clone());
+                let plan = MaskChoice::Given(queued.recipe.mask_plan.clone());
                 queued.recipe.set_mask(&model.folder, &plan)?;
                 // A branch has the size of the clip that it leaves.
                 queued.recipe.branch = None;
@@ -218,20 +255,63 @@ impl Window {
     }
 
     pub(super) fn show_clip(&mut self, clip: ClipId) {
-        match self.studio.clip(clip) {
-            Ok(entry) => {
-                let calls =
-                    Sampler::new(entry.recipe.sampler, entry.recipe.steps).map_or(entry.recipe.steps, |sampler| sampler.calls());
-                let steps = self.studio.steps_of(clip);
-                self.stage = Stage::Clip(Box::new(StagedClip { entry, steps, calls }));
-            }
+        match self.staged(clip) {
+            Ok(staged) => self.stage = Stage::Clip(Box::new(staged)),
             Err(error) => self.toasts.error(error.to_string()),
+        }
+    }
+
+    fn staged(&self, clip: ClipId) -> Result<StagedClip, StudioError> {
+        let entry = self.studio.clip(clip)?;
+        let calls = Sampler::new(entry.recipe.sampler, entry.recipe.steps).map_or(entry.recipe.steps, |sampler| sampler.calls());
+        Ok(StagedClip { steps: self.studio.steps_of(clip), entry, calls })
+    }
+
+    fn compare(&mut self, a: ClipId, b: ClipId) -> Result<(), StudioError> {
+        self.stage = Stage::Compare(Box::new(Comparing { a: self.staged(a)?, b: self.staged(b)? }));
+        self.inspector.page = Page::Compare;
+        self.reveal(Pane::Player);
+        self.reveal(Pane::Inspector);
+        Ok(())
+    }
+
+    /// Compares a clip with one that differs in its mask or model: at once if there is one, else as soon as it is made.
+    fn compare_with_twin(&mut self, clip: ClipId, found_as: &str, mask: &MaskChoice) -> Result<(), StudioError> {
+        let model = self.settings.model(&self.studio, found_as)?;
+        let precision = self.studio.device().ok_or(StudioError::NoDevice)?.precision;
+        let item = twin(&self.studio.clip(clip)?, &model, found_as, mask, precision)?;
+        match self.studio.find(&item.recipe)? {
+            Some(same) if same == clip => self.toasts.say("That is the clip's own mask and model: choose another one".into()),
+            Some(twin) => self.compare(clip, twin)?,
+            None => {
+                self.awaited_twins.push((clip, item.recipe.clone()));
+                self.studio.enqueue(&[item])?;
+                self.toasts.say("Its twin is in the queue; both are shown when it is done".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the twin that has come, if one was waited for.
+    fn follow_twins(&mut self) {
+        let found = |(_, recipe): &(ClipId, Recipe)| self.studio.find(recipe).ok().flatten();
+        let come = self.awaited_twins.iter().enumerate().find_map(|(at, twin)| Some((at, found(twin)?)));
+        if let Some((at, twin)) = come {
+            let (clip, _) = self.awaited_twins.remove(at);
+            if let Err(error) = self.compare(clip, twin) {
+                self.toasts.error(error.to_string());
+            }
         }
     }
 
     /// The shown clip's row may have changed.
     fn refresh_stage(&mut self) {
-        if let Some(clip) = self.stage.clip().map(|staged| staged.entry.id) {
+        let compared = self.stage.comparing().map(|pair| [pair.a.entry.id, pair.b.entry.id]);
+        if let Some(pair) = compared {
+            if let [Ok(a), Ok(b)] = pair.map(|clip| self.staged(clip)) {
+                self.stage = Stage::Compare(Box::new(Comparing { a, b }));
+            }
+        } else if let Some(clip) = self.stage.clip().map(|staged| staged.entry.id) {
             self.show_clip(clip);
         }
     }
@@ -252,7 +332,7 @@ impl Window {
     pub(super) fn follow_studio(&mut self, context: &Context) {
         let state = self.studio.state();
         let live = state.live.as_ref().map(|live| live.item);
-        if live.is_some() && live != self.live_seen {
+        if live.is_some() && live != self.live_seen && self.stage.comparing().is_none() {
             self.stage = Stage::Live;
         }
         self.live_seen = live.or(self.live_seen);
@@ -261,6 +341,7 @@ impl Window {
             if let (Some(newest), true) = (state.newest, matches!(self.stage, Stage::Live | Stage::Empty)) {
                 self.show_clip(newest);
             }
+            self.follow_twins();
         }
         if matches!(self.stage, Stage::Live) && live.is_none() {
             // It was stopped: back to the newest clip.

@@ -3,10 +3,12 @@
 use eframe::egui::{ScrollArea, Ui};
 
 use super::action::Action;
+use super::compare_page::ComparePage;
 use super::empty_state;
 use super::icons::Icon;
 use super::recipe_page::RecipePage;
 use super::segments;
+use super::stage::Comparing;
 use super::theme;
 use super::time_page::TimePage;
 use crate::studio::{ClipEntry, ClipId, Live, Studio, Verdict};
@@ -17,31 +19,38 @@ pub enum Page {
     #[default]
     Recipe,
     Time,
+    /// There while two clips are compared.
+    Compare,
 }
 
 impl Page {
     /// The page, its name, and what is to be found there.
-    const ALL: [(Self, &'static str, &'static str); 2] = [
+    const ALL: [(Self, &'static str, &'static str); 3] = [
         (Self::Recipe, "Recipe", "Everything that made the clip: prompt, seed, model, mask and device"),
         (Self::Time, "Time", "Where the time went: by phase, by layer and by kind of work"),
+        (Self::Compare, "Compare", "How alike the two clips are, and what they cost"),
     ];
 }
 
 #[derive(Default)]
 pub struct Inspector {
     pub page: Page,
+    /// The frame in the player, from 0.
+    pub frame: usize,
     recipe: RecipePage,
     time: TimePage,
+    compare: ComparePage,
 }
 
 impl Inspector {
-    /// Shows the run, if there is one, else the clip.
+    /// Shows the run, if there is one, else the clip; `pair` are the two that are compared.
     pub fn show(
         &mut self,
         ui: &mut Ui,
         studio: &Studio,
         clip: Option<&ClipEntry>,
         live: Option<&Live>,
+        pair: Option<&Comparing>,
         actions: &mut Vec<Action>,
     ) {
         let Some(recipe) = live.map(|live| &live.recipe).or(clip.map(|clip| &clip.recipe)) else {
@@ -50,7 +59,11 @@ impl Inspector {
             return;
         };
         let clip = clip.filter(|_| live.is_none());
-        segments::show(ui, &mut self.page, &Page::ALL);
+        let pages = if pair.is_some() { &Page::ALL[..] } else { &Page::ALL[..Page::ALL.len() - 1] };
+        if pages.iter().all(|(page, ..)| *page != self.page) {
+            self.page = Page::default();
+        }
+        segments::show(ui, &mut self.page, pages);
         ui.add_space(theme::SPACE_TINY);
         ScrollArea::vertical().id_salt(("inspector", self.page)).auto_shrink(false).show(ui, |ui| {
             // Room for the scroll bar.
@@ -59,6 +72,11 @@ impl Inspector {
             match self.page {
                 Page::Recipe => self.recipe.show(ui, studio, recipe, clip, live, actions),
                 Page::Time => self.time.show(ui, studio, clip, live, actions),
+                Page::Compare => {
+                    if let Some(pair) = pair {
+                        self.compare.show(ui, studio, pair, self.frame, actions);
+                    }
+                }
             }
         });
     }

@@ -19,6 +19,10 @@ pub fn handle(ui: &Ui, window: &Window, actions: &mut Vec<Action>) {
     {
         actions.push(Action::Export(clip.entry.id));
     }
+    let is_covered = ui.ctx().any_popup_open() || window.export.is_some() || ui.ctx().text_edit_focused();
+    if window.stage.comparing().is_some() && !is_covered && ui.input(|input| input.key_pressed(Key::Escape)) {
+        actions.push(Action::LeaveCompare);
+    }
     if pressed(&UNDO_DELETE) {
         actions.push(Action::UndoDelete);
     }

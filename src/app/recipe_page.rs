@@ -180,6 +180,16 @@ fn buttons(ui: &mut Ui, recipe: &Recipe, clip: Option<&ClipEntry>, verifying: Op
             });
         }
         if let Some(clip) = clip {
+            ui.menu_button("Compare", |ui| {
+                if ui.button("With its dense twin").clicked() {
+                    actions.push(Action::CompareWithDense(clip.id));
+                }
+                if ui.button("With the settings' mask and model").clicked() {
+                    actions.push(Action::CompareWithSettings(clip.id));
+                }
+            })
+            .response
+            .on_hover_text("Both clips in step; one that is not there yet is made first");
             let tip = "Makes the clip again from this recipe, and says whether every pixel is the same";
             let verify = ui.add_enabled(verifying.is_none(), eframe::egui::Button::new("Verify"));
             if verify.on_hover_text(tip).on_disabled_hover_text("One clip is verified at a time").clicked() {

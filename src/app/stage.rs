@@ -11,6 +11,8 @@ pub enum Stage {
     Clip(Box<StagedClip>),
     /// The run that goes on, whichever it is.
     Live,
+    /// Two clips in step.
+    Compare(Box<Comparing>),
 }
 
 #[derive(Clone, Debug)]
@@ -21,11 +23,26 @@ pub struct StagedClip {
     pub calls: usize,
 }
 
+#[derive(Clone, Debug)]
+pub struct Comparing {
+    pub a: StagedClip,
+    pub b: StagedClip,
+}
+
 impl Stage {
+    /// The clip on show; of two, the first.
     pub fn clip(&self) -> Option<&StagedClip> {
         match self {
             Self::Clip(clip) => Some(clip),
+            Self::Compare(pair) => Some(&pair.a),
             Self::Empty | Self::Live => None,
+        }
+    }
+
+    pub fn comparing(&self) -> Option<&Comparing> {
+        match self {
+            Self::Compare(pair) => Some(pair),
+            Self::Empty | Self::Live | Self::Clip(_) => None,
         }
     }
 }

@@ -21,6 +21,7 @@ use super::stage::{Stage, source_of_clip, source_of_live};
 use super::status_bar::{PaintedBy, StatusBar};
 use super::theme;
 use super::toasts::Toasts;
+use crate::generate::recipe::Recipe;
 use crate::studio::{ClipId, Draft, ItemId, Leaving, State, Studio, Task, Verdict};
 
 /// While a run goes on the window is painted at least this often, so that its progress moves.
@@ -41,6 +42,8 @@ pub struct Window {
     pub(super) export_to: Option<PathBuf>,
     pub(super) verifying: Option<(ClipId, Task<Verdict>)>,
     pub(super) decoding: Option<(ClipId, usize, Task<()>)>,
+    /// Clips that wait for a twin to be compared with, and what it is to be.
+    pub(super) awaited_twins: Vec<(ClipId, Recipe)>,
     pub(super) toasts: Toasts,
     pub(super) last_deleted: Option<ClipId>,
     pub(super) settings: SettingsPanel,
@@ -68,6 +71,7 @@ impl Window {
             PaintedBy { name: info.name, software: info.device_type == wgpu::DeviceType::Cpu }
         });
         let remembered = |name: &str| studio.database().preference(name).ok().flatten();
+        studio.time_parts(studio.database().preference("time_parts").ok().flatten().unwrap_or_default());
         let draft = studio.database().preference::<Draft>("draft").ok().flatten();
         let mut window = Self {
             draft: draft.unwrap_or_else(super::settings::first_draft),
@@ -79,6 +83,7 @@ impl Window {
             export_to: options.export_to,
             verifying: None,
             decoding: None,
+            awaited_twins: Vec::new(),
             toasts: Toasts::default(),
             last_deleted: None,
             settings: SettingsPanel::default(),
@@ -146,7 +151,10 @@ impl Window {
             Pane::Player => self.player_pane(ui, state, actions),
             Pane::Inspector => {
                 let live = state.live.as_ref().filter(|_| matches!(self.stage, Stage::Live));
-                self.inspector.show(ui, &self.studio, self.stage.clip().map(|clip| &clip.entry), live, actions);
+                let clip = self.stage.clip();
+                self.inspector.frame = clip.map_or(0, |clip| self.player.state.frame(clip.entry.recipe.frames));
+                let clip = clip.map(|clip| &clip.entry);
+                self.inspector.show(ui, &self.studio, clip, live, self.stage.comparing(), actions);
             }
             Pane::Library => {
                 let shown = self.stage.clip().map(|clip| clip.entry.id);
@@ -160,6 +168,10 @@ impl Window {
     }
 
     fn player_pane(&mut self, ui: &mut Ui, state: &State, actions: &mut Vec<Action>) {
+        if let Stage::Compare(pair) = &self.stage {
+            let pair = pair.clone();
+            return self.compare_pane(ui, &pair, actions);
+        }
         let source = match (&self.stage, &state.live) {
             (Stage::Live, Some(live)) => source_of_live(live),
             (Stage::Clip(clip), _) => source_of_clip(&self.studio, clip),
@@ -201,7 +213,7 @@ impl Window {
                     }
                 }
                 // The shelf was asked when the source was made.
-                PlayerEvent::Want(_) => {}
+                PlayerEvent::Want(_) | PlayerEvent::WantOther(_) => {}
                 PlayerEvent::LookChanged(look) => {
                     actions.push(Action::DecodePreviews(look == super::player::state::Look::Decoder))
                 }

@@ -23,6 +23,7 @@ use crate::generate::preview::Projection;
 use crate::generate::recipe::{Made, Recipe};
 use crate::generate::step_record::StepRecord;
 use crate::generate::tensor_file;
+use crate::generate::timings::{Stopwatch, Timings};
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::Latent;
 use crate::model::sampler::Sampler;
@@ -73,6 +74,9 @@ pub struct Arguments {
     /// Also write the latent as the sampler left it (safetensors, tensor `latent`)
     #[arg(long, value_name = "FILE")]
     save_latent: Option<PathBuf>,
+    /// Time every layer and kind of work, and say where the time went; a little slower, with the same frames
+    #[arg(long)]
+    timings: bool,
     /// Only say what it would cost
     #[arg(long)]
     dry_run: bool,
@@ -206,23 +210,31 @@ impl Arguments {
             records: Some(records.clone()),
         };
         let (folder, device, job_recipe) = (plan.prepared.folder.clone(), plan.device.clone(), recipe.clone());
+        let times_parts = self.timings;
         let every = self.preview_every.map(|every| every as usize);
         let (previews, previews_out) = channel();
         let recording = self.recording();
         let ticket = engine.submit(move |workshop, feed: &mut Feed| {
             feed.record_attention(recording);
-            feed.phase(Phase::Load);
+            let mut watch = Stopwatch::start(&device, times_parts, feed);
+            watch.phase(Phase::Load);
             let model = workshop.model(folder, &device)?;
             if model.is_cut(&job_recipe)? {
-                feed.warn(format!(
+                watch.inner.warn(format!(
                     "the prompt is longer than the {} tokens that the model reads; its end is ignored",
                     job_recipe.max_tokens
                 ));
             }
-            let Some(every) = every else { return model.run(&job_recipe, &options, feed) };
-            let projection = model.projection()?.clone();
-            let frames_per_second = f64::from(job_recipe.frames_per_second);
-            model.run(&job_recipe, &options, &mut Previewing { feed, projection, every, frames_per_second, previews })
+            let outcome = match every {
+                None => model.run(&job_recipe, &options, &mut watch)?,
+                Some(every) => {
+                    let projection = model.projection()?.clone();
+                    let frames_per_second = f64::from(job_recipe.frames_per_second);
+                    let mut previewing = Previewing { watch: &mut watch, projection, every, frames_per_second, previews };
+                    model.run(&job_recipe, &options, &mut previewing)?
+                }
+            };
+            Ok((outcome, watch.finish()))
         });
         let progress = Progress::new(self.quiet || self.json, plan.estimate.sampling_share());
         let ended = progress.follow(&ticket, || {
@@ -231,8 +243,8 @@ impl Arguments {
             }
         });
         match ended {
-            Ended::Result(Ok(outcome)) => {
-                let finished = self.finish(plan, recipe, out, latent, outcome, started);
+            Ended::Result(Ok(made)) => {
+                let finished = self.finish(plan, recipe, out, latent, made, started);
                 if finished.is_err() && StepRecord::last_of(&records).is_ok() {
                     eprintln!(
                         "note: the sampled steps are kept; the clip can still be written with: {}",
@@ -308,7 +320,7 @@ impl Arguments {
         mut recipe: Recipe,
         out: &Path,
         latent_path: Option<&Path>,
-        outcome: Outcome,
+        (outcome, mut timings): (Outcome, Timings),
         started: Instant,
     ) -> anyhow::Result<()> {
         // Part of a run says nothing about the time of a whole one.
@@ -319,7 +331,9 @@ impl Arguments {
             tensor_file::write_latent(path, &latent)?;
         }
         let text = (!self.no_recipe).then(|| recipe.to_json());
+        let keeping = Instant::now();
         let written = clip::write_clip(out, &frames, text.as_deref(), &WriteOptions::default()).map_err(GenerateError::from)?;
+        timings.add(Phase::Keeping, keeping.elapsed().as_secs_f64());
         if !self.keep_steps && self.recording().is_none() {
             remove_records(&records_folder(out));
         }
@@ -331,7 +345,7 @@ impl Arguments {
             let paths: Vec<String> = written.paths.iter().map(|path| path.display().to_string()).collect();
             let result = json!({
                 "paths": paths, "bytes": written.bytes, "frames_per_second": written.frames_per_second, "seconds": seconds,
-                "timing": timing_json(&timing), "recipe": recipe, "note": written.note,
+                "timing": timing_json(&timing), "timings": self.timings.then_some(&timings), "recipe": recipe, "note": written.note,
             });
             say!("{result:#}");
         } else if !self.quiet {
@@ -353,6 +367,10 @@ impl Arguments {
             if let Some(note) = &written.note {
                 say!("note: {note}");
             }
+            if self.timings {
+                say!("");
+                super::timings::print(&timings);
+            }
         }
         Ok(())
     }
@@ -366,7 +384,7 @@ fn shell_word(text: &str) -> String {
 
 /// Passes a run's events on, and after every few steps frames of where they lead.
 struct Previewing<'a> {
-    feed: &'a mut Feed,
+    watch: &'a mut dyn Observer,
     projection: Projection,
     every: usize,
     frames_per_second: f64,
@@ -375,11 +393,11 @@ struct Previewing<'a> {
 
 impl Observer for Previewing<'_> {
     fn phase(&mut self, phase: Phase) {
-        self.feed.phase(phase);
+        self.watch.phase(phase);
     }
 
     fn step(&mut self, call: usize, calls: usize, millis: f64) {
-        self.feed.step(call, calls, millis);
+        self.watch.step(call, calls, millis);
     }
 
     fn denoised(&mut self, call: usize, latent: &Latent) {
@@ -390,11 +408,11 @@ impl Observer for Previewing<'_> {
     }
 
     fn wants_attention(&self) -> Option<Recording> {
-        self.feed.wants_attention()
+        self.watch.wants_attention()
     }
 
     fn stop(&self) -> bool {
-        self.feed.stop()
+        self.watch.stop()
     }
 }
 

@@ -9,6 +9,7 @@ macro_rules! say {
 mod attention;
 mod bench;
 mod branch;
+mod compare;
 mod doctor;
 mod export;
 mod generate;
@@ -19,6 +20,7 @@ mod queue;
 mod settings;
 mod sheet;
 mod show;
+mod timings;
 mod verify;
 mod window;
 mod world;
@@ -58,12 +60,16 @@ enum Command {
     Export(export::Arguments),
     /// Make a clip again from its own recipe and compare the frames.
     Verify(verify::Arguments),
+    /// Compare two clips frame by frame: PSNR, SSIM, and what they cost to make.
+    Compare(compare::Arguments),
     /// List, show and change the clips that the studio keeps.
     #[command(subcommand)]
     Library(library::Command),
     /// List, change and work off the runs that wait.
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Say where the time of making a clip went: by phase, and by layer and kind of work if its parts were timed.
+    Timings(timings::Arguments),
     /// Say which devices there are, which one runs the model, and whether it computes rightly.
     Doctor(doctor::Arguments),
     /// List the models that can be named with --model.
@@ -126,8 +132,10 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
         Command::Attention(arguments) => attention::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Library(command) => library::run(command),
         Command::Queue(command) => queue::run(command),
+        Command::Timings(arguments) => timings::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Models => models::run(),
         Command::Sheet(arguments) => sheet::run(*arguments),

@@ -65,6 +65,9 @@ pub struct Add {
 pub struct Run {
     #[command(flatten)]
     device: DeviceArguments,
+    /// Time every layer and kind of work; `tilereel timings` says where the time went
+    #[arg(long)]
+    timings: bool,
     /// Go on with what was interrupted too
     #[arg(long)]
     resume: bool,
@@ -179,7 +182,7 @@ impl Run {
     fn work_off(&self, home: Home) -> anyhow::Result<Status> {
         super::catch_interrupts();
         let wish = self.device.wish()?;
-        let studio = Studio::open(home, wish)?;
+        let studio = Studio::open_timing(home, wish, self.timings)?;
         let items = studio.database().items()?;
         for item in items.iter().filter(|item| item.state == ItemState::Interrupted) {
             if self.resume {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
+use super::compare::decibels;
 use super::{ClipError, LARGEST_SIDE};
 
 /// Decoded frames: sRGB, 8 bits a channel, no alpha.
@@ -62,6 +63,11 @@ impl Frames {
     /// Peak signal-to-noise ratio of every frame against the same frame of `other`, in decibels over all three
     /// channels; infinite where they are equal. As many values as both clips have frames; none when their sizes differ.
     pub fn psnr(&self, other: &Frames) -> Vec<f64> {
+        self.mean_squared_errors(other).into_iter().map(decibels).collect()
+    }
+
+    /// Of every frame against the same frame of `other`, over all three channels; none when their sizes differ.
+    pub(super) fn mean_squared_errors(&self, other: &Frames) -> Vec<f64> {
         if (self.width, self.height) != (other.width, other.height) {
             return Vec::new();
         }
@@ -69,8 +75,7 @@ impl Frames {
             .zip(other.iter())
             .map(|(a, b)| {
                 let squared_error: u64 = a.iter().zip(b).map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum();
-                let mean = squared_error as f64 / a.len() as f64;
-                10.0 * (255.0 * 255.0 / mean).log10()
+                squared_error as f64 / a.len() as f64
             })
             .collect()
     }

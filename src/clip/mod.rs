@@ -7,6 +7,7 @@
 
 mod av1;
 mod canvas;
+mod compare;
 mod edit;
 mod error;
 mod files;
@@ -29,6 +30,7 @@ mod yuv;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
+pub use compare::{Comparison, difference};
 pub use edit::{Edit, EditError, EditedSize, Loops, MOST_LOOPS, SCALES};
 pub use error::ClipError;
 pub use format::ClipFormat;

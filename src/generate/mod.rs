@@ -14,6 +14,7 @@ pub mod preview;
 pub mod recipe;
 pub mod step_record;
 pub mod tensor_file;
+pub mod timings;
 
 pub use data_folder::data_folder;
 pub use error::GenerateError;

@@ -11,6 +11,7 @@ use super::attention_record::AttentionRecord;
 use super::observer::Observer;
 use crate::clip::Frames;
 use crate::gpu::device::ComputeDevice;
+use crate::gpu::spans::{self, Kind};
 use crate::mask::{KeyFrames, MaskPlan};
 use crate::model::dit::{AttentionRecorder, Probe, TextContext, Transformer};
 use crate::model::latent::{ClipSize, Latent};
@@ -86,7 +87,7 @@ impl Networks {
             let step = walk.sampler.step(call, &epsilon, &latent.values, &mut |noise| (walk.noise)(call, noise));
             latent.values = step.x;
             let denoised = Latent { shape, values: step.denoised };
-            (walk.after_step)(&walk.sampler, call, &latent, &denoised, attention.as_deref())?;
+            spans::span(Kind::Copy, || (walk.after_step)(&walk.sampler, call, &latent, &denoised, attention.as_deref()))?;
             let step_millis = millis(started.elapsed());
             timing.step_millis.push(step_millis);
             observer.denoised(call, &denoised);
@@ -152,7 +153,8 @@ impl Networks {
         stop: &dyn Fn() -> bool,
     ) -> Result<Frames, GenerateError> {
         let values = self.decode_values(latent, size, stop)?;
-        Ok(Frames { width: size.width, height: size.height, frames_per_second, rgb: to_rgb8(&values) })
+        let rgb = spans::span(Kind::Copy, || to_rgb8(&values));
+        Ok(Frames { width: size.width, height: size.height, frames_per_second, rgb })
     }
 
     /// As [`Self::decode`], as values around [-1, 1]: `[frames, height, width, 3]`.
@@ -175,7 +177,8 @@ impl Networks {
 
 /// The values of a tensor; waits for the device.
 pub(super) fn read<const D: usize>(tensor: Tensor<D>, doing: &'static str) -> Result<Vec<f32>, GenerateError> {
-    tensor.try_into_vec_as().map_err(|error| GenerateError::DeviceFailed { doing, reason: error.to_string() })
+    let values = spans::span(Kind::Copy, || tensor.try_into_vec_as());
+    values.map_err(|error| GenerateError::DeviceFailed { doing, reason: error.to_string() })
 }
 
 /// The values of a tensor and of others, for one wait.
@@ -187,7 +190,7 @@ fn read_with<const D: usize, const E: usize>(
     let failed = |reason: String| GenerateError::DeviceFailed { doing, reason };
     let first = Transaction::default().register(tensor);
     let all = others.into_iter().fold(first, |transaction, tensor| transaction.register(tensor));
-    let data = all.try_execute().map_err(|error| failed(error.to_string()))?;
+    let data = spans::span(Kind::Copy, || all.try_execute()).map_err(|error| failed(error.to_string()))?;
     let values = data.into_iter().map(|data| data.try_into_vec::<f32>().map_err(|error| failed(error.to_string())));
     let mut values = values.collect::<Result<Vec<_>, _>>()?;
     let first = values.remove(0);

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::attention_record::{AttentionRecord, Recording};
+use super::timings::Timings;
 use crate::clip::Frames;
 use crate::model::latent::Latent;
 
 /// The parts of a run, as a person sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     Load,
     Text,
@@ -35,6 +39,8 @@ pub trait Observer {
     fn phase(&mut self, _phase: Phase) {}
     /// A call of the transformer and its sampler step is done; `call` counts from 0.
     fn step(&mut self, _call: usize, _calls: usize, _millis: f64) {}
+    /// Where the time went so far, before every [`Self::step`] of a run that is timed.
+    fn timings(&mut self, _timings: &Timings) {}
     /// The current estimate of the clean latent after a step.
     fn denoised(&mut self, _call: usize, _latent: &Latent) {}
     /// Whether and how the next step's attention should be recorded, which changes nothing else.
@@ -52,6 +58,36 @@ pub trait Observer {
     /// True when the run should stop at the next chance.
     fn stop(&self) -> bool {
         false
+    }
+}
+
+impl<O: Observer + ?Sized> Observer for &mut O {
+    fn phase(&mut self, phase: Phase) {
+        (**self).phase(phase);
+    }
+
+    fn step(&mut self, call: usize, calls: usize, millis: f64) {
+        (**self).step(call, calls, millis);
+    }
+
+    fn timings(&mut self, timings: &Timings) {
+        (**self).timings(timings);
+    }
+
+    fn denoised(&mut self, call: usize, latent: &Latent) {
+        (**self).denoised(call, latent);
+    }
+
+    fn wants_decoded(&self) -> bool {
+        (**self).wants_decoded()
+    }
+
+    fn decoded(&mut self, call: usize, frames: Frames) {
+        (**self).decoded(call, frames);
+    }
+
+    fn stop(&self) -> bool {
+        (**self).stop()
     }
 }
 

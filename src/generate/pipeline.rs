@@ -13,6 +13,7 @@ use super::step_record::StepRecord;
 use crate::clip::Frames;
 use crate::gpu::device::ComputeDevice;
 use crate::gpu::self_test;
+use crate::gpu::spans::{self, Kind};
 use crate::model::dit::{TextContext, Transformer, TransformerConfig};
 use crate::model::folder::{ModelFolder, TokenizerModel};
 use crate::model::latent::Latent;
@@ -321,7 +322,7 @@ impl LoadedModel {
             None => {
                 let config = text_encoder_config(&self.folder)?;
                 let source = self.folder.text_encoder_weights()?;
-                TextEncoder::load(Loader::new(&source, &self.networks.device), &config)?
+                spans::span(Kind::Copy, || TextEncoder::load(Loader::new(&source, &self.networks.device), &config))?
             }
         };
         let embedding = encoder.forward(&ids, &mask, rows.len(), &mut |_, _| {});

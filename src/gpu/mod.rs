@@ -1,7 +1,8 @@
 //! Devices and kernels.
 //!
 //! Owns the choice of a device ([`device`]), the kernels that burn does not have ([`kernels`]), which set of them a device
-//! gets ([`tier`]), and the numeric test that a kernel passes on a device before its first use ([`self_test`]).
+//! gets ([`tier`]), the numeric test that a kernel passes on a device before its first use ([`self_test`]), and the clock that
+//! says where the time goes ([`spans`]).
 //!
 //! Why burn is built without some of its features: with `vulkan` or `metal` it compiles kernels by itself and refuses WGSL ones;
 //! `cuda` fetches a compiler when it is built, and WGSL does not run there; `autotune` picks kernels by timing, so that two runs
@@ -11,4 +12,5 @@ pub mod device;
 pub mod kernels;
 pub mod self_test;
 pub mod shader;
+pub mod spans;
 pub mod tier;

@@ -2,6 +2,8 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::gpu::spans::{self, Kind};
+
 /// Latents of one clip as the sampler works on them: `[channels, frames, height, width]`, row-major f32.
 ///
 /// They live on the CPU: they are small, and what a sampler does to them is then the same on every device.
@@ -16,7 +18,7 @@ impl Latent {
     pub fn to_tensor(&self, copies: usize, device: &Device) -> Tensor<5> {
         let [channels, frames, height, width] = self.shape;
         let data = TensorData::new(self.values.repeat(copies), [copies, channels, frames, height, width]);
-        Tensor::from_data(data, device)
+        spans::span(Kind::Copy, || Tensor::from_data(data, device))
     }
 
     pub fn frames(&self) -> usize {

@@ -7,6 +7,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{FloatDType, Tensor};
 
 use crate::gpu::kernels::linear::{Activation, linear};
+use crate::gpu::spans::{self, Kind};
 
 /// `x W + b` with the weight as `[in, out]`.
 #[derive(Module, Debug)]
@@ -28,7 +29,7 @@ impl Linear {
 
     fn run<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D> {
         let weight = self.weight.val();
-        linear(cast_like(x, &weight), weight, self.bias.as_ref().map(Param::val), activation)
+        spans::span(Kind::Linear, || linear(cast_like(x, &weight), weight, self.bias.as_ref().map(Param::val), activation))
     }
 }
 
@@ -48,8 +49,10 @@ impl TwoLayers {
 /// LayerNorm without affine over the last axis, then AdaLN's `x * (1 + scale) + shift`; all in f32.
 pub fn modulated_layer_norm(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>, epsilon: f64) -> Tensor<3> {
     let [_, _, width] = x.dims();
-    let ones = Tensor::ones([width], &x.device());
-    burn::tensor::module::layer_norm(x, ones, None, epsilon) * (scale + 1.0) + shift
+    spans::span(Kind::Normalisation, || {
+        let ones = Tensor::ones([width], &x.device());
+        burn::tensor::module::layer_norm(x, ones, None, epsilon) * (scale + 1.0) + shift
+    })
 }
 
 /// `x` in the storage type of `like`.

@@ -17,6 +17,7 @@ use crate::generate::GenerateError;
 use crate::generate::attention_record::Recording;
 use crate::generate::observer::{Observer, Phase};
 use crate::generate::pipeline::LoadedModel;
+use crate::generate::timings::Timings;
 use crate::gpu::device::ComputeDevice;
 use crate::gpu::kernels::KernelError;
 use crate::model::folder::ModelFolder;
@@ -95,6 +96,7 @@ impl Workshop {
 pub struct Feed {
     events: SyncSender<Event>,
     denoised: Arc<Mutex<Option<(usize, Latent)>>>,
+    timings: Arc<Mutex<Option<Timings>>>,
     stop: Arc<AtomicBool>,
     recording: Option<Recording>,
 }
@@ -124,6 +126,10 @@ impl Observer for Feed {
         self.send(Event::Step { call, calls, step_millis });
     }
 
+    fn timings(&mut self, timings: &Timings) {
+        *self.timings.lock().unwrap_or_else(PoisonError::into_inner) = Some(timings.clone());
+    }
+
     fn denoised(&mut self, call: usize, latent: &Latent) {
         *self.denoised.lock().unwrap_or_else(PoisonError::into_inner) = Some((call, latent.clone()));
     }
@@ -142,6 +148,7 @@ pub struct Ticket<T> {
     events: Receiver<Event>,
     result: Receiver<Result<T, EngineError>>,
     denoised: Arc<Mutex<Option<(usize, Latent)>>>,
+    timings: Arc<Mutex<Option<Timings>>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -154,6 +161,11 @@ impl<T> Ticket<T> {
     /// The latest estimate of the clean latent that nobody took yet, with the call that it comes from.
     pub fn take_denoised(&self) -> Option<(usize, Latent)> {
         self.denoised.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The latest times of a run that is timed, if nobody took them yet.
+    pub fn take_timings(&self) -> Option<Timings> {
+        self.timings.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Asks the job to stop at the next chance.
@@ -217,8 +229,9 @@ impl Engine {
     {
         let (events, events_out) = sync_channel(EVENTS_WAITING);
         let (result, result_out) = sync_channel(1);
-        let (denoised, stop) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
-        let mut feed = Feed { events, denoised: denoised.clone(), stop: stop.clone(), recording: None };
+        let (denoised, timings) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut feed = Feed { events, denoised: denoised.clone(), timings: timings.clone(), stop: stop.clone(), recording: None };
         let run: Job = Box::new(move |workshop| {
             let outcome = catch_unwind(AssertUnwindSafe(|| job(workshop, &mut feed)));
             let outcome = match outcome {
@@ -233,7 +246,7 @@ impl Engine {
         });
         // Without a thread the result's channel is closed, which reads as `EngineError::Gone`.
         let _ = self.jobs.send(run);
-        Ticket { events: events_out, result: result_out, denoised, stop }
+        Ticket { events: events_out, result: result_out, denoised, timings, stop }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::generate::estimate::Speeds;
 /// The name of a clip's frames in its folder: lossless, so that they are the very frames that were made.
 pub(super) const CLIP_FILE: &str = "clip.webp";
 pub(super) const THUMBNAIL_FILE: &str = "thumbnail.webp";
+pub(super) const TIMINGS_FILE: &str = "timings.json";
 pub(super) const STEPS_FOLDER: &str = "steps";
 
 #[derive(Clone, Debug)]
@@ -63,6 +64,11 @@ impl Home {
     /// The records of a clip's steps.
     pub fn steps_folder(&self, clip: ClipId) -> PathBuf {
         self.clip_folder(clip).join(STEPS_FOLDER)
+    }
+
+    /// Where the time of making a clip went.
+    pub fn timings_file(&self, clip: ClipId) -> PathBuf {
+        self.clip_folder(clip).join(TIMINGS_FILE)
     }
 
     /// The records of an unfinished run's steps.

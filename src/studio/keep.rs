@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::home::{CLIP_FILE, THUMBNAIL_FILE};
+use super::home::{CLIP_FILE, THUMBNAIL_FILE, TIMINGS_FILE};
 use super::library::NewClip;
 use super::media::{Picture, write_thumbnail};
 use super::shared::Shared;
 use super::{QueueItem, StudioError};
 use crate::clip::{self, Frames, WriteOptions};
+use crate::generate::observer::Phase;
 use crate::generate::recipe::{self, Recipe};
+use crate::generate::timings::Timings;
 use crate::gpu::device::ComputeDevice;
 
 /// What came of an item.
@@ -18,10 +21,12 @@ pub(super) struct Made {
     pub frames: Arc<Frames>,
     pub seconds: f64,
     pub badges: Vec<String>,
+    pub timings: Timings,
 }
 
 pub(super) fn keep_clip(shared: &Shared, made: Made, device: &ComputeDevice) -> Result<(), StudioError> {
-    let Made { item, frames, seconds, badges } = made;
+    let Made { item, frames, seconds, badges, mut timings } = made;
+    let started = Instant::now();
     let recipe = Recipe { made: Some(recipe::Made::on(device, &frames)), ..item.recipe };
     // The files come first, under a name that no clip has, so that whoever lists the clip finds them.
     let clips = shared.home.clips_folder();
@@ -29,6 +34,9 @@ pub(super) fn keep_clip(shared: &Shared, made: Made, device: &ComputeDevice) -> 
     let staged = tempfile::Builder::new().prefix(".new-").tempdir_in(&clips).map_err(StudioError::files("made", &clips))?;
     clip::write_clip(&staged.path().join(CLIP_FILE), &frames, Some(&recipe.to_json()), &WriteOptions::default())?;
     write_thumbnail(&staged.path().join(THUMBNAIL_FILE), &frames)?;
+    timings.add(Phase::Keeping, started.elapsed().as_secs_f64());
+    let timings_file = staged.path().join(TIMINGS_FILE);
+    fs::write(&timings_file, timings.to_json()).map_err(StudioError::files("written", timings_file))?;
     let new = NewClip { recipe: &recipe, model: &item.model, seconds, badges: &badges };
     let id = shared.database.add_clip(&new, |id| {
         let folder = shared.home.clip_folder(id);

@@ -10,6 +10,7 @@ use crate::generate::attention_record::AttentionRecord;
 use crate::generate::estimate::Estimate;
 use crate::generate::observer::Phase;
 use crate::generate::recipe::Recipe;
+use crate::generate::timings::Timings;
 
 #[derive(Clone, Debug)]
 pub struct Live {
@@ -32,6 +33,8 @@ pub struct Live {
     pub decoded: BTreeMap<usize, Arc<Frames>>,
     /// Where the steps looked, where that was recorded: one entry a call.
     pub attention: Vec<Option<Arc<AttentionRecord>>>,
+    /// Where the time went until the last step.
+    pub timings: Option<Arc<Timings>>,
     pub warnings: Vec<String>,
     /// The person has asked it to stop or to pause.
     pub is_stopping: bool,
@@ -56,6 +59,7 @@ impl Live {
             projections: vec![None; calls],
             decoded: BTreeMap::new(),
             attention: vec![None; calls],
+            timings: None,
             warnings: Vec::new(),
             is_stopping: false,
             preview_millis: 0.0,

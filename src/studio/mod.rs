@@ -26,6 +26,7 @@ mod shared;
 #[expect(clippy::module_inception, reason = "the room's one value has the room's name")]
 mod studio;
 mod task;
+mod twin;
 mod verify;
 pub mod words;
 
@@ -49,6 +50,7 @@ pub use report::{ErrorReport, Fault, Remedy};
 pub use shared::{DeviceState, DeviceWish, State};
 pub use studio::Studio;
 pub use task::Task;
+pub use twin::{Cost, ask_for_the_same, twin};
 pub use verify::Verdict;
 
 use serde::{Deserialize, Serialize};

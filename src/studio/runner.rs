@@ -18,6 +18,7 @@ use crate::generate::observer::{Observer, Phase};
 use crate::generate::pipeline::{Outcome, RunOptions};
 use crate::generate::preview::Projection;
 use crate::generate::step_record::StepRecord;
+use crate::generate::timings::{Stopwatch, Timings};
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::Latent;
 
@@ -105,7 +106,7 @@ struct Run<'a> {
     device: ComputeDevice,
     live: Live,
     badges: Vec<String>,
-    ticket: Ticket<Outcome>,
+    ticket: Ticket<(Outcome, Timings)>,
     projections: std::sync::mpsc::Receiver<Projection>,
     projection: Option<Projection>,
     decoded: std::sync::mpsc::Receiver<(usize, Frames)>,
@@ -163,19 +164,22 @@ impl<'a> Run<'a> {
         let (send_decoded, decoded) = channel();
         let (send_attention, attention) = channel();
         let (folder, job_device, recipe, wishes) = (model.folder, device.clone(), item.recipe.clone(), shared.clone());
+        let times_parts = shared.wishes(|wishes| wishes.time_parts);
         let ticket = shared.engine.submit(move |workshop: &mut Workshop, feed: &mut Feed| {
-            feed.phase(Phase::Load);
+            let following = Following { feed, wishes, decoded: send_decoded, attention: send_attention };
+            let mut watch = Stopwatch::start(&job_device, times_parts, following);
+            watch.phase(Phase::Load);
             let model = workshop.model(folder, &job_device)?;
             if model.is_cut(&recipe)? {
-                feed.warn(format!(
+                watch.inner.feed.warn(format!(
                     "the prompt is longer than the {} tokens that the model reads; its end is ignored",
                     recipe.max_tokens
                 ));
             }
             // If nobody waits for it, the run was left behind.
             let _ = send_projection.send(model.projection()?.clone());
-            let mut following = Following { feed, wishes, decoded: send_decoded, attention: send_attention };
-            model.run(&recipe, &options, &mut following)
+            let outcome = model.run(&recipe, &options, &mut watch)?;
+            Ok((outcome, watch.finish()))
         });
         let device = device.clone();
         Ok(Self {
@@ -220,7 +224,7 @@ impl<'a> Run<'a> {
         let stopped = |wish: Option<(StopWish, Instant)>| End::Stopped(wish.map_or(StopWish::Cancel, |(wish, _)| wish));
         match result {
             None | Some(Err(EngineError::Generate(GenerateError::Stopped))) => Ok(stopped(asked_to_stop)),
-            Some(Ok(outcome)) => self.keep(outcome).map(|()| End::Kept),
+            Some(Ok((outcome, timings))) => self.keep(outcome, timings).map(|()| End::Kept),
             Some(Err(error)) => Err(self.report(error.into())),
         }
     }
@@ -233,6 +237,7 @@ impl<'a> Run<'a> {
                 self.live.calls = calls;
                 self.live.step_millis.push(step_millis);
                 self.live.phase_started = Instant::now();
+                self.live.timings = self.ticket.take_timings().map(Arc::new).or(self.live.timings.take());
                 self.take_preview();
                 let seconds = self.item.seconds + self.live.started.elapsed().as_secs_f64();
                 if let Err(error) = self.shared.database.set_item_progress(self.item.id, call + 1, seconds) {
@@ -286,7 +291,7 @@ impl<'a> Run<'a> {
         self.shared.change(|state| state.live = Some(self.live.clone()));
     }
 
-    fn keep(&mut self, outcome: Outcome) -> Result<(), ErrorReport> {
+    fn keep(&mut self, outcome: Outcome, timings: Timings) -> Result<(), ErrorReport> {
         (self.live.phase, self.live.phase_started) = (Phase::Keeping, Instant::now());
         self.show();
         let is_whole = !self.begun_with_steps && self.live.decoded.is_empty();
@@ -298,6 +303,7 @@ impl<'a> Run<'a> {
             frames: Arc::new(outcome.frames),
             seconds: self.item.seconds + self.live.started.elapsed().as_secs_f64(),
             badges: std::mem::take(&mut self.badges),
+            timings,
         };
         keep_clip(self.shared, made, &self.device).map_err(|error| self.report(error))
     }
@@ -336,6 +342,10 @@ impl Observer for Following<'_> {
 
     fn step(&mut self, call: usize, calls: usize, millis: f64) {
         self.feed.step(call, calls, millis);
+    }
+
+    fn timings(&mut self, timings: &Timings) {
+        self.feed.timings(timings);
     }
 
     fn denoised(&mut self, call: usize, latent: &Latent) {

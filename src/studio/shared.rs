@@ -63,6 +63,7 @@ pub(super) struct Wishes {
     pub stop: Option<(ItemId, StopWish)>,
     pub decode_previews: bool,
     pub record_attention: Option<Recording>,
+    pub time_parts: bool,
     pub device: DeviceWish,
     pub reopen_device: bool,
     /// Something has changed that the runner should look at.
@@ -94,6 +95,7 @@ impl Shared {
             stop: None,
             decode_previews: false,
             record_attention: database.preference(super::attention::PREFERENCE)?.unwrap_or(DEFAULT_RECORDING),
+            time_parts: false,
             device,
             reopen_device: true,
             bell_rang: false,

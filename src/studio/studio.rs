@@ -21,6 +21,7 @@ use crate::generate::attention_record::{AttentionRecord, Recording};
 use crate::generate::observer::{Observer, Phase};
 use crate::generate::pipeline::RunOptions;
 use crate::generate::recipe::Recipe;
+use crate::generate::timings::Timings;
 use crate::gpu::device::ComputeDevice;
 
 /// Deleted clips are kept so long.
@@ -41,6 +42,14 @@ impl Studio {
     /// # Errors
     /// Another process works on it, or its files cannot be used.
     pub fn open(home: super::Home, device: DeviceWish) -> Result<Self, StudioError> {
+        Self::open_timing(home, device, false)
+    }
+
+    /// As [`Self::open`]; `parts` is what [`Self::time_parts`] sets, from the first run on.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_timing(home: super::Home, device: DeviceWish, parts: bool) -> Result<Self, StudioError> {
         let lock = home.lock()?;
         let database = Database::open(&home.database())?;
         database.interrupt_running_items()?;
@@ -56,6 +65,7 @@ impl Studio {
             }
         };
         let shared = Arc::new(Shared::new(home, database, device)?);
+        shared.wishes(|wishes| wishes.time_parts = parts);
         shared.change(|state| state.newest = newest);
         shared.queue_changed();
         let waking = Arc::downgrade(&shared);
@@ -231,6 +241,15 @@ impl Studio {
         self.shared.wishes(|wishes| wishes.record_attention)
     }
 
+    /// Whether the next runs have their parts timed, layer by layer. It makes them a little slower, and changes no result.
+    pub fn time_parts(&self, time: bool) {
+        self.shared.wish(|wishes| wishes.time_parts = time);
+    }
+
+    pub fn times_parts(&self) -> bool {
+        self.shared.wishes(|wishes| wishes.time_parts)
+    }
+
     // The library.
 
     /// # Errors
@@ -277,6 +296,11 @@ impl Studio {
     pub fn steps_of(&self, clip: ClipId) -> usize {
         let folder = self.home().steps_folder(clip);
         (1..).take_while(|&step| crate::generate::step_record::StepRecord::path_in(&folder, step).exists()).count()
+    }
+
+    /// Where the time of making a clip went; None for one that was made before this was kept.
+    pub fn timings(&self, clip: ClipId) -> Option<Timings> {
+        Timings::read(&self.home().timings_file(clip))
     }
 
     pub fn picture(&self, picture: Picture) -> Loaded {
@@ -345,6 +369,15 @@ impl Studio {
             },
             move |frames, device| Verdict::of(&recipe, &frames, device, || clip::read_frames(&path)),
         )
+    }
+
+    /// Runs `work`, which needs no device, on a thread of its own.
+    pub(super) fn task<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, StudioError> + Send + 'static,
+    ) -> Result<Task<T>, StudioError> {
+        let shared = self.shared.clone();
+        Task::start(move |_| work(), move || shared.wake())
     }
 
     /// Runs `work` on the engine with a model, between the items of the queue, and `after` on a thread of its own.

@@ -5,6 +5,7 @@ mod bad_models;
 mod bad_settings;
 mod clips;
 mod commands;
+mod compare;
 mod export;
 mod library;
 mod noise;

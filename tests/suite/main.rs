@@ -4,12 +4,14 @@
 mod architecture;
 mod cli;
 mod clips;
+mod compare;
 mod export;
 mod judges;
 mod kernels;
 mod matrix_shaders;
 mod shaders;
 mod studio;
+mod timings;
 #[cfg(feature = "gui")]
 mod window;
 mod world;

@@ -13,12 +13,14 @@ pub mod state;
 mod step_ruler;
 pub mod textures;
 mod transport;
+pub mod versus;
 
 use eframe::egui::{Ui, vec2};
 
 use self::source::{Pictures, Source};
 use self::state::{Look, PlayerState};
 use self::textures::Textures;
+use self::versus::{Versus, View};
 use super::theme;
 
 /// What the player asks of its caller.
@@ -26,6 +28,8 @@ use super::theme;
 pub enum PlayerEvent {
     /// These pictures are shown, or would be, and are not there. Comes again with every frame of the window until they are.
     Want(Pictures),
+    /// The same, of the clip that the first is compared with.
+    WantOther(Pictures),
     /// Another look was chosen for the steps.
     LookChanged(Look),
     /// Go on from the latent after this step with other settings.
@@ -36,6 +40,8 @@ pub enum PlayerEvent {
 #[derive(Default)]
 pub struct Player {
     pub state: PlayerState,
+    /// How two clips are shown together.
+    pub view: View,
     textures: Textures,
     /// The clip of the last frame of the window.
     source: Option<u64>,
@@ -75,6 +81,27 @@ impl Player {
 
     /// Fills the place that `ui` has left. `buttons` go to the right end of the controls, from right to left.
     pub fn show(&mut self, ui: &mut Ui, source: &Source, buttons: impl FnOnce(&mut Ui)) -> Vec<PlayerEvent> {
+        self.show_with(ui, source, None, buttons)
+    }
+
+    /// As [`Self::show`], with another clip that plays in step with the first.
+    pub fn show_pair(
+        &mut self,
+        ui: &mut Ui,
+        source: &Source,
+        other: Versus<'_>,
+        buttons: impl FnOnce(&mut Ui),
+    ) -> Vec<PlayerEvent> {
+        self.show_with(ui, source, Some(other), buttons)
+    }
+
+    fn show_with(
+        &mut self,
+        ui: &mut Ui,
+        source: &Source,
+        other: Option<Versus<'_>>,
+        buttons: impl FnOnce(&mut Ui),
+    ) -> Vec<PlayerEvent> {
         let mut events = Vec::new();
         if self.source.replace(source.id) != Some(source.id) {
             self.state.rewind();
@@ -94,7 +121,7 @@ impl Player {
         let picture_height = (ui.available_height() - rulers - controls).max(picture::LEAST_HEIGHT);
 
         let size = vec2(ui.available_width(), picture_height);
-        self.picture(ui, size, source, &mut events);
+        self.picture(ui, size, source, other.as_ref(), &mut events);
         self.frame_ruler(ui, source);
         self.step_ruler(ui, steps_height, source, &mut events);
         self.transport(ui, wide, source, &mut events, buttons);

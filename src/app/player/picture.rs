@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use eframe::egui::{
-    Align2, Color32, CornerRadius, CursorIcon, FontId, Painter, PointerButton, Pos2, Rect, Role, Sense, Stroke, StrokeKind, Ui,
-    Vec2, WidgetInfo, pos2, vec2,
+    Align2, Color32, Context, CornerRadius, CursorIcon, FontId, Painter, PointerButton, Pos2, Rect, Role, Sense, Stroke,
+    StrokeKind, TextureId, Ui, Vec2, WidgetInfo, pos2, vec2,
 };
 
 use super::source::{Pictures, Source};
 use super::state::{Look, Zoom};
+use super::versus::{Places, Versus};
 use super::{Player, PlayerEvent};
 use crate::app::icons::{self, Icon};
 use crate::app::theme::{self, Palette};
@@ -17,7 +18,14 @@ pub const LEAST_HEIGHT: f32 = 96.0;
 const WHOLE: Rect = Rect { min: Pos2::ZERO, max: pos2(1.0, 1.0) };
 
 impl Player {
-    pub(super) fn picture(&mut self, ui: &mut Ui, size: Vec2, source: &Source, events: &mut Vec<PlayerEvent>) {
+    pub(super) fn picture(
+        &mut self,
+        ui: &mut Ui,
+        size: Vec2,
+        source: &Source,
+        other: Option<&Versus<'_>>,
+        events: &mut Vec<PlayerEvent>,
+    ) {
         // Space plays from anywhere, so the picture needs no focus of its own.
         let (place, response) = ui.allocate_exact_size(size, Sense::CLICK | Sense::DRAG);
         let palette = Palette::of(ui);
@@ -50,8 +58,9 @@ impl Player {
         }
 
         let painter = ui.painter().with_clip_rect(place.intersect(ui.clip_rect()));
-        let image_size = self.image_size(ui, place, source);
-        let room = ((image_size - place.size()) / 2.0).max(Vec2::ZERO);
+        let own_place = if other.is_some() { self.view.place_of_first(place) } else { place };
+        let image_size = self.image_size(ui, own_place, source);
+        let room = ((image_size - own_place.size()) / 2.0).max(Vec2::ZERO);
         if room != Vec2::ZERO && response.hovered() {
             self.pan += ui.input(|input| input.smooth_scroll_delta);
             if response.dragged_by(PointerButton::Middle) {
@@ -59,18 +68,14 @@ impl Player {
             }
         }
         self.pan = self.pan.clamp(-room, room);
-        let image = Rect::from_center_size(place.center() + self.pan, image_size);
-        around(&painter, place, image, palette);
-        let texture = found.and_then(|pictures| {
-            let frames = source.pictures(pictures)?;
-            let picture = source.picture_at(pictures, frame);
-            self.textures.get(ui.ctx(), source.id, pictures, picture, frames)
-        });
-        match texture {
-            Some(texture) => {
-                painter.image(texture, image, WHOLE, Color32::WHITE);
+        let image = Rect::from_center_size(own_place.center() + self.pan, image_size);
+        match other {
+            Some(other) => self.pair(ui, Places { whole: place, first: own_place, image }, source, other, events),
+            None => {
+                around(&painter, place, image, palette);
+                let texture = self.texture(ui.ctx(), source, found, frame);
+                paint(&painter, image, texture, palette);
             }
-            None => placeholder(&painter, image, palette),
         }
 
         let text = badge_text(source, wanted, found);
@@ -83,6 +88,19 @@ impl Player {
             self.follow_button(ui, image.intersect(place), palette);
         }
         let _ = response.on_hover_cursor(if source.frames > 1 { CursorIcon::ResizeHorizontal } else { CursorIcon::Default });
+    }
+
+    /// A frame's picture of a set, on the graphics card.
+    pub(super) fn texture(
+        &mut self,
+        context: &Context,
+        source: &Source,
+        found: Option<Pictures>,
+        frame: usize,
+    ) -> Option<TextureId> {
+        let frames = source.pictures(found?)?;
+        let picture = source.picture_at(found?, frame);
+        self.textures.get(context, source.id, found?, picture, frames)
     }
 
     /// The size on the screen, in points.
@@ -117,7 +135,7 @@ impl Player {
 }
 
 /// The canvas beside the picture. Under it nothing is painted: where the processor paints, every pixel counts.
-fn around(painter: &Painter, place: Rect, image: Rect, palette: &Palette) {
+pub(super) fn around(painter: &Painter, place: Rect, image: Rect, palette: &Palette) {
     let image = image.intersect(place);
     let (above, below) = (
         Rect::from_x_y_ranges(place.x_range(), place.top()..=image.top()),
@@ -131,6 +149,16 @@ fn around(painter: &Painter, place: Rect, image: Rect, palette: &Palette) {
         if side.is_positive() {
             painter.rect_filled(side, CornerRadius::ZERO, palette.canvas);
         }
+    }
+}
+
+/// The picture, or what stands where it will be.
+pub(super) fn paint(painter: &Painter, image: Rect, texture: Option<TextureId>, palette: &Palette) {
+    match texture {
+        Some(texture) => {
+            painter.image(texture, image, WHOLE, Color32::WHITE);
+        }
+        None => placeholder(painter, image, palette),
     }
 }
 

@@ -65,16 +65,26 @@ impl Textures {
         picture: usize,
         frames: &Frames,
     ) -> Option<TextureId> {
+        self.get_made(context, source, pictures, picture, || (picture < frames.count()).then_some((frames, picture)))
+    }
+
+    /// As [`Self::get`], for a picture that is made only if it is not here: `make` gives frames and which of them it is.
+    pub fn get_made<F: std::borrow::Borrow<Frames>>(
+        &mut self,
+        context: &Context,
+        source: u64,
+        pictures: Pictures,
+        picture: usize,
+        make: impl FnOnce() -> Option<(F, usize)>,
+    ) -> Option<TextureId> {
         let key = Key { source, pictures, picture };
         self.clock += 1;
         if let Some(entry) = self.entries.get_mut(&key) {
             entry.shown = self.clock;
             return Some(entry.texture.id());
         }
-        if picture >= frames.count() {
-            return None;
-        }
-        let image = image(frames, picture, context.input(|input| input.max_texture_side));
+        let (frames, index) = make()?;
+        let image = image(frames.borrow(), index, context.input(|input| input.max_texture_side));
         let bytes = image.pixels.len() * 4;
         if bytes > self.budget_bytes {
             return None;

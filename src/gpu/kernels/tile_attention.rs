@@ -23,6 +23,7 @@ use super::cpu::tile_attention::{
 use super::launch::{self, KernelError, Shader, ShaderCall};
 use super::{OptionalTensor, values};
 use crate::gpu::shader::Variant;
+use crate::gpu::spans::{self, Kind};
 use crate::gpu::tier::ShaderTier;
 use crate::mask::KeyFrames;
 
@@ -141,14 +142,16 @@ pub fn tile_attention(
 ) -> Tensor<4> {
     check(&query, &key, Some(&value), key_bias.as_ref(), &tiles);
     let tier = ShaderTier::of(&value.device(), value.dtype());
-    Tensor::from_dispatch(Dispatch::tile_attention(
-        query.into_dispatch(),
-        key.into_dispatch(),
-        value.into_dispatch(),
-        key_bias.into(),
-        tiles,
-        tier,
-    ))
+    spans::span(Kind::Attention, || {
+        Tensor::from_dispatch(Dispatch::tile_attention(
+            query.into_dispatch(),
+            key.into_dispatch(),
+            value.into_dispatch(),
+            key_bias.into(),
+            tiles,
+            tier,
+        ))
+    })
 }
 
 /// Runs [`tile_attention`] and counts: for every block of queries how many tiles the kernel walked through.

@@ -9,6 +9,7 @@ use super::block::{Probe, Site};
 use super::config::TransformerConfig;
 use super::rope::RotaryTables;
 use crate::gpu::kernels::tile_attention::{Tiles, tile_attention};
+use crate::gpu::spans::{self, Kind};
 use crate::mask::KeyFrames;
 use crate::model::layers::{Linear, cast_like, to_f32};
 use crate::model::weights::Loader;
@@ -51,7 +52,8 @@ impl Attention {
         probe.see(Site::Query, || query.clone());
         probe.see(Site::Key, || key.clone());
         let value = self.split(self.to_v.forward(x));
-        let (query, key) = (rope.apply(to_f32(self.split(query))), rope.apply(to_f32(self.split(key))));
+        let (query, key) = (self.split(query), self.split(key));
+        let (query, key) = spans::span(Kind::Normalisation, || (rope.apply(to_f32(query)), rope.apply(to_f32(key))));
         probe.see(Site::RotatedQuery, || join(query.clone()));
         probe.see(Site::RotatedKey, || join(key.clone()));
         let (query, key) = (cast_like(query, &value), cast_like(key, &value));

@@ -9,6 +9,7 @@ use super::attention::Attention;
 use super::config::TransformerConfig;
 use super::recording::AttentionRecorder;
 use super::rope::RotaryTables;
+use crate::gpu::spans::{self, Kind};
 use crate::mask::KeyFrames;
 use crate::model::layers::{Linear, modulated_layer_norm, to_f32};
 use crate::model::weights::Loader;
@@ -128,18 +129,18 @@ impl Block {
         let x = modulated_layer_norm(tokens.clone(), shift, scale, self.epsilon);
         let x = self.attn1.self_attention(x, &context.rope, key_frames, context.latent_bias.clone(), probe);
         probe.see(Site::SelfAttention, || x.clone());
-        let tokens = tokens + to_f32(x) * gate;
+        let tokens = spans::span(Kind::Normalisation, || tokens + to_f32(x) * gate);
 
         // No norm before, no gate after: as the reference.
         let x = self.attn2.cross_attention(tokens.clone(), context.caption.clone(), context.text_bias.clone());
         probe.see(Site::CrossAttention, || x.clone());
-        let tokens = tokens + to_f32(x);
+        let tokens = spans::span(Kind::Normalisation, || tokens + to_f32(x));
 
         let (shift, scale, gate) = (row(3), row(4), row(5));
         let x = modulated_layer_norm(tokens.clone(), shift, scale, self.epsilon);
         let x = self.ff.out.forward(self.ff.proj.forward_gelu(x));
         probe.see(Site::FeedForward, || x.clone());
-        let tokens = tokens + to_f32(x) * gate;
+        let tokens = spans::span(Kind::Normalisation, || tokens + to_f32(x) * gate);
         probe.see(Site::Block, || tokens.clone());
         tokens
     }

@@ -9,6 +9,7 @@ use super::block::{Block, Context, Probe, Site};
 use super::config::TransformerConfig;
 use super::embeddings::{AdaLayerNormSingle, CaptionProjection, FinalLayer, PatchEmbed};
 use super::rope::{AngleRounding, RotaryTables};
+use crate::gpu::spans::{self, Kind};
 use crate::mask::KeyFrames;
 use crate::model::weights::{Loader, WeightError};
 
@@ -97,14 +98,17 @@ impl Transformer {
             text_bias: key_bias(&text.mask, batch, &device),
             latent_bias: latent_mask
                 .and_then(|mask| key_bias(&pool_mask(mask, [batch * frames, height, width], p), batch, &device)),
-            rope: RotaryTables::new(grid, self.head_dim, self.scales, self.rounding, &device),
+            rope: spans::span(Kind::Normalisation, || {
+                RotaryTables::new(grid, self.head_dim, self.scales, self.rounding, &device)
+            }),
         };
         for (index, (block, key_frames)) in self.blocks.iter().zip(key_frames).enumerate() {
             if probe.stops() {
                 break;
             }
             probe.layer = index;
-            tokens = block.forward(tokens, &context, key_frames, probe);
+            let name = || format!("layer {}", index + 1);
+            tokens = spans::layer(name, || block.forward(tokens, &context, key_frames, probe));
         }
         self.last.forward(tokens, embedded_timestep, grid)
     }

@@ -8,6 +8,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::Deserialize;
 
+use crate::gpu::spans::{self, Kind};
 use crate::model::impossible_size;
 use crate::model::layers::{Linear, to_f32};
 use crate::model::weights::{Loader, TOKEN_EMBEDDING_KEYS, WeightError, is_ignorable_text_encoder_key};
@@ -81,8 +82,10 @@ struct RmsNorm {
 
 impl RmsNorm {
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let mean_square = x.clone().powi_scalar(2).mean_dim(2);
-        x * (mean_square + self.epsilon).sqrt().recip() * self.weight.val().unsqueeze()
+        spans::span(Kind::Normalisation, || {
+            let mean_square = x.clone().powi_scalar(2).mean_dim(2);
+            x * (mean_square + self.epsilon).sqrt().recip() * self.weight.val().unsqueeze()
+        })
     }
 }
 
@@ -106,8 +109,10 @@ impl SelfAttention {
         let query = split(self.q.forward(x.clone()));
         let key = split(self.k.forward(x.clone()));
         let value = split(self.v.forward(x));
-        let scores = query.matmul(key.swap_dims(2, 3)) + bias;
-        let attended = softmax(scores, 3).matmul(value); // [batch, heads, tokens, d_kv]
+        let attended = spans::span(Kind::Attention, || {
+            let scores = query.matmul(key.swap_dims(2, 3)) + bias;
+            softmax(scores, 3).matmul(value) // [batch, heads, tokens, d_kv]
+        });
         let [_, heads, _, d_kv] = attended.dims();
         to_f32(self.o.forward(attended.swap_dims(1, 2).reshape([batch, tokens, heads * d_kv])))
     }
@@ -217,7 +222,7 @@ impl TextEncoder {
         let bias = Tensor::from_data(position, &self.device) + padding;
         for (index, block) in self.layers.blocks.iter().enumerate() {
             watch(index, &x);
-            x = block.forward(x, bias.clone());
+            x = spans::layer(|| format!("text layer {}", index + 1), || block.forward(x, bias.clone()));
         }
         self.layers.final_norm.forward(x)
     }

@@ -11,6 +11,7 @@ use super::encoder::Encoder;
 use super::layers::Conv;
 use super::site::{Sites, Stopped};
 use super::tiling::Tiling;
+use crate::gpu::spans;
 use crate::model::layers::to_f32;
 use crate::model::weights::{Loader, WeightError, is_ignorable_vae_key};
 
@@ -88,7 +89,7 @@ impl Vae {
     pub fn decode(&self, latents: Tensor<5>, tiling: Option<Tiling>, sites: &mut Sites<'_>) -> Result<Tensor<5>, Stopped> {
         let pass = tiling.map(Tiling::decoding);
         let mut network = |x| {
-            let z = self.post_quant_conv.forward(x);
+            let z = spans::layer(|| "decoder.conv_in".into(), || self.post_quant_conv.forward(x));
             sites.see(|| "post_quant_conv".into(), &z);
             self.decoder.forward(z, sites).map(to_f32)
         };

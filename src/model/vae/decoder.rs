@@ -7,6 +7,7 @@ use super::config::VaeConfig;
 use super::layers::{Conv, GroupNorm, MiddleBlock, ResnetBlock};
 use super::resample::Upsample;
 use super::site::{Sites, Stopped};
+use crate::gpu::spans;
 use crate::model::weights::Loader;
 
 #[derive(Module, Debug)]
@@ -55,22 +56,22 @@ impl Decoder {
     /// # Errors
     /// `sites` stopped it.
     pub fn forward(&self, latents: Tensor<5>, sites: &mut Sites<'_>) -> Result<Tensor<5>, Stopped> {
-        let mut x = self.conv_in.forward(latents);
+        let mut x = spans::layer(|| "decoder.conv_in".into(), || self.conv_in.forward(latents));
         sites.see(|| "decoder.conv_in".into(), &x);
-        x = sites.middle("decoder.mid", &self.mid, x);
+        x = spans::layer(|| "decoder.mid".into(), || sites.middle("decoder.mid", &self.mid, x));
         for (level, part) in self.up.iter().enumerate().rev() {
             for (index, block) in part.blocks.iter().enumerate() {
                 sites.go_on()?;
-                x = block.forward(x);
+                x = spans::layer(|| format!("decoder.up.{level}"), || block.forward(x));
                 sites.see(|| format!("decoder.up.{level}.block.{index}"), &x);
             }
             if let Some(upsample) = &part.upsample {
                 sites.go_on()?;
-                x = upsample.forward(x);
+                x = spans::layer(|| format!("decoder.up.{level}"), || upsample.forward(x));
                 sites.see(|| format!("decoder.up.{level}.upsample"), &x);
             }
         }
-        x = self.conv_out.forward_normalised(x, &self.norm_out, None);
+        x = spans::layer(|| "decoder.conv_out".into(), || self.conv_out.forward_normalised(x, &self.norm_out, None));
         sites.see(|| "decoder.conv_out".into(), &x);
         Ok(x)
     }

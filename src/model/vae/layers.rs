@@ -7,6 +7,7 @@ use burn::tensor::activation::softmax;
 use super::config::{ConvKind, ResnetKind};
 use crate::gpu::kernels::conv3d::{Geometry, conv3d};
 use crate::gpu::kernels::group_norm::group_norm_affine;
+use crate::gpu::spans::{self, Kind};
 use crate::model::layers::{cast_like, to_f32};
 use crate::model::weights::Loader;
 
@@ -73,7 +74,7 @@ impl Conv {
 
     fn run(&self, x: Tensor<5>, affine: Option<Tensor<3>>, residual: Option<Tensor<5>>) -> Tensor<5> {
         let weight = self.weight.val();
-        conv3d(cast_like(x, &weight), weight, self.bias.val(), affine, residual, self.geometry)
+        spans::span(Kind::Convolution, || conv3d(cast_like(x, &weight), weight, self.bias.val(), affine, residual, self.geometry))
     }
 }
 
@@ -94,7 +95,7 @@ impl GroupNorm {
 
     /// Scale and shift `[batch, 2, channels]` that normalise `x`.
     fn affine(&self, x: &Tensor<5>) -> Tensor<3> {
-        group_norm_affine(x.clone(), self.weight.val(), self.bias.val())
+        spans::span(Kind::Normalisation, || group_norm_affine(x.clone(), self.weight.val(), self.bias.val()))
     }
 
     /// The normalised video, in f32.
@@ -102,7 +103,7 @@ impl GroupNorm {
         let affine = self.affine(&x);
         let [batch, _, channels] = affine.dims();
         let row = |index: usize| affine.clone().narrow(1, index, 1).reshape([batch, 1, 1, 1, channels]);
-        to_f32(x) * row(0) + row(1)
+        spans::span(Kind::Normalisation, || to_f32(x) * row(0) + row(1))
     }
 }
 
@@ -185,7 +186,8 @@ impl FrameAttention {
             let of = |x: &Tensor<3>| x.clone().narrow(0, frame, 1);
             softmax(of(&query).matmul(of(&key).transpose()), 2).matmul(of(&value))
         });
-        let attended = Tensor::cat(attended.collect(), 0).reshape([batch, frames, height, width, channels]);
+        let attended = spans::span(Kind::Attention, || Tensor::cat(attended.collect(), 0));
+        let attended = attended.reshape([batch, frames, height, width, channels]);
         to_f32(x) + to_f32(self.proj_out.forward(attended))
     }
 }

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::config::{ConvKind, DownsampleKind, UpsampleKind};
 use super::layers::{Conv, Step};
+use crate::gpu::spans::{self, Kind};
 use crate::model::weights::Loader;
 
 /// The convolution with stride 2 at the end of an encoder level, if it has one.
@@ -40,7 +41,7 @@ impl Upsample {
     }
 
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let x = if self.time { linear_2x_after_first_frame(x) } else { nearest_2x(x) };
+        let x = spans::span(Kind::Resampling, || if self.time { linear_2x_after_first_frame(x) } else { nearest_2x(x) });
         self.conv.forward(x)
     }
 }

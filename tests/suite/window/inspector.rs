@@ -21,7 +21,7 @@ fn page(place: Place, clip: Option<ClipEntry>) -> Harness<'static, Stage<Shown>>
     let mut harness = window(SIZE, shown, place, |ui, stage| {
         let Shown { inspector, clip } = &mut stage.panel;
         let state = stage.place.studio.state();
-        inspector.show(ui, &stage.place.studio, clip.as_ref(), state.live.as_ref(), &mut stage.actions);
+        inspector.show(ui, &stage.place.studio, clip.as_ref(), state.live.as_ref(), None, &mut stage.actions);
     });
     harness.run_steps(3);
     harness

@@ -1,0 +1,59 @@
+//! Where the time of a run goes, on the CPU: the parts come to the whole, and change nothing.
+
+use std::time::Instant;
+
+use tilereel::generate::observer::{Observer, Phase, Unobserved};
+use tilereel::generate::pipeline::{LoadedModel, RunOptions};
+use tilereel::generate::recipe::Recipe;
+use tilereel::generate::timings::{Share, Stopwatch, Timings};
+use tilereel::gpu::device::{DeviceChoice, Precision, open};
+use tilereel::gpu::spans::{Clock, Kind};
+use tilereel::model::folder::{ModelFolder, SearchPath};
+
+#[test]
+fn the_parts_of_a_run_come_to_its_wall_time() {
+    let device = open(&DeviceChoice::Cpu, None).expect("a device");
+    let folder = ModelFolder::resolve("fast", &SearchPath::standard()).expect("the model");
+    let mut recipe = Recipe::of_model(&folder, "a red ball", Precision::F32).expect("a recipe");
+    (recipe.frames, recipe.width, recipe.height, recipe.steps) = (9, 128, 64, 3);
+    recipe.set_mask(&folder, &"dense".into()).expect("a mask");
+    let run = |parts: bool| {
+        let started = Instant::now();
+        let mut watch = Stopwatch::start(&device, parts, Unobserved);
+        watch.phase(Phase::Load);
+        let mut model = LoadedModel::load(folder.clone(), &device).expect("a model");
+        let outcome = model.run(&recipe, &RunOptions::default(), &mut watch).expect("a clip");
+        (outcome, watch.finish(), started.elapsed().as_secs_f64())
+    };
+    let (outcome, timings, wall) = run(true);
+    assert_eq!(timings.clock, Some(Clock::Wall));
+    let off = |seconds: f64| (seconds / wall - 1.0).abs();
+    assert!(off(timings.sum_seconds()) < 0.05 && off(timings.seconds) < 0.05, "{timings:?} of {wall} s");
+    let shares = timings.shares();
+    let share = |wanted: Share| shares.iter().find(|(share, _)| *share == wanted).map_or(0.0, |(_, seconds)| *seconds);
+    for wanted in [Share::Text, Share::Attention, Share::Linear, Share::Normalisation, Share::Vae, Share::Copies] {
+        assert!(share(wanted) > 0.0, "{wanted:?} took no time");
+    }
+    let network = timings.phases.iter().filter(|time| !time.parts.is_empty());
+    let (inside, idle) = network.fold((0.0, 0.0), |(all, idle), time| (all + time.seconds, idle + time.idle_seconds()));
+    println!("{:.1} % of {inside:.3} s are in no part", 100.0 * idle / inside);
+    assert!(idle < 0.3 * inside, "{idle} of {inside} s are in no part");
+    // Every layer is there, with all that it does.
+    let sampling = timings.phase(Phase::Sampling).expect("sampling");
+    let layers = sampling.layers();
+    let blocks: Vec<_> = layers.iter().filter(|(name, _)| name.starts_with("layer ")).collect();
+    assert_eq!(blocks.len(), 6);
+    for (name, seconds) in blocks {
+        for kind in [Kind::Attention, Kind::Linear, Kind::Normalisation] {
+            assert!(seconds[kind as usize] > 0.0, "{name} has no {kind:?}");
+        }
+    }
+    let steps: f64 = timings.step_seconds.iter().sum();
+    assert!(timings.step_seconds.len() == 3 && steps <= sampling.seconds, "{steps} of {} s", sampling.seconds);
+
+    let (plain, untimed, _) = run(false);
+    assert_eq!(plain.frames.sha256(), outcome.frames.sha256());
+    assert_eq!(plain.latent, outcome.latent);
+    assert_eq!((untimed.clock, untimed.shares()), (None, Vec::new()));
+    assert_eq!(Timings::from_json(&timings.to_json()).expect("it is read again"), timings);
+}
