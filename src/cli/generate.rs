@@ -190,23 +190,26 @@ impl Arguments {
             resume: plan.resume.clone(),
             branch: plan.branch.clone(),
             records: Some(records.clone()),
+            ..RunOptions::default()
         };
         let (folder, device, job_recipe) = (plan.prepared.folder.clone(), plan.device.clone(), recipe.clone());
         let every = self.preview_every.map(|every| every as usize);
         let (previews, previews_out) = channel();
         let ticket = engine.submit(move |workshop, feed: &mut Feed| {
             feed.phase(Phase::Load);
-            let model = workshop.model(folder, &device)?;
-            if model.is_cut(&job_recipe)? {
-                feed.warn(format!(
-                    "the prompt is longer than the {} tokens that the model reads; its end is ignored",
-                    job_recipe.max_tokens
-                ));
-            }
-            let Some(every) = every else { return model.run(&job_recipe, &options, feed) };
-            let projection = model.projection()?.clone();
-            let frames_per_second = f64::from(job_recipe.frames_per_second);
-            model.run(&job_recipe, &options, &mut Previewing { feed, projection, every, frames_per_second, previews })
+            workshop.run(&folder, &device, options, feed, |model, options, feed| {
+                if model.is_cut(&job_recipe)? {
+                    feed.warn(format!(
+                        "the prompt is longer than the {} tokens that the model reads; its end is ignored",
+                        job_recipe.max_tokens
+                    ));
+                }
+                let Some(every) = every else { return model.run(&job_recipe, options, feed) };
+                let projection = model.projection()?.clone();
+                let frames_per_second = f64::from(job_recipe.frames_per_second);
+                let previews = previews.clone();
+                model.run(&job_recipe, options, &mut Previewing { feed, projection, every, frames_per_second, previews })
+            })
         });
         let progress = Progress::new(self.quiet || self.json, plan.estimate.sampling_share());
         let ended = progress.follow(&ticket, || {
@@ -285,8 +288,8 @@ impl Arguments {
     ) -> anyhow::Result<()> {
         // Part of a run says nothing about the time of a whole one.
         let is_whole = plan.resume.is_none() && recipe.branch.is_none();
-        let Outcome { frames, latent, timing } = outcome;
-        recipe.made = Some(Made::on(&plan.device, &frames));
+        let Outcome { frames, latent, timing, earlier_devices } = outcome;
+        recipe.made = Some(Made { earlier_devices, ..Made::on(&plan.device, &frames) });
         if let Some(path) = latent_path {
             tensor_file::write_latent(path, &latent)?;
         }

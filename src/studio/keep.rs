@@ -18,11 +18,13 @@ pub(super) struct Made {
     pub frames: Arc<Frames>,
     pub seconds: f64,
     pub badges: Vec<String>,
+    pub earlier_devices: Vec<String>,
 }
 
 pub(super) fn keep_clip(shared: &Shared, made: Made, device: &ComputeDevice) -> Result<(), StudioError> {
-    let Made { item, frames, seconds, badges } = made;
-    let recipe = Recipe { made: Some(recipe::Made::on(device, &frames)), ..item.recipe };
+    let Made { item, frames, seconds, badges, earlier_devices } = made;
+    let made = recipe::Made { earlier_devices, ..recipe::Made::on(device, &frames) };
+    let recipe = Recipe { made: Some(made), ..item.recipe };
     // The files come first, under a name that no clip has, so that whoever lists the clip finds them.
     let clips = shared.home.clips_folder();
     fs::create_dir_all(&clips).map_err(StudioError::files("made", &clips))?;

@@ -14,7 +14,7 @@ use super::{EngineError, ErrorReport, Event, Feed, ItemId, ItemState, QueueItem,
 use crate::clip::Frames;
 use crate::generate::GenerateError;
 use crate::generate::observer::{Observer, Phase};
-use crate::generate::pipeline::{Outcome, RunOptions};
+use crate::generate::pipeline::{LoadedModel, Outcome, RunOptions};
 use crate::generate::preview::Projection;
 use crate::generate::step_record::StepRecord;
 use crate::gpu::device::ComputeDevice;
@@ -152,22 +152,24 @@ impl<'a> Run<'a> {
         let live = Live::new(item.id, item.recipe.clone(), estimate, first_call);
         shared.change(|state| state.live = Some(live.clone()));
 
-        let options = RunOptions { resume, branch, records: Some(records), noise: None };
+        let options = RunOptions { resume, branch, records: Some(records), ..RunOptions::default() };
         let (send_projection, projections) = channel();
         let (send_decoded, decoded) = channel();
         let (folder, job_device, recipe, wishes) = (model.folder, device.clone(), item.recipe.clone(), shared.clone());
         let ticket = shared.engine.submit(move |workshop: &mut Workshop, feed: &mut Feed| {
             feed.phase(Phase::Load);
-            let model = workshop.model(folder, &job_device)?;
-            if model.is_cut(&recipe)? {
-                feed.warn(format!(
-                    "the prompt is longer than the {} tokens that the model reads; its end is ignored",
-                    recipe.max_tokens
-                ));
-            }
-            // If nobody waits for it, the run was left behind.
-            let _ = send_projection.send(model.projection()?.clone());
-            model.run(&recipe, &options, &mut Following { feed, wishes, decoded: send_decoded })
+            let following = |model: &mut LoadedModel, options: &RunOptions, feed: &mut Feed| {
+                if model.is_cut(&recipe)? {
+                    feed.warn(format!(
+                        "the prompt is longer than the {} tokens that the model reads; its end is ignored",
+                        recipe.max_tokens
+                    ));
+                }
+                // If nobody waits for it, the run was left behind.
+                let _ = send_projection.send(model.projection()?.clone());
+                model.run(&recipe, options, &mut Following { feed, wishes: &wishes, decoded: &send_decoded })
+            };
+            workshop.run(&folder, &job_device, options, feed, following)
         });
         let device = device.clone();
         Ok(Self { shared, item, device, live, badges, ticket, projections, projection: None, decoded, begun_with_steps })
@@ -223,6 +225,13 @@ impl<'a> Run<'a> {
                 self.badges.push(warning.clone());
                 self.live.warnings.push(warning);
             }
+            Event::Recovered(what) => {
+                // Its times say nothing about those of a whole run.
+                self.begun_with_steps = true;
+                self.shared.note(&what);
+                self.badges.push(what.clone());
+                self.live.warnings.push(what);
+            }
         }
         self.show();
     }
@@ -270,6 +279,7 @@ impl<'a> Run<'a> {
         let made = MadeClip {
             item: self.item.clone(),
             frames: Arc::new(outcome.frames),
+            earlier_devices: outcome.earlier_devices,
             seconds: self.item.seconds + self.live.started.elapsed().as_secs_f64(),
             badges: std::mem::take(&mut self.badges),
         };
@@ -296,8 +306,8 @@ fn copy_steps(from: &std::path::Path, to: &std::path::Path, steps: usize) -> Res
 /// Passes a run's events on, and has its steps decoded while the person looks at them so.
 struct Following<'a> {
     feed: &'a mut Feed,
-    wishes: Arc<Shared>,
-    decoded: std::sync::mpsc::Sender<(usize, Frames)>,
+    wishes: &'a Shared,
+    decoded: &'a std::sync::mpsc::Sender<(usize, Frames)>,
 }
 
 impl Observer for Following<'_> {

@@ -4,6 +4,7 @@
 mod architecture;
 mod cli;
 mod clips;
+mod device_lost;
 mod export;
 mod judges;
 mod kernels;
