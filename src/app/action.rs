@@ -3,6 +3,9 @@
 
 use std::path::PathBuf;
 
+use super::layout::Pane;
+use super::player::keys::PlayerCommand;
+use super::preferences::Level;
 use crate::generate::recipe::Recipe;
 use crate::studio::{ClipId, DeviceWish, ItemId, Remedy};
 
@@ -93,4 +96,23 @@ pub enum Action {
     UseDevice(DeviceWish),
     Theme(eframe::egui::ThemePreference),
     ResetLayout,
+
+    /// Takes the last change of the settings back, or makes it again.
+    Undo,
+    Redo,
+    /// Shows some or all of the settings.
+    Level(Level),
+    /// Opens the list of all commands, or the keys.
+    Palette,
+    Keys,
+    /// Has the player do something.
+    Play(PlayerCommand),
+    /// Brings a panel to the front.
+    Reveal(Pane),
+    /// Shows everything so large, in percent.
+    Scale(u32),
+    ReducedMotion(bool),
+    Notify(bool),
+    /// Shows the first hint, or takes it away for good.
+    Hint(bool),
 }

@@ -14,6 +14,7 @@ mod library;
 mod models;
 mod progress;
 mod queue;
+mod reset_settings;
 mod settings;
 mod sheet;
 mod show;
@@ -63,6 +64,8 @@ enum Command {
     Doctor(doctor::Arguments),
     /// List the models that can be named with --model.
     Models,
+    /// Put the window's settings, keys and layout back to those of the first start; clips, queue and prompts stay.
+    ResetSettings,
     /// Make a contact sheet: one row of frames for each prompt of a text file.
     Sheet(Box<sheet::Arguments>),
     /// Measure how long things take on this machine.
@@ -122,6 +125,7 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
         Command::Queue(command) => queue::run(command),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Models => models::run(),
+        Command::ResetSettings => reset_settings::run(),
         Command::Sheet(arguments) => sheet::run(*arguments),
         Command::Bench(command) => bench::run(command, started),
     }
