@@ -2,9 +2,11 @@
 //! menu mean the same.
 
 use std::path::PathBuf;
-
 use std::sync::Arc;
 
+use super::layout::Pane;
+use super::player::keys::PlayerCommand;
+use super::preferences::Level;
 use crate::generate::attention_record::{AttentionRecord, Recording};
 use crate::generate::recipe::Recipe;
 use crate::studio::{ClipId, DeviceWish, ItemId, Remedy};
@@ -120,6 +122,25 @@ pub enum Action {
     UseDevice(DeviceWish),
     Theme(eframe::egui::ThemePreference),
     ResetLayout,
+
+    /// Takes the last change of the settings back, or makes it again.
+    Undo,
+    Redo,
+    /// Shows some or all of the settings.
+    Level(Level),
+    /// Opens the list of all commands, or the keys.
+    Palette,
+    Keys,
+    /// Has the player do something.
+    Play(PlayerCommand),
+    /// Brings a panel to the front.
+    Reveal(Pane),
+    /// Shows everything so large, in percent.
+    Scale(u32),
+    ReducedMotion(bool),
+    Notify(bool),
+    /// Shows the first hint, or takes it away for good.
+    Hint(bool),
 }
 
 /// What a map of attention is written as.

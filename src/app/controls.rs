@@ -45,6 +45,12 @@ pub struct Controls {
 impl Controls {
     /// Frames, size and rate.
     pub fn clip(&mut self, ui: &mut Ui, draft: &mut Draft, model: &ModelInfo, leaving: Option<&Leaving>) {
+        self.clip_in_short(ui, draft, model, leaving);
+        rate(ui, draft, model, leaving);
+    }
+
+    /// Frames and size.
+    pub fn clip_in_short(&mut self, ui: &mut Ui, draft: &mut Draft, model: &ModelInfo, leaving: Option<&Leaving>) {
         let defaults = &model.folder.facts().defaults;
         // A branch has the size of the run that it leaves.
         let origin = leaving.map(|from| from.recipe.size());
@@ -69,18 +75,6 @@ impl Controls {
         }
         if let Some(note) = &self.size_note {
             notice(ui, note);
-        }
-
-        let own = (draft.frames_per_second != defaults.frames_per_second).then(|| defaults.frames_per_second.to_string());
-        let tip = "Frames per second of the file. It does not change the frames, only how fast they play.";
-        if row(ui, "Rate", tip, own, None, |ui| {
-            let field = DragValue::new(&mut draft.frames_per_second).range(1..=240).suffix(" fps").speed(0.2);
-            let response = ui.add_sized(vec2(NUMBER_WIDTH + 16.0, theme::CONTROL_HEIGHT), field);
-            let seconds = frames as f64 / f64::from(draft.frames_per_second.max(1));
-            ui.label(RichText::new(format!("{seconds:.1} s long")).color(Palette::of(ui).text_dim));
-            response
-        }) {
-            draft.frames_per_second = defaults.frames_per_second;
         }
     }
 
@@ -158,8 +152,7 @@ impl Controls {
         let facts = model.folder.facts();
         let defaults = &facts.defaults;
         let locked = leaving.map(|_| LOCKED);
-        let (mut sampler, mut steps) =
-            leaving.map_or((draft.sampler, draft.steps), |from| (from.recipe.sampler, from.recipe.steps));
+        let mut sampler = leaving.map_or(draft.sampler, |from| from.recipe.sampler);
 
         let own = (sampler != defaults.sampler).then(|| defaults.sampler.name().to_owned());
         let tip = "How the noise is taken away. A few-step model needs the sampler that it was distilled for.";
@@ -181,20 +174,7 @@ impl Controls {
         if reset {
             draft.sampler = defaults.sampler;
         }
-
-        let own = (steps != defaults.steps).then(|| defaults.steps.to_string());
-        let tip = "More steps take longer and follow the prompt better, up to a point. A few-step model was distilled for its own number.";
-        let reset = row(ui, "Steps", tip, own, locked, |ui| {
-            let most = MOST_STEPS_OF_SLIDER.max(defaults.steps).max(steps);
-            let (mut slid, mut entered) = (steps, steps);
-            let slider = Slider::new(&mut slid, 1..=most).logarithmic(true);
-            let response = wide_slider(ui, slider, DragValue::new(&mut entered).range(1..=MOST_STEPS).speed(0.2));
-            steps = if slid == steps { entered } else { slid };
-            response
-        });
-        if leaving.is_none() {
-            draft.steps = if reset { defaults.steps } else { steps };
-        }
+        self.steps(ui, draft, model, leaving, "Steps");
 
         let own = (draft.guidance_scale != defaults.guidance_scale).then(|| defaults.guidance_scale.to_string());
         let tip = "How strongly the prompt is followed. 1 is none; above 1 every step takes twice as long.";
@@ -212,8 +192,50 @@ impl Controls {
         }
     }
 
+    /// How many steps, under a name that says what for.
+    pub fn steps(&mut self, ui: &mut Ui, draft: &mut Draft, model: &ModelInfo, leaving: Option<&Leaving>, name: &str) {
+        let defaults = &model.folder.facts().defaults;
+        let locked = leaving.map(|_| LOCKED);
+        let mut steps = leaving.map_or(draft.steps, |from| from.recipe.steps);
+        let own = (steps != defaults.steps).then(|| defaults.steps.to_string());
+        let tip = "More steps take longer and follow the prompt better, up to a point. A few-step model was distilled for its own number.";
+        let reset = row(ui, name, tip, own, locked, |ui| {
+            let most = MOST_STEPS_OF_SLIDER.max(defaults.steps).max(steps);
+            let (mut slid, mut entered) = (steps, steps);
+            let slider = Slider::new(&mut slid, 1..=most).logarithmic(true);
+            let response = wide_slider(ui, slider, DragValue::new(&mut entered).range(1..=MOST_STEPS).speed(0.2));
+            steps = if slid == steps { entered } else { slid };
+            response
+        });
+        if leaving.is_none() {
+            draft.steps = if reset { defaults.steps } else { steps };
+        }
+    }
+
     /// The seed with lock and dice, and how many clips. `is_one` where only one clip can be made.
-    pub fn seed(&mut self, ui: &mut Ui, draft: &mut Draft, is_one: bool) {
+    pub fn seed_and_clips(&mut self, ui: &mut Ui, draft: &mut Draft, is_one: bool) {
+        self.seed(ui, draft);
+        let locked = is_one.then_some("This makes one clip.");
+        let own = (draft.clips != 1 && !is_one).then(|| "1".to_owned());
+        let tip = "So many clips go into the queue, with seeds that follow each other.";
+        let reset = row(ui, "Clips", tip, own, locked, |ui| {
+            let mut one = 1;
+            let clips = if is_one { &mut one } else { &mut draft.clips };
+            let field = DragValue::new(clips).range(1..=MOST_CLIPS_AT_ONCE).speed(0.1);
+            let response = ui.add_sized(vec2(NUMBER_WIDTH, theme::CONTROL_HEIGHT), field);
+            if *clips > 1 {
+                let last = draft.seed.wrapping_add(u64::from(*clips) - 1);
+                ui.label(RichText::new(format!("seeds {} to {last}", draft.seed)).color(Palette::of(ui).text_dim));
+            }
+            response
+        });
+        if reset {
+            draft.clips = 1;
+        }
+    }
+
+    /// The seed with lock and dice.
+    pub fn seed(&mut self, ui: &mut Ui, draft: &mut Draft) {
         if self.seed_shown != Some(draft.seed) {
             self.seed_text = draft.seed.to_string();
             self.seed_shown = Some(draft.seed);
@@ -248,23 +270,23 @@ impl Controls {
         if self.seed_text.trim().parse::<u64>().is_err() {
             notice(ui, &format!("A seed is a whole number from 0 to {}. The last one stays: {}.", u64::MAX, draft.seed));
         }
-        let locked = is_one.then_some("This makes one clip.");
-        let own = (draft.clips != 1 && !is_one).then(|| "1".to_owned());
-        let tip = "So many clips go into the queue, with seeds that follow each other.";
-        let reset = row(ui, "Clips", tip, own, locked, |ui| {
-            let mut one = 1;
-            let clips = if is_one { &mut one } else { &mut draft.clips };
-            let field = DragValue::new(clips).range(1..=MOST_CLIPS_AT_ONCE).speed(0.1);
-            let response = ui.add_sized(vec2(NUMBER_WIDTH, theme::CONTROL_HEIGHT), field);
-            if *clips > 1 {
-                let last = draft.seed.wrapping_add(u64::from(*clips) - 1);
-                ui.label(RichText::new(format!("seeds {} to {last}", draft.seed)).color(Palette::of(ui).text_dim));
-            }
-            response
-        });
-        if reset {
-            draft.clips = 1;
-        }
+    }
+}
+
+/// Frames a second.
+fn rate(ui: &mut Ui, draft: &mut Draft, model: &ModelInfo, leaving: Option<&Leaving>) {
+    let defaults = &model.folder.facts().defaults;
+    let frames = leaving.map_or(draft.frames, |from| from.recipe.frames);
+    let own = (draft.frames_per_second != defaults.frames_per_second).then(|| defaults.frames_per_second.to_string());
+    let tip = "Frames per second of the file. It does not change the frames, only how fast they play.";
+    if row(ui, "Rate", tip, own, None, |ui| {
+        let field = DragValue::new(&mut draft.frames_per_second).range(1..=240).suffix(" fps").speed(0.2);
+        let response = ui.add_sized(vec2(NUMBER_WIDTH + 16.0, theme::CONTROL_HEIGHT), field);
+        let seconds = frames as f64 / f64::from(draft.frames_per_second.max(1));
+        ui.label(RichText::new(format!("{seconds:.1} s long")).color(Palette::of(ui).text_dim));
+        response
+    }) {
+        draft.frames_per_second = defaults.frames_per_second;
     }
 }
 

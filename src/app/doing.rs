@@ -3,17 +3,22 @@
 use eframe::egui::Context;
 
 use super::action::Action;
+use super::commands::Situation;
 use super::export_dialog::ExportDialog;
 use super::inspector::Page;
+use super::keys_dialog::KeysDialog;
 use super::layout::Pane;
+use super::palette::CommandPalette;
+use super::player::state::Look;
+use super::preferences::Preferences;
 use super::stage::{Comparing, Stage, StagedClip};
 use super::window::Window;
 use crate::generate::recipe::{MaskChoice, Recipe};
 use crate::gpu::device::DeviceChoice;
 use crate::model::sampler::Sampler;
 use crate::studio::{
-    ClipId, DeviceWish, Draft, ItemId, Loaded, NewItem, Picture, QueueItem, Remedy, StudioError, lasting_name, random_seed,
-    read_recipe, twin, variations,
+    ClipId, DeviceWish, Draft, ItemId, Loaded, NewItem, Picture, QueueItem, Remedy, State, StudioError, lasting_name,
+    random_seed, read_recipe, twin, variations,
 };
 
 impl Window {
@@ -190,15 +195,47 @@ impl Window {
             Action::Mend { item, remedy } => self.mend(context, item, &remedy)?,
             Action::DismissNote(note) => self.studio.dismiss_note(&note),
 
-            Action::DecodePreviews(decode) => self.studio.decode_previews(decode),
             Action::RecordAttention(_) | Action::SaveAttention { .. } => {}
             Action::TimeParts(time) => {
                 self.studio.time_parts(time);
                 self.studio.database().set_preference("time_parts", &time)?;
             }
+            Action::DecodePreviews(decode) => {
+                self.player.state.look = if decode { Look::Decoder } else { Look::Projection };
+                self.studio.decode_previews(decode);
+            }
             Action::UseDevice(wish) => self.studio.use_device(wish),
             Action::Theme(choice) => context.set_theme(choice),
             Action::ResetLayout => self.layout = super::layout::standard(),
+
+            Action::Undo | Action::Redo => {
+                let back = action == Action::Undo;
+                let changed = if back { self.history.undo(&mut self.draft) } else { self.history.redo(&mut self.draft) };
+                if let Some(changed) = changed {
+                    self.toasts.brief(format!("{}: {}", if back { "Taken back" } else { "Made again" }, changed.join(", ")));
+                }
+            }
+            Action::Level(level) => self.prefer(context, |preferences| preferences.level = level),
+            Action::Palette => {
+                let state = self.studio.state();
+                self.palette = Some(CommandPalette::open(context, &self.studio, &self.situation(context, &state)));
+            }
+            Action::Keys => self.keys_dialog = Some(KeysDialog::default()),
+            Action::Play(command) => self.player.ask(command),
+            Action::Reveal(pane) => self.reveal(pane),
+            Action::Scale(percent) => self.prefer(context, |preferences| preferences.scale_percent = percent),
+            Action::ReducedMotion(on) => self.prefer(context, |preferences| preferences.reduced_motion = on),
+            Action::Notify(on) => {
+                self.prefer(context, |preferences| preferences.notify = on);
+                let said = if on { "The end of long runs is told" } else { "The end of runs is not told" };
+                self.toasts.brief(said.into());
+            }
+            Action::Hint(shown) => {
+                self.prefer(context, |preferences| preferences.hint_seen = !shown);
+                if shown {
+                    self.reveal(Pane::Settings);
+                }
+            }
         }
         Ok(())
     }
@@ -218,6 +255,7 @@ impl Window {
         }
         if !self.draft.seed_locked {
             self.draft.seed = random_seed();
+            self.history.accept(&self.draft);
         }
         Ok(())
     }
@@ -321,6 +359,42 @@ impl Window {
         let range = self.player.state.range(entry.recipe.frames);
         self.export = Some(ExportDialog::new(&self.studio, entry, range, self.export_to.clone()));
         Ok(())
+    }
+
+    /// Changes what the person wants of the window, and keeps it.
+    pub(super) fn prefer(&mut self, context: &Context, change: impl FnOnce(&mut Preferences)) {
+        change(&mut self.preferences);
+        self.preferences.apply(context);
+        self.player.keys = self.preferences.keys.clone();
+        if let Err(error) = self.preferences.save(self.studio.database()) {
+            self.toasts.error(error.to_string());
+        }
+    }
+
+    /// What the commands need to know.
+    pub(super) fn situation<'a>(&'a self, context: &Context, state: &'a State) -> Situation<'a> {
+        let clip = self.stage.clip();
+        let step = clip.and_then(|clip| {
+            let shown = self.player.state.step.filter(|_| clip.steps > 0).map_or(clip.steps, |step| step + 1);
+            // The clip itself is the last step's; a branch leaves one before it.
+            Some(shown.min(clip.steps.saturating_sub(1))).filter(|step| *step > 0)
+        });
+        Situation {
+            state,
+            preferences: &self.preferences,
+            theme: context.options(|options| options.theme_preference),
+            clip,
+            shows_live: matches!(self.stage, Stage::Live),
+            step,
+            is_ready: self.settings.is_ready(),
+            leaves: self.leaving.is_some(),
+            edits: self.editing.is_some(),
+            can_undo: self.history.can_undo(),
+            can_redo: self.history.can_redo(),
+            has_deleted: self.last_deleted.is_some(),
+            verifies: self.verifying.is_some(),
+            look: self.player.state.look,
+        }
     }
 
     /// Brings a panel to the front.

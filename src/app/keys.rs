@@ -1,29 +1,34 @@
-//! Keys that hold in the whole window; the player has its own.
+//! The keys of the whole window: which command was asked for. Those of the player are looked at where the player is.
 
-use eframe::egui::{Key, KeyboardShortcut, Modifiers, Ui};
+use eframe::egui::{Context, KeyboardShortcut, Modifiers};
 
-use super::action::Action;
-use super::window::Window;
+use super::commands::{self, Command};
+use super::shortcuts::Keys;
 
-pub const GENERATE: KeyboardShortcut = KeyboardShortcut::new(Modifiers::COMMAND, Key::Enter);
-pub const EXPORT: KeyboardShortcut = KeyboardShortcut::new(Modifiers::COMMAND, Key::E);
-pub const UNDO_DELETE: KeyboardShortcut = KeyboardShortcut::new(Modifiers::COMMAND.plus(Modifiers::SHIFT), Key::Z);
+/// The commands whose keys were pressed, which nobody else sees then.
+pub fn pressed(context: &Context, keys: &Keys) -> Vec<&'static Command> {
+    let types = context.text_edit_focused();
+    let mut candidates: Vec<(KeyboardShortcut, &Command)> = commands::ALL
+        .iter()
+        .flat_map(|command| keys.of(command).into_iter().map(move |shortcut| (shortcut, command)))
+        // The player looks at plain keys by itself.
+        .filter(|(shortcut, command)| command.player.is_none() || is_no_letter(shortcut))
+        // Letters, and what text fields undo by themselves, belong to who types.
+        .filter(|(shortcut, command)| !types || (is_no_letter(shortcut) && !["undo", "redo"].contains(&command.id)))
+        .collect();
+    // More modifiers first, as a shortcut with fewer of them matches too.
+    candidates.sort_by_key(|(shortcut, _)| std::cmp::Reverse(modifiers(shortcut)));
+    context.input_mut(|input| {
+        candidates.into_iter().filter(|(shortcut, _)| input.consume_shortcut(shortcut)).map(|(_, command)| command).collect()
+    })
+}
 
-pub fn handle(ui: &Ui, window: &Window, actions: &mut Vec<Action>) {
-    let pressed = |shortcut: &KeyboardShortcut| ui.input_mut(|input| input.consume_shortcut(shortcut));
-    if pressed(&GENERATE) {
-        actions.push(Action::Generate);
-    }
-    if pressed(&EXPORT)
-        && let Some(clip) = window.stage.clip()
-    {
-        actions.push(Action::Export(clip.entry.id));
-    }
-    let is_covered = ui.ctx().any_popup_open() || window.export.is_some() || ui.ctx().text_edit_focused();
-    if window.stage.comparing().is_some() && !is_covered && ui.input(|input| input.key_pressed(Key::Escape)) {
-        actions.push(Action::LeaveCompare);
-    }
-    if pressed(&UNDO_DELETE) {
-        actions.push(Action::UndoDelete);
-    }
+fn is_no_letter(shortcut: &KeyboardShortcut) -> bool {
+    let Modifiers { alt, ctrl, command, mac_cmd, .. } = shortcut.modifiers;
+    alt || ctrl || command || mac_cmd
+}
+
+fn modifiers(shortcut: &KeyboardShortcut) -> usize {
+    let Modifiers { alt, ctrl, shift, command, mac_cmd } = shortcut.modifiers;
+    [alt, ctrl, shift, command, mac_cmd].into_iter().filter(|held| *held).count()
 }

@@ -51,7 +51,7 @@ pub fn open(options: WindowOptions) -> anyhow::Result<()> {
     let native = NativeOptions {
         viewport,
         renderer: Renderer::Wgpu,
-        persistence_path: Some(studio.home().folder().join("window.ron")),
+        persistence_path: Some(studio.home().window_file()),
         ..NativeOptions::default()
     };
     let create: eframe::AppCreator<'_> = Box::new(move |context| Ok(Box::new(Window::new(context, studio, options))));

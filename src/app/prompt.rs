@@ -33,6 +33,8 @@ pub struct PromptBox {
     /// Earlier prompts, while their menu is open.
     history: Option<Vec<String>>,
     search: String,
+    /// Without the negative prompt.
+    pub in_short: bool,
     /// The keyboard was given to the prompt at the start.
     has_begun: bool,
 }
@@ -69,7 +71,9 @@ impl PromptBox {
         if !facts.vocabulary.is_empty() {
             self.words(ui, &mut draft.prompt, model);
         }
-        self.negative(ui, draft, model);
+        if !self.in_short {
+            self.negative(ui, draft, model);
+        }
     }
 
     /// The words of the model, one group at a time.

@@ -9,9 +9,11 @@ use super::action::Action;
 use super::controls;
 use super::file_dialog::{Answer, FileDialog, Wanted};
 use super::forecast::Forecast;
+use super::history::differences;
 use super::icons::{self, Icon, icon_button};
 use super::mask_dial::{MaskDial, notice};
 use super::models_menu::ModelsMenu;
+use super::preferences::Level;
 use super::prompt::PromptBox;
 use super::theme::{self, Palette};
 use crate::generate::recipe::MaskChoice;
@@ -44,6 +46,10 @@ pub struct SettingsPanel {
     first_start: Option<((u64, usize), bool)>,
     footer_height: f32,
     is_ready: bool,
+    /// How much is shown.
+    pub level: Level,
+    /// The keys that generate, in words.
+    pub keys: String,
 }
 
 impl SettingsPanel {
@@ -75,11 +81,20 @@ impl SettingsPanel {
             // Room for the bar, which lies over the content.
             egui::Frame::new().inner_margin(egui::Margin { right: 8, ..Default::default() }).show(ui, |ui| {
                 ui.spacing_mut().item_spacing.y = theme::SPACE_SMALL;
+                self.prompt.in_short = self.level == Level::Simple;
                 self.prompt.show(ui, studio, draft, model.as_ref(), self.forecast.last().tokens);
                 section(ui, "Model");
                 let locked = leaving.map(|_| "A branch keeps the model of the clip that it leaves.");
                 self.models.show(ui, studio, draft, &mut self.forecast, locked, actions);
-                if let Some(model) = &model {
+                if let (Some(model), Level::Simple) = (&model, self.level) {
+                    section(ui, "Clip");
+                    self.controls.clip_in_short(ui, draft, model, leaving);
+                    self.controls.steps(ui, draft, model, leaving, "Quality");
+                    section(ui, "Seed");
+                    self.controls.seed(ui, draft);
+                    hidden(ui, draft, model, actions);
+                }
+                if let (Some(model), Level::Lab) = (&model, self.level) {
                     section(ui, "Attention mask");
                     self.mask(ui, draft);
                     section(ui, "Clip");
@@ -87,7 +102,7 @@ impl SettingsPanel {
                     section(ui, "Sampling");
                     self.controls.sampling(ui, draft, model, leaving);
                     section(ui, "Seed");
-                    self.controls.seed(ui, draft, leaving.is_some() || editing.is_some());
+                    self.controls.seed_and_clips(ui, draft, leaving.is_some() || editing.is_some());
                 }
                 ui.add_space(theme::SPACE_SMALL);
             });
@@ -277,7 +292,7 @@ impl SettingsPanel {
         let size = vec2(ui.available_width(), GENERATE_HEIGHT);
         let response = ui.add_enabled_ui(problem.is_none(), |ui| ui.add_sized(size, button)).inner;
         response.widget_info(|| WidgetInfo::labeled(Role::Button, problem.is_none(), text.replace("  –  ", ", ")));
-        let keys = ui.ctx().format_shortcut(&egui::KeyboardShortcut::new(egui::Modifiers::COMMAND, egui::Key::Enter));
+        let keys = self.keys.clone();
         let tip = match estimate {
             Some(estimate) => format!("{keys}\nThe time is {}.", estimate.basis),
             None => keys,
@@ -302,6 +317,28 @@ fn chosen(wanted: Wanted, path: PathBuf, draft: &mut Draft, actions: &mut Vec<Ac
         Wanted::ModelFolder => actions.push(Action::OpenModel(path)),
         Wanted::MaskPlan => draft.mask = MaskChoice::File(path),
     }
+}
+
+/// What the simple level does not show, and that it is not as the model has it.
+fn hidden(ui: &mut Ui, draft: &Draft, model: &ModelInfo, actions: &mut Vec<Action>) {
+    let names = hidden_differences(draft, model);
+    let text = match names.len() {
+        0 => return,
+        1 => "1 more setting differs from the model's own".to_owned(),
+        count => format!("{count} more settings differ from the model's own"),
+    };
+    ui.add_space(theme::SPACE_TINY);
+    let link = ui.link(RichText::new(text).small());
+    if link.on_hover_text(format!("{}. They stand; the Lab level shows them.", names.join(", "))).clicked() {
+        actions.push(Action::Level(Level::Lab));
+    }
+}
+
+/// The settings of the Lab level alone that are not the model's own.
+fn hidden_differences(draft: &Draft, model: &ModelInfo) -> Vec<&'static str> {
+    let own = Draft::of_model(&draft.model, model.folder.facts());
+    let shown = ["model", "prompt", "frames", "size", "steps", "seed"];
+    differences(draft, &own).into_iter().filter(|name| !shown.contains(name)).collect()
 }
 
 /// The name of a group of settings.

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use eframe::egui::{self, ProgressBar, RichText, Ui};
+use eframe::egui::{self, Button, ProgressBar, RichText, Ui};
 
 use super::action::Action;
+use super::commands;
 use super::icons::{Icon, icon_button};
+use super::preferences::{Level, Preferences, SCALES};
 use super::theme;
 use crate::gpu::device::{ComputeDevice, DeviceChoice};
 use crate::studio::words::{bytes, duration};
@@ -33,12 +35,13 @@ impl StatusBar {
         &mut self,
         ui: &mut Ui,
         state: &State,
+        preferences: &Preferences,
         painted_by: Option<&PaintedBy>,
         queue_seconds: Option<f64>,
         actions: &mut Vec<Action>,
     ) {
         ui.horizontal(|ui| {
-            menu(ui, state, actions);
+            menu(ui, state, preferences, actions);
             self.device(ui, state, painted_by);
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| run(ui, state, queue_seconds, actions));
         });
@@ -83,9 +86,22 @@ impl StatusBar {
 }
 
 /// What is chosen seldom: the theme, the device, the places of the panels.
-fn menu(ui: &mut Ui, state: &State, actions: &mut Vec<Action>) {
-    let button = icon_button(ui, Icon::Settings, "Window and device", "Theme, device, layout");
+fn menu(ui: &mut Ui, state: &State, preferences: &Preferences, actions: &mut Vec<Action>) {
+    let button = icon_button(ui, Icon::Settings, "Window and device", "All commands, keys, theme, size, device");
     egui::Popup::menu(&button).show(|ui| {
+        let mut command = |ui: &mut Ui, id: &str, action: Action| {
+            let Some(command) = commands::find(id) else { return };
+            let keys = preferences.keys.text(ui.ctx(), id);
+            if ui.add(Button::new(command.name).shortcut_text(keys)).on_hover_text(command.does).clicked() {
+                actions.push(action);
+                ui.close();
+            }
+        };
+        command(ui, "palette", Action::Palette);
+        command(ui, "keys", Action::Keys);
+        ui.separator();
+        window_choices(ui, preferences, actions);
+        ui.separator();
         ui.label(theme::caption("Theme"));
         let mut theme = ui.ctx().options(|options| options.theme_preference);
         if theme::theme_menu(ui, &mut theme) {
@@ -120,6 +136,46 @@ fn menu(ui: &mut Ui, state: &State, actions: &mut Vec<Action>) {
             ui.close();
         }
     });
+}
+
+/// How much the window shows, how large, how lively.
+fn window_choices(ui: &mut Ui, preferences: &Preferences, actions: &mut Vec<Action>) {
+    ui.horizontal(|ui| {
+        ui.label("Settings");
+        let levels = [
+            (Level::Simple, "Simple", "Prompt, model, size, steps and seed alone; the others stand as they are"),
+            (Level::Lab, "Lab", "All settings"),
+        ];
+        for (level, name, tip) in levels {
+            if ui.selectable_label(preferences.level == level, name).on_hover_text(tip).clicked() {
+                actions.push(Action::Level(level));
+            }
+        }
+    });
+    ui.horizontal(|ui| {
+        ui.label("Size");
+        let mut scale = preferences.scale_percent;
+        let text = |percent: u32| format!("{percent} %");
+        let chosen = egui::ComboBox::from_id_salt("scale").width(76.0).selected_text(text(scale)).show_ui(ui, |ui| {
+            for percent in SCALES {
+                ui.selectable_value(&mut scale, percent, text(percent));
+            }
+        });
+        let keys = ["larger", "smaller", "usual-size"].map(|id| preferences.keys.text(ui.ctx(), id)).join(", ");
+        chosen.response.accessible_name("Size of everything").on_hover_text(keys);
+        if scale != preferences.scale_percent {
+            actions.push(Action::Scale(scale));
+        }
+    });
+    let mut still = preferences.reduced_motion;
+    if ui.checkbox(&mut still, "Reduced motion").on_hover_text("Nothing moves but what you move or play").clicked() {
+        actions.push(Action::ReducedMotion(still));
+    }
+    let mut notify = preferences.notify;
+    let tip = "When a run of more than 30 seconds ends while the window is in the background";
+    if ui.checkbox(&mut notify, "Tell the end of long runs").on_hover_text(tip).clicked() {
+        actions.push(Action::Notify(notify));
+    }
 }
 
 /// The device in a sentence that says what a person should know.

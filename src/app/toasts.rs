@@ -11,6 +11,7 @@ use super::icons::{Icon, icon_button};
 use super::theme;
 use crate::studio::{Task, Verdict};
 
+const SHOWN_BRIEFLY: Duration = Duration::from_millis(2500);
 const SHOWN: Duration = Duration::from_secs(5);
 const SHOWN_WITH_BUTTON: Duration = Duration::from_secs(12);
 const WIDTH: f32 = 360.0;
@@ -28,6 +29,7 @@ struct Toast {
 
 enum Kind {
     Said,
+    Brief,
     Error,
     Deleted,
     /// A file's settings were taken; its clip can be made again.
@@ -38,6 +40,12 @@ enum Kind {
 impl Toasts {
     pub fn say(&mut self, text: String) {
         self.push(text, Kind::Said, Some(SHOWN));
+    }
+
+    /// What is said of one thing again and again: only the last stands.
+    pub fn brief(&mut self, text: String) {
+        self.toasts.retain(|toast| !matches!(toast.kind, Kind::Brief));
+        self.push(text, Kind::Brief, Some(SHOWN_BRIEFLY));
     }
 
     pub fn error(&mut self, text: String) {

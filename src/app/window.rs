@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eframe::egui::{self, Context, Ui};
 use eframe::{CreationContext, Frame};
@@ -10,12 +10,17 @@ use eframe::{CreationContext, Frame};
 use super::action::Action;
 use super::bench::{Bench, Next};
 use super::export_dialog::ExportDialog;
+use super::history::History;
 use super::inspector::Inspector;
+use super::keys_dialog::KeysDialog;
 use super::launch::WindowOptions;
 use super::layout::{self, Docking, Layout, Pane};
 use super::library_panel::LibraryPanel;
+use super::palette::CommandPalette;
 use super::player::{Player, PlayerEvent, state::PlayerState};
+use super::preferences::Preferences;
 use super::queue_panel::QueuePanel;
+use super::run_end::RunEnd;
 use super::settings::SettingsPanel;
 use super::stage::{Stage, source_of_clip, source_of_live};
 use super::status_bar::{PaintedBy, StatusBar};
@@ -48,6 +53,11 @@ pub struct Window {
     pub(super) last_deleted: Option<ClipId>,
     pub(super) settings: SettingsPanel,
     pub(super) layout: Layout,
+    pub(super) preferences: Preferences,
+    pub(super) history: History,
+    pub(super) palette: Option<CommandPalette>,
+    pub(super) keys_dialog: Option<KeysDialog>,
+    run_end: RunEnd,
     library: LibraryPanel,
     queue: QueuePanel,
     pub(super) inspector: Inspector,
@@ -88,6 +98,11 @@ impl Window {
             last_deleted: None,
             settings: SettingsPanel::default(),
             layout: remembered("layout").and_then(layout::checked).unwrap_or_else(layout::standard),
+            preferences: Preferences::load(studio.database()),
+            history: History::default(),
+            palette: None,
+            keys_dialog: None,
+            run_end: RunEnd::default(),
             library: LibraryPanel::default(),
             queue: QueuePanel::default(),
             inspector: Inspector::default(),
@@ -99,6 +114,11 @@ impl Window {
             bench: Bench::new(options.started, options.bench),
             studio,
         };
+        // The sizes and their keys are those of the preferences.
+        context.egui_ctx.options_mut(|options| options.zoom_with_keyboard = false);
+        window.preferences.apply(&context.egui_ctx);
+        window.player.keys = window.preferences.keys.clone();
+        window.player.state.playing &= !window.preferences.reduced_motion;
         // The newest clip plays at once; at the very first start that is the bundled example.
         if let Some(newest) = window.studio.clips(&Default::default()).ok().and_then(|clips| clips.first().map(|clip| clip.id)) {
             window.show_clip(newest);
@@ -146,6 +166,12 @@ impl Window {
         match pane {
             Pane::Settings => {
                 let leaving = self.leaving.as_ref();
+                if !self.preferences.hint_seen {
+                    let keys = self.preferences.keys.text(ui.ctx(), "palette");
+                    super::hint::show(ui, &keys, actions);
+                }
+                self.settings.level = self.preferences.level;
+                self.settings.keys = self.preferences.keys.text(ui.ctx(), "generate");
                 self.settings.show(ui, &self.studio, &mut self.draft, leaving, self.editing, actions);
             }
             Pane::Player => self.player_pane(ui, state, actions),
@@ -181,9 +207,14 @@ impl Window {
         let step = self.player.shown_step(&source).map(|step| step + 1);
         let is_slow = self.painted_by.as_ref().is_some_and(|painted| painted.software) && state.live.is_some();
         self.player.least_repaint_seconds = if is_slow { SOFTWARE_BEAT_SECONDS } else { 0.0 };
+        let export_keys = self.preferences.keys.text(ui.ctx(), "export");
         let events = self.player.show(ui, &source, |ui| {
             let Some((clip, steps)) = clip else { return };
-            if ui.add(theme::primary_button(ui, "Export")).on_hover_text("Write the clip to a file (Ctrl+E)").clicked() {
+            if ui
+                .add(theme::primary_button(ui, "Export"))
+                .on_hover_text(format!("Write the clip to a file ({export_keys})"))
+                .clicked()
+            {
                 actions.push(Action::Export(clip));
             }
             // The clip itself is the last step's; a branch leaves one before it.
@@ -226,6 +257,53 @@ impl Window {
         }
     }
 
+    /// What keys ask for. A dialog has them for itself.
+    fn keys(&self, context: &Context, state: &State, actions: &mut Vec<Action>) {
+        if self.palette.is_some() || self.keys_dialog.is_some() || self.export.is_some() {
+            return;
+        }
+        let pressed = super::keys::pressed(context, &self.preferences.keys);
+        if pressed.is_empty() {
+            return;
+        }
+        let situation = self.situation(context, state);
+        actions.extend(pressed.into_iter().filter_map(|command| command.now(&situation).ok()));
+    }
+
+    /// The list of commands, and that of their keys.
+    fn dialogs(&mut self, context: &Context, actions: &mut Vec<Action>) {
+        if let Some(palette) = &mut self.palette {
+            let recent = self.preferences.recent_commands.clone();
+            let mut used = None;
+            let ended = palette.show(context, &recent, actions, |id| used = Some(id.to_owned())).is_break();
+            if ended {
+                self.palette = None;
+            }
+            if let Some(used) = used {
+                self.prefer(context, |preferences| preferences.used(&used));
+            }
+        }
+        if let Some(mut dialog) = self.keys_dialog.take() {
+            let mut keys = self.preferences.keys.clone();
+            let ended = dialog.show(context, &mut keys).is_break();
+            if keys != self.preferences.keys {
+                self.prefer(context, |preferences| preferences.keys = keys);
+            }
+            if !ended {
+                self.keys_dialog = Some(dialog);
+            }
+        }
+    }
+
+    /// The list of commands, while it is open.
+    pub fn palette(&self) -> Option<&CommandPalette> {
+        self.palette.as_ref()
+    }
+
+    pub fn preferences(&self) -> &Preferences {
+        &self.preferences
+    }
+
     fn queue_seconds(&self, state: &State) -> Option<f64> {
         let waiting = state.queue.iter().filter(|item| item.state == crate::studio::ItemState::Waiting);
         waiting.map(|item| self.settings.item_seconds(item)).sum()
@@ -248,6 +326,7 @@ impl Window {
 impl eframe::App for Window {
     fn logic(&mut self, context: &Context, _: &mut Frame) {
         self.follow_studio(context);
+        self.run_end.follow(context, &self.studio.state(), self.preferences.notify);
         let ready = self.settings.is_ready();
         match self.bench.next(&self.studio.state(), ready) {
             Next::Wait => {}
@@ -261,10 +340,11 @@ impl eframe::App for Window {
         let state = self.studio.state();
         self.bench.frame(&state);
         let mut actions = Vec::new();
-        super::keys::handle(ui, self, &mut actions);
+        self.keys(ui.ctx(), &state, &mut actions);
         let queue_seconds = self.queue_seconds(&state);
         egui::Panel::bottom("status").show(ui, |ui| {
-            self.status_bar.show(ui, &state, self.painted_by.as_ref(), queue_seconds, &mut actions);
+            let preferences = &self.preferences;
+            self.status_bar.show(ui, &state, preferences, self.painted_by.as_ref(), queue_seconds, &mut actions);
         });
         let fills = !self.is_cleared;
         // The tree is taken out, as its panes need the window.
@@ -278,8 +358,12 @@ impl eframe::App for Window {
         {
             self.export = None;
         }
+        self.dialogs(ui.ctx(), &mut actions);
         self.toasts.show(ui.ctx(), &state.notes, &mut actions);
         super::drop_target::show(ui.ctx(), &mut actions);
+        // What the controls have changed is a step back; what an action does to the settings, too.
+        let held = ui.input(|input| input.pointer.any_down());
+        self.history.follow(&self.draft, held, Instant::now());
         for action in actions {
             self.act(ui.ctx(), action);
         }

@@ -208,6 +208,7 @@ impl Arguments {
             resume: plan.resume.clone(),
             branch: plan.branch.clone(),
             records: Some(records.clone()),
+            ..RunOptions::default()
         };
         let (folder, device, job_recipe) = (plan.prepared.folder.clone(), plan.device.clone(), recipe.clone());
         let times_parts = self.timings;
@@ -218,22 +219,19 @@ impl Arguments {
             feed.record_attention(recording);
             let mut watch = Stopwatch::start(&device, times_parts, feed);
             watch.phase(Phase::Load);
-            let model = workshop.model(folder, &device)?;
-            if model.is_cut(&job_recipe)? {
-                watch.inner.warn(format!(
-                    "the prompt is longer than the {} tokens that the model reads; its end is ignored",
-                    job_recipe.max_tokens
-                ));
-            }
-            let outcome = match every {
-                None => model.run(&job_recipe, &options, &mut watch)?,
-                Some(every) => {
-                    let projection = model.projection()?.clone();
-                    let frames_per_second = f64::from(job_recipe.frames_per_second);
-                    let mut previewing = Previewing { watch: &mut watch, projection, every, frames_per_second, previews };
-                    model.run(&job_recipe, &options, &mut previewing)?
+            let outcome = workshop.run(&folder, &device, options, &mut watch, |model, options, watch| {
+                if model.is_cut(&job_recipe)? {
+                    watch.inner.warn(format!(
+                        "the prompt is longer than the {} tokens that the model reads; its end is ignored",
+                        job_recipe.max_tokens
+                    ));
                 }
-            };
+                let Some(every) = every else { return model.run(&job_recipe, options, watch) };
+                let projection = model.projection()?.clone();
+                let frames_per_second = f64::from(job_recipe.frames_per_second);
+                let previews = previews.clone();
+                model.run(&job_recipe, options, &mut Previewing { watch, projection, every, frames_per_second, previews })
+            })?;
             Ok((outcome, watch.finish()))
         });
         let progress = Progress::new(self.quiet || self.json, plan.estimate.sampling_share());
@@ -325,8 +323,8 @@ impl Arguments {
     ) -> anyhow::Result<()> {
         // Part of a run says nothing about the time of a whole one.
         let is_whole = plan.resume.is_none() && recipe.branch.is_none();
-        let Outcome { frames, latent, timing } = outcome;
-        recipe.made = Some(Made::on(&plan.device, &frames));
+        let Outcome { frames, latent, timing, earlier_devices } = outcome;
+        recipe.made = Some(Made { earlier_devices, ..Made::on(&plan.device, &frames) });
         if let Some(path) = latent_path {
             tensor_file::write_latent(path, &latent)?;
         }

@@ -17,6 +17,7 @@ mod library;
 mod models;
 mod progress;
 mod queue;
+mod reset_settings;
 mod settings;
 mod sheet;
 mod show;
@@ -74,6 +75,8 @@ enum Command {
     Doctor(doctor::Arguments),
     /// List the models that can be named with --model.
     Models,
+    /// Put the window's settings, keys and layout back to those of the first start; clips, queue and prompts stay.
+    ResetSettings,
     /// Make a contact sheet: one row of frames for each prompt of a text file.
     Sheet(Box<sheet::Arguments>),
     /// Make clips of the procedural world that mini learns from, and their sentences.
@@ -138,6 +141,7 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
         Command::Timings(arguments) => timings::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Models => models::run(),
+        Command::ResetSettings => reset_settings::run(),
         Command::Sheet(arguments) => sheet::run(*arguments),
         Command::World(arguments) => world::run(&arguments),
         Command::Bench(command) => bench::run(command, started),

@@ -122,7 +122,7 @@ impl Progress {
                 self.bar.doing(format!("{}, step {} of {calls}", Phase::Sampling.doing(), call + 1));
                 self.bar.place(from + (to - from) * done);
             }
-            Event::Warning(warning) => {
+            Event::Warning(warning) | Event::Recovered(warning) => {
                 if self.quiet {
                     return;
                 }

@@ -43,6 +43,8 @@ pub trait Observer {
     fn timings(&mut self, _timings: &Timings) {}
     /// The current estimate of the clean latent after a step.
     fn denoised(&mut self, _call: usize, _latent: &Latent) {}
+    /// The device was lost, and the run goes on with another; in words.
+    fn recovered(&mut self, _what: String) {}
     /// Whether and how the next step's attention should be recorded, which changes nothing else.
     fn wants_attention(&self) -> Option<Recording> {
         None

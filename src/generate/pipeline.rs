@@ -9,7 +9,7 @@ use super::networks::{Networks, Timing, Walk, millis};
 use super::observer::{Observer, Phase};
 use super::preview::Projection;
 use super::recipe::Recipe;
-use super::step_record::StepRecord;
+use super::step_record::{LastRecord, StepRecord};
 use crate::clip::Frames;
 use crate::gpu::device::ComputeDevice;
 use crate::gpu::self_test;
@@ -38,6 +38,8 @@ pub struct RunOptions {
     pub branch: Option<StepRecord>,
     /// Gets a record after every step.
     pub records: Option<std::path::PathBuf>,
+    /// Holds the latest of these records.
+    pub last: LastRecord,
 }
 
 /// What a run gives.
@@ -46,6 +48,8 @@ pub struct Outcome {
     /// As the sampler left it, before the division by the VAE's scaling factor.
     pub latent: Latent,
     pub timing: Timing,
+    /// The devices that made steps before the one that ended the run: with those the numbers may differ from a run on one.
+    pub earlier_devices: Vec<String>,
 }
 
 /// A model whose networks are on a device.
@@ -55,6 +59,17 @@ pub struct LoadedModel {
     text_encoder: Option<TextEncoder>,
     networks: Networks,
     projection: Option<Projection>,
+}
+
+/// Where a run begins.
+struct Start {
+    first_call: usize,
+    /// Before that call.
+    latent: Latent,
+    /// Ready for that call.
+    sampler: Sampler,
+    /// Those that made the steps before.
+    devices: Vec<String>,
 }
 
 /// The transformer's configuration, checked.
@@ -184,13 +199,14 @@ impl LoadedModel {
             });
         }
         let mut timing = Timing::default();
-        let latent = self.walk(recipe, options, None, &mut timing, observer)?.latent;
+        let StepRecord { latent, devices, .. } = self.walk(recipe, options, None, &mut timing, observer)?;
         observer.phase(Phase::Decoding);
         let started = Instant::now();
         let stop = || observer.stop();
         let frames = self.networks.decode(&latent, recipe.size(), f64::from(recipe.frames_per_second), &stop)?;
         timing.decode_millis = millis(started.elapsed());
-        Ok(Outcome { frames, latent, timing })
+        let earlier_devices = devices.into_iter().filter(|name| *name != self.networks.device.name).collect();
+        Ok(Outcome { frames, latent, timing, earlier_devices })
     }
 
     /// The frames that a latent stands for, such as a step's estimate.
@@ -212,7 +228,10 @@ impl LoadedModel {
     ) -> Result<StepRecord, GenerateError> {
         let plan = Arc::new(recipe.plan(self.networks.transformer.layers())?);
         // The walks before a branch come first, with texts of their own.
-        let (first_call, start, sampler) = self.start(recipe, options, timing, observer)?;
+        let Start { first_call, latent: start, sampler, mut devices } = self.start(recipe, options, timing, observer)?;
+        if devices.last() != Some(&self.networks.device.name) && first_call < end.unwrap_or(sampler.calls()) {
+            devices.push(self.networks.device.name.clone());
+        }
 
         observer.phase(Phase::Text);
         let started = Instant::now();
@@ -233,12 +252,13 @@ impl LoadedModel {
             // Draw 0 is the start noise.
             noise: &mut |call, noise| fill_normal(recipe.seed, call as u64 + 1, noise),
             after_step: &mut |sampler, call, latent, denoised, attention| {
-                let record = StepRecord::of_step(recipe, sampler, call, latent, denoised);
+                let record = StepRecord::of_step(recipe, sampler, call, latent, denoised).made_on(&devices);
                 if let Some(folder) = &options.records {
                     // The step comes last: once it is there, what belongs to it is there too.
                     AttentionRecord::write_or_remove(attention, folder, call)?;
                     record.write(folder)?;
                 }
+                options.last.put(&record);
                 last = Some(record);
                 Ok(())
             },
@@ -248,22 +268,22 @@ impl LoadedModel {
             return Err(GenerateError::Stopped);
         }
         // A run that goes on behind its last call has no step left.
-        Ok(last.unwrap_or_else(|| StepRecord::at_end(recipe, end, latent)))
+        Ok(last.unwrap_or_else(|| StepRecord::at_end(recipe, end, latent).made_on(&devices)))
     }
 
-    /// The first call, the latent before it and the sampler that makes it.
+    /// Where the run begins.
     fn start(
         &mut self,
         recipe: &Recipe,
         options: &RunOptions,
         timing: &mut Timing,
         observer: &mut dyn Observer,
-    ) -> Result<(usize, Latent, Sampler), GenerateError> {
+    ) -> Result<Start, GenerateError> {
         let mut sampler = Sampler::new(recipe.sampler, recipe.steps)?;
         let shape = recipe.size().latent_shape(self.networks.channels);
         if let Some(record) = &options.resume {
             let (call, latent) = record.restore(recipe, &mut sampler, shape)?;
-            return Ok((call, latent, sampler));
+            return Ok(Start { first_call: call, latent, sampler, devices: record.devices.clone() });
         }
         if let Some(branch) = &recipe.branch {
             let record = match &options.branch {
@@ -285,7 +305,7 @@ impl LoadedModel {
                     reason: format!("another seed cannot begin in the middle of a step of {}", recipe.sampler),
                 })?;
             }
-            return Ok((call, latent, sampler));
+            return Ok(Start { first_call: call, latent, sampler, devices: record.devices });
         }
         let mut values = match (&options.noise, &recipe.noise_sha256) {
             (Some(noise), _) => noise.values.clone(),
@@ -298,7 +318,7 @@ impl LoadedModel {
         };
         let sigma = sampler.init_noise_sigma();
         values.iter_mut().for_each(|value| *value *= sigma);
-        Ok((0, Latent { shape, values }, sampler))
+        Ok(Start { first_call: 0, latent: Latent { shape, values }, sampler, devices: Vec::new() })
     }
 
     /// Whether the prompt is longer than what the model reads.

@@ -80,6 +80,10 @@ pub struct Made {
     pub device: String,
     pub driver: String,
     pub kernel_tier: String,
+    /// Other devices that made steps of it, before a run that broke off there went on on this one. The same recipe on one device
+    /// alone may give other bytes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_devices: Vec<String>,
     /// Of the raw RGB bytes of all frames.
     pub frames_sha256: String,
 }
@@ -90,6 +94,7 @@ impl Made {
             device: device.name.clone(),
             driver: device.adapter.as_ref().map(|adapter| adapter.driver.clone()).unwrap_or_default(),
             kernel_tier: device.kernel_tier().to_owned(),
+            earlier_devices: Vec::new(),
             frames_sha256: frames.sha256(),
         }
     }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
@@ -20,6 +21,7 @@ use crate::model::sampler::Sampler;
 const CHECKSUM: &str = "sha256";
 const RECIPE: &str = "recipe";
 const CALL: &str = "next_call";
+const DEVICES: &str = "devices";
 
 /// The state of a run after a step.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,12 +32,29 @@ pub struct StepRecord {
     pub latent: Latent,
     pub denoised: Latent,
     pub history: Vec<Vec<f32>>,
+    /// The devices that made the steps up to here, in order, each once in a row. Older records do not know them.
+    pub devices: Vec<String>,
     path: PathBuf,
+}
+
+/// The last record of a run, for whoever goes on from it if the run breaks off.
+#[derive(Clone, Debug, Default)]
+pub struct LastRecord(Arc<Mutex<Option<StepRecord>>>);
+
+impl LastRecord {
+    pub(super) fn put(&self, record: &StepRecord) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(record.clone());
+    }
+
+    pub fn take(&self) -> Option<StepRecord> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl StepRecord {
     pub fn of_step(recipe: &Recipe, sampler: &Sampler, call: usize, latent: &Latent, denoised: &Latent) -> Self {
         Self {
+            devices: Vec::new(),
             recipe: recipe.clone(),
             next_call: call + 1,
             latent: latent.clone(),
@@ -48,7 +67,19 @@ impl StepRecord {
     /// The end of a run that has no step left to make.
     pub(super) fn at_end(recipe: &Recipe, next_call: usize, latent: Latent) -> Self {
         let denoised = latent.clone();
-        Self { recipe: recipe.clone(), next_call, latent, denoised, history: Vec::new(), path: PathBuf::new() }
+        Self {
+            recipe: recipe.clone(),
+            next_call,
+            latent,
+            denoised,
+            history: Vec::new(),
+            devices: Vec::new(),
+            path: PathBuf::new(),
+        }
+    }
+
+    pub(super) fn made_on(self, devices: &[String]) -> Self {
+        Self { devices: devices.to_vec(), ..self }
     }
 
     /// Where a run's folder has the record of its first so many calls.
@@ -82,7 +113,9 @@ impl StepRecord {
         }
         let (recipe, call) = (self.recipe.to_json(), self.next_call.to_string());
         let sum = checksum(&recipe, &call, tensors.iter().map(|(name, _, bytes)| (name.as_str(), bytes.as_slice())));
-        let metadata = HashMap::from([(RECIPE.to_owned(), recipe), (CALL.to_owned(), call), (CHECKSUM.to_owned(), sum)]);
+        let devices = serde_json::json!(self.devices).to_string();
+        let metadata = [(RECIPE, recipe), (CALL, call), (DEVICES, devices), (CHECKSUM, sum)];
+        let metadata = HashMap::from(metadata.map(|(key, value)| (key.to_owned(), value)));
         let views = tensors
             .iter()
             .map(|(name, shape, bytes)| Ok((name.as_str(), TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
@@ -155,6 +188,7 @@ impl StepRecord {
             next_call: call.parse().map_err(|_| unusable("its step is no number".into()))?,
             latent: latent(0)?,
             denoised: latent(1)?,
+            devices: metadata.get(DEVICES).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default(),
             history: tensors[2..].iter().map(|(_, view)| values_of(view.data())).collect(),
             path: path.to_owned(),
         })

@@ -250,6 +250,10 @@ impl<O: Observer> Observer for Stopwatch<O> {
         self.inner.decoded(call, frames);
     }
 
+    fn recovered(&mut self, what: String) {
+        self.inner.recovered(what);
+    }
+
     fn wants_attention(&self) -> Option<attention_record::Recording> {
         self.inner.wants_attention()
     }

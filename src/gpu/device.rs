@@ -3,11 +3,18 @@
 //! There are two kinds. A hardware adapter runs on wgpu: this module makes the wgpu device with an explicit feature list and
 //! the adapter's own limits, and burn adopts it, once a process. Without such an adapter the model runs on `flex`, burn's pure
 //! Rust backend, which is 6 to 16 times faster than a software adapter; so a software adapter is taken only when it is named.
+//!
+//! burn never gives up a device that it has adopted. One that was lost (a driver's reset, an adapter that was unplugged) is left
+//! behind, and the same adapter gets a new one under another identity: [`reopen`].
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
-use std::sync::{Mutex, OnceLock};
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use burn::tensor::wgpu::{WgpuSetup, wgpu};
 use burn::tensor::{Device, FloatDType};
@@ -131,6 +138,68 @@ impl ComputeDevice {
     pub fn tier_reason(&self) -> &str {
         self.tier.reason()
     }
+
+    /// The same adapter with the device that stands for it now, which is another one after a loss.
+    ///
+    /// # Errors
+    /// The adapter gives no device any more.
+    pub fn current(&self) -> Result<Self, DeviceError> {
+        let Some(report) = &self.adapter else { return Ok(self.clone()) };
+        let Some((adapter, _)) = adapters_once().list.get(report.index) else { return Ok(self.clone()) };
+        let device = adopt(adapter, report)?;
+        if device == self.device {
+            return Ok(self.clone());
+        }
+        let mut current = Self { device, ..self.clone() };
+        current.tier = tier::decide(&current);
+        Ok(current)
+    }
+
+    /// The wgpu device behind it, as long as that was not given up; None on the CPU.
+    pub fn wgpu_device(&self) -> Option<wgpu::Device> {
+        let index = self.adapter.as_ref()?.index;
+        adopted().get(&index).filter(|adopted| adopted.device == self.device).map(|adopted| adopted.wgpu.clone())
+    }
+
+    /// Why the device is lost, if it is. It waits for all work on the device.
+    pub fn loss(&self) -> Option<String> {
+        self.adapter.as_ref()?;
+        let (device, wgpu) = (self.device.clone(), self.wgpu_device());
+        let (send, answer) = channel();
+        // A driver that hangs must not hang who asks.
+        let asking = thread::Builder::new().name("tilereel device check".into()).spawn(move || {
+            let reason = (0..LOOKS).find_map(|look| {
+                if look > 0 {
+                    // wgpu tells a loss behind the end of the work that was lost with it.
+                    thread::sleep(BETWEEN_LOOKS);
+                }
+                if let Some(wgpu) = &wgpu {
+                    let _ = wgpu.poll(wgpu::PollType::Poll);
+                }
+                let synced = catch_unwind(AssertUnwindSafe(|| device.sync()));
+                synced.ok()?.err().filter(|error| error.is_device_poisoned()).map(|error| one_line(error.reason()))
+            });
+            let _ = send.send(reason);
+        });
+        match asking {
+            Ok(_) => answer.recv_timeout(ANSWERS_WITHIN).unwrap_or_else(|_| Some("it does not answer".into())),
+            Err(_) => None,
+        }
+    }
+}
+
+/// How often, and how far apart, a device is asked whether it was lost.
+const LOOKS: usize = 4;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
+const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+/// A driver that resets its adapter needs a moment.
+const OPENINGS: usize = 4;
+const BETWEEN_OPENINGS: Duration = Duration::from_millis(700);
+
+/// A driver's words without what a list of causes puts around them.
+fn one_line(reason: &str) -> String {
+    let line = reason.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    line.trim_end_matches([':', '.', ' ']).to_owned()
 }
 
 /// Everything that can go wrong while a device is chosen and opened.
@@ -287,13 +356,47 @@ fn names(all: &[(wgpu::Adapter, AdapterReport)]) -> String {
     }
 }
 
-/// The burn device of an adapter. burn cannot see that the same handles are registered twice, so this map remembers.
+/// A device that burn has adopted, and the wgpu device in it.
+struct Adopted {
+    device: Device,
+    wgpu: wgpu::Device,
+}
+
+/// By the adapter's number. burn cannot see that the same handles are registered twice, so this map remembers.
+fn adopted() -> MutexGuard<'static, HashMap<usize, Adopted>> {
+    static ADOPTED: OnceLock<Mutex<HashMap<usize, Adopted>>> = OnceLock::new();
+    ADOPTED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives the adapter of a lost device a new one, which [`ComputeDevice::current`] finds. Tensors on the old one are lost too.
+///
+/// # Errors
+/// The adapter gives no other device.
+pub fn reopen(lost: &ComputeDevice) -> Result<(), DeviceError> {
+    let Some(report) = &lost.adapter else { return Ok(()) };
+    {
+        let mut adopted = adopted();
+        if adopted.get(&report.index).is_some_and(|adopted| adopted.device == lost.device) {
+            adopted.remove(&report.index);
+        }
+    }
+    let mut opening = 1;
+    loop {
+        match lost.current() {
+            Ok(_) => return Ok(()),
+            Err(error) if opening == OPENINGS => return Err(error),
+            Err(error) => log::info!("{error}"),
+        }
+        opening += 1;
+        thread::sleep(BETWEEN_OPENINGS);
+    }
+}
+
+/// The burn device of an adapter.
 fn adopt(adapter: &wgpu::Adapter, report: &AdapterReport) -> Result<Device, DeviceError> {
-    static ADOPTED: Mutex<Option<HashMap<usize, Device>>> = Mutex::new(None);
-    let mut adopted = ADOPTED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let adopted = adopted.get_or_insert_default();
-    if let Some(device) = adopted.get(&report.index) {
-        return Ok(device.clone());
+    let mut adopted = adopted();
+    if let Some(known) = adopted.get(&report.index) {
+        return Ok(known.device.clone());
     }
     let refused = |reason: String| DeviceError::Refused { name: report.name.clone(), reason };
     // SAFETY: experimental features (cooperative matrices) may be incomplete in wgpu, not unsound to enable; a kernel uses them
@@ -312,9 +415,10 @@ fn adopt(adapter: &wgpu::Adapter, report: &AdapterReport) -> Result<Device, Devi
     .map_err(|error| refused(error.to_string()))?;
     let instance = adapters_once().instance.clone();
     let backend = adapter.get_info().backend;
+    let wgpu = device.clone();
     let setup = WgpuSetup { instance, adapter: adapter.clone(), device, queue, backend };
     let device = Device::wgpu_options().setup(setup).init().map_err(|error| refused(error.to_string()))?;
-    adopted.insert(report.index, device.clone());
+    adopted.insert(report.index, Adopted { device: device.clone(), wgpu });
     Ok(device)
 }
 

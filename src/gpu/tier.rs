@@ -93,7 +93,7 @@ fn lacking(adapter: &AdapterReport) -> Option<String> {
     None
 }
 
-/// The tier of a device that was just opened; runs the self-test where there is a choice. Decided once a process.
+/// The tier of a device that was just opened; runs the self-test where there is a choice. Decided once a process for an adapter.
 pub(super) fn decide(device: &ComputeDevice) -> KernelTier {
     static DECIDED: Mutex<Option<HashMap<usize, KernelTier>>> = Mutex::new(None);
     let Some(adapter) = &device.adapter else { return KernelTier::Cpu };
@@ -101,23 +101,39 @@ pub(super) fn decide(device: &ComputeDevice) -> KernelTier {
         return KernelTier::Plain { reason: "matrices multiply f16, and the precision is f32".into() };
     }
     let mut decided = DECIDED.lock().unwrap_or_else(PoisonError::into_inner);
-    decided.get_or_insert_default().entry(adapter.index).or_insert_with(|| try_matrices(device, adapter)).clone()
+    let decided = decided.get_or_insert_default();
+    if let Some(tier) = decided.get(&adapter.index) {
+        let mut devices = MATRIX_DEVICES.write().unwrap_or_else(PoisonError::into_inner);
+        if *tier == KernelTier::Matrix && !devices.contains(&device.device) {
+            // The adapter's device was lost, and this is its next one.
+            devices.push(device.device.clone());
+        }
+        return tier.clone();
+    }
+    match try_matrices(device, adapter) {
+        Some(tier) => decided.entry(adapter.index).insert_entry(tier).get().clone(),
+        None => KernelTier::Plain { reason: "the device was lost in the matrix kernels' self-test".into() },
+    }
 }
 
-fn try_matrices(device: &ComputeDevice, adapter: &AdapterReport) -> KernelTier {
+/// None if the device was lost meanwhile, which says nothing about its kernels.
+fn try_matrices(device: &ComputeDevice, adapter: &AdapterReport) -> Option<KernelTier> {
     if std::env::var(VARIABLE).is_ok_and(|tier| tier == "plain") {
-        return KernelTier::Plain { reason: format!("{VARIABLE} is plain").into() };
+        return Some(KernelTier::Plain { reason: format!("{VARIABLE} is plain").into() });
     }
     if let Some(reason) = lacking(adapter) {
-        return KernelTier::Plain { reason: reason.into() };
+        return Some(KernelTier::Plain { reason: reason.into() });
     }
     let devices = || MATRIX_DEVICES.write().unwrap_or_else(PoisonError::into_inner);
     devices().push(device.device.clone());
     let result = self_test::run(&ComputeDevice { tier: KernelTier::Matrix, ..device.clone() });
-    let Some(line) = result.lines.into_iter().find(|line| !line.ok) else { return KernelTier::Matrix };
+    let Some(line) = result.lines.into_iter().find(|line| !line.ok) else { return Some(KernelTier::Matrix) };
     devices().retain(|known| *known != device.device);
+    if device.loss().is_some() {
+        return None;
+    }
     let what = line.failure.unwrap_or_else(|| format!("error {:.1e} of at most {:.1e}", line.error, line.limit));
-    KernelTier::Plain { reason: format!("the matrix kernels failed their self-test ({}: {what})", line.kernel).into() }
+    Some(KernelTier::Plain { reason: format!("the matrix kernels failed their self-test ({}: {what})", line.kernel).into() })
 }
 
 #[cfg(test)]

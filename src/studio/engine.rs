@@ -23,6 +23,8 @@ use crate::gpu::kernels::KernelError;
 use crate::model::folder::ModelFolder;
 use crate::model::latent::Latent;
 
+mod recovery;
+
 const THREAD_NAME: &str = "tilereel engine";
 /// Events that may wait for a front before the engine waits too.
 const EVENTS_WAITING: usize = 1024;
@@ -39,6 +41,8 @@ pub enum Event {
     },
     /// Something that the person should know, though the job goes on.
     Warning(String),
+    /// The device was lost, and the job goes on with a new one.
+    Recovered(String),
 }
 
 /// Why a job gave no result.
@@ -60,6 +64,8 @@ pub enum EngineError {
 #[derive(Default)]
 pub struct Workshop {
     model: Option<LoadedModel>,
+    /// The one that the last job asked for.
+    device: Option<ComputeDevice>,
 }
 
 impl Workshop {
@@ -72,15 +78,17 @@ impl Workshop {
         }
     }
 
-    /// The networks of a model on a device; loaded only if they are not those of the last job.
+    /// The networks of a model on a device, or on the one that has replaced it after a loss; loaded only if they are not those of
+    /// the last job.
     ///
     /// # Errors
-    /// A part of the model is missing, damaged or of another family.
+    /// A part of the model is missing, damaged or of another family, or the device is gone.
     pub fn model(&mut self, folder: ModelFolder, device: &ComputeDevice) -> Result<&mut LoadedModel, GenerateError> {
+        let device = &*self.device.insert(device.current()?);
         let hash = folder.hash()?;
         let loaded = match self.model.take() {
             Some(model)
-                if model.networks().device.name == device.name
+                if model.networks().device.device == device.device
                     && model.networks().device.precision == device.precision
                     && model.folder().hash()? == hash =>
             {
@@ -94,6 +102,7 @@ impl Workshop {
 
 /// A job's line to its front.
 pub struct Feed {
+    warnings: Vec<String>,
     events: SyncSender<Event>,
     denoised: Arc<Mutex<Option<(usize, Latent)>>>,
     timings: Arc<Mutex<Option<Timings>>>,
@@ -107,8 +116,12 @@ impl Feed {
         self.recording = recording;
     }
 
+    /// Each warning is sent once.
     pub fn warn(&mut self, warning: String) {
-        self.send(Event::Warning(warning));
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning.clone());
+            self.send(Event::Warning(warning));
+        }
     }
 
     fn send(&mut self, event: Event) {
@@ -120,6 +133,10 @@ impl Feed {
 impl Observer for Feed {
     fn phase(&mut self, phase: Phase) {
         self.send(Event::Phase(phase));
+    }
+
+    fn recovered(&mut self, what: String) {
+        self.send(Event::Recovered(what));
     }
 
     fn step(&mut self, call: usize, calls: usize, step_millis: f64) {
@@ -231,18 +248,25 @@ impl Engine {
         let (result, result_out) = sync_channel(1);
         let (denoised, timings) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
         let stop = Arc::new(AtomicBool::new(false));
-        let mut feed = Feed { events, denoised: denoised.clone(), timings: timings.clone(), stop: stop.clone(), recording: None };
+        let mut feed = Feed {
+            warnings: Vec::new(),
+            events,
+            denoised: denoised.clone(),
+            timings: timings.clone(),
+            stop: stop.clone(),
+            recording: None,
+        };
         let run: Job = Box::new(move |workshop| {
             let outcome = catch_unwind(AssertUnwindSafe(|| job(workshop, &mut feed)));
             let outcome = match outcome {
                 Ok(outcome) => outcome.map_err(EngineError::from),
                 Err(payload) => {
                     // Tensors of a failed device must not serve another job.
-                    workshop.model = None;
+                    let _ = catch_unwind(AssertUnwindSafe(|| workshop.model = None));
                     Err(describe_panic(payload))
                 }
             };
-            let _ = result.send(outcome);
+            let _ = result.send(outcome.map_err(|error| workshop.after_failure(error)));
         });
         // Without a thread the result's channel is closed, which reads as `EngineError::Gone`.
         let _ = self.jobs.send(run);

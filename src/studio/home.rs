@@ -45,6 +45,11 @@ impl Home {
         self.folder.join("studio.db")
     }
 
+    /// Where the window's place, theme and open menus are kept.
+    pub fn window_file(&self) -> PathBuf {
+        self.folder.join("window.ron")
+    }
+
     pub fn clips_folder(&self) -> PathBuf {
         self.folder.join("clips")
     }

@@ -22,12 +22,14 @@ pub(super) struct Made {
     pub seconds: f64,
     pub badges: Vec<String>,
     pub timings: Timings,
+    pub earlier_devices: Vec<String>,
 }
 
 pub(super) fn keep_clip(shared: &Shared, made: Made, device: &ComputeDevice) -> Result<(), StudioError> {
-    let Made { item, frames, seconds, badges, mut timings } = made;
+    let Made { item, frames, seconds, badges, mut timings, earlier_devices } = made;
     let started = Instant::now();
-    let recipe = Recipe { made: Some(recipe::Made::on(device, &frames)), ..item.recipe };
+    let made = recipe::Made { earlier_devices, ..recipe::Made::on(device, &frames) };
+    let recipe = Recipe { made: Some(made), ..item.recipe };
     // The files come first, under a name that no clip has, so that whoever lists the clip finds them.
     let clips = shared.home.clips_folder();
     fs::create_dir_all(&clips).map_err(StudioError::files("made", &clips))?;

@@ -43,7 +43,7 @@ pub struct Live {
 }
 
 impl Live {
-    pub(super) fn new(item: ItemId, recipe: Recipe, estimate: Estimate, first_call: usize) -> Self {
+    pub(crate) fn new(item: ItemId, recipe: Recipe, estimate: Estimate, first_call: usize) -> Self {
         let (now, calls) = (Instant::now(), estimate.model_calls);
         Self {
             item,

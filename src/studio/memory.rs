@@ -52,12 +52,16 @@ impl Database {
         self.with(|connection| connection.execute(change, params![name, serde_json::json!(value).to_string()]).map(|_| ()))
     }
 
-    /// Forgets all preferences; clips, queue and prompts stay.
+    /// Forgets all preferences, and gives their names; clips, queue and prompts stay.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn reset_preferences(&self) -> Result<(), StudioError> {
-        self.with(|connection| connection.execute("DELETE FROM preferences", []).map(|_| ()))
+    pub fn reset_preferences(&self) -> Result<Vec<String>, StudioError> {
+        let change = "DELETE FROM preferences RETURNING name";
+        let mut names: Vec<String> =
+            self.with(|connection| connection.prepare(change)?.query_map([], |row| row.get(0))?.collect())?;
+        names.sort();
+        Ok(names)
     }
 }
 
@@ -88,7 +92,7 @@ mod tests {
         database.set_preference("scale", &150_u32).unwrap();
         assert_eq!(database.preference::<u32>("scale").unwrap(), Some(150));
         assert_eq!(database.preference::<String>("scale").unwrap(), None);
-        database.reset_preferences().unwrap();
+        assert_eq!(database.reset_preferences().unwrap(), ["scale"]);
         assert_eq!(database.preference::<u32>("scale").unwrap(), None);
     }
 }

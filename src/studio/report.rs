@@ -134,6 +134,7 @@ impl Fault {
             // A model that is not there any more is no fault of the settings.
             GenerateError::Folder(_) => Self::BadFile,
             error if error.is_usage() => Self::Settings,
+            GenerateError::DeviceLost { .. } => Self::DeviceLost,
             GenerateError::DeviceFailed { reason, .. } => Self::of_driver_words(reason),
             GenerateError::NotFinite { .. } | GenerateError::WrongKernel { .. } => Self::WrongNumbers,
             GenerateError::RecordNotWritten { .. } => Self::Disk,

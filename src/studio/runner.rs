@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
         }
         shared.change(|state| state.live = Some(live.clone()));
 
-        let options = RunOptions { resume, branch, records: Some(records), noise: None };
+        let options = RunOptions { resume, branch, records: Some(records), ..RunOptions::default() };
         let (send_projection, projections) = channel();
         let (send_decoded, decoded) = channel();
         let (send_attention, attention) = channel();
@@ -169,16 +169,17 @@ impl<'a> Run<'a> {
             let following = Following { feed, wishes, decoded: send_decoded, attention: send_attention };
             let mut watch = Stopwatch::start(&job_device, times_parts, following);
             watch.phase(Phase::Load);
-            let model = workshop.model(folder, &job_device)?;
-            if model.is_cut(&recipe)? {
-                watch.inner.feed.warn(format!(
-                    "the prompt is longer than the {} tokens that the model reads; its end is ignored",
-                    recipe.max_tokens
-                ));
-            }
-            // If nobody waits for it, the run was left behind.
-            let _ = send_projection.send(model.projection()?.clone());
-            let outcome = model.run(&recipe, &options, &mut watch)?;
+            let outcome = workshop.run(&folder, &job_device, options, &mut watch, |model, options, watch| {
+                if model.is_cut(&recipe)? {
+                    watch.inner.feed.warn(format!(
+                        "the prompt is longer than the {} tokens that the model reads; its end is ignored",
+                        recipe.max_tokens
+                    ));
+                }
+                // If nobody waits for it, the run was left behind.
+                let _ = send_projection.send(model.projection()?.clone());
+                model.run(&recipe, options, watch)
+            })?;
             Ok((outcome, watch.finish()))
         });
         let device = device.clone();
@@ -248,6 +249,13 @@ impl<'a> Run<'a> {
                 self.badges.push(warning.clone());
                 self.live.warnings.push(warning);
             }
+            Event::Recovered(what) => {
+                // Its times say nothing about those of a whole run.
+                self.begun_with_steps = true;
+                self.shared.note(&what);
+                self.badges.push(what.clone());
+                self.live.warnings.push(what);
+            }
         }
         self.show();
     }
@@ -301,6 +309,7 @@ impl<'a> Run<'a> {
         let made = MadeClip {
             item: self.item.clone(),
             frames: Arc::new(outcome.frames),
+            earlier_devices: outcome.earlier_devices,
             seconds: self.item.seconds + self.live.started.elapsed().as_secs_f64(),
             badges: std::mem::take(&mut self.badges),
             timings,
@@ -358,6 +367,10 @@ impl Observer for Following<'_> {
 
     fn decoded(&mut self, call: usize, frames: Frames) {
         let _ = self.decoded.send((call, frames));
+    }
+
+    fn recovered(&mut self, what: String) {
+        self.feed.recovered(what);
     }
 
     fn wants_attention(&self) -> Option<Recording> {

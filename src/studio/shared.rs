@@ -1,5 +1,6 @@
 //! What the studio's threads and its fronts share: the state that is shown, and the wishes of the person.
 
+use std::fmt::Display;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -162,9 +163,9 @@ impl Shared {
         self.change(|state| state.library_revision += 1);
     }
 
-    pub fn note(&self, error: &StudioError) {
-        log::warn!("{error}");
-        let note = error.to_string();
+    pub fn note(&self, what: &dyn Display) {
+        let note = what.to_string();
+        log::warn!("{note}");
         self.change(|state| {
             if !state.notes.contains(&note) {
                 state.notes.push(note);

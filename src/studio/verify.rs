@@ -45,6 +45,9 @@ impl Verdict {
             } else if made.driver != driver {
                 reasons.push(format!("the driver was {}, and is {driver}", made.driver));
             }
+            if !made.earlier_devices.is_empty() {
+                reasons.push(format!("its first steps were made on {}", made.earlier_devices.join(", ")));
+            }
             if made.kernel_tier != device.kernel_tier() {
                 reasons.push(format!("the kernels were {}, and are {}", made.kernel_tier, device.kernel_tier()));
             }

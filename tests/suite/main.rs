@@ -5,6 +5,7 @@ mod architecture;
 mod cli;
 mod clips;
 mod compare;
+mod device_lost;
 mod export;
 mod judges;
 mod kernels;

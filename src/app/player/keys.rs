@@ -1,10 +1,29 @@
-//! The player's keys. They work wherever the focus is, unless somebody types or the key means something to the widget that has
-//! the focus.
+//! What the player does on a key. Plain keys work wherever the focus is, unless somebody types or the key means something to the
+//! widget that has the focus.
 
-use eframe::egui::{Id, InputState, Key, Modifiers, Ui};
+use eframe::egui::{Id, InputState, Key, KeyboardShortcut, Ui};
 
 use super::source::Source;
 use super::state::PlayerState;
+use crate::app::commands;
+use crate::app::shortcuts::Keys;
+
+/// What can be asked of the player from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlayerCommand {
+    FrameBack,
+    FrameForward,
+    Toggle,
+    Forward,
+    Reverse,
+    Halt,
+    ToStart,
+    ToEnd,
+    SetIn,
+    SetOut,
+    StepBack,
+    StepForward,
+}
 
 /// The widgets of the player that take the focus and leave the arrow keys and space to it.
 pub fn frame_ruler_id(ui: &Ui) -> Id {
@@ -15,7 +34,7 @@ pub fn step_ruler_id(ui: &Ui) -> Id {
     ui.scope_id().with("step ruler")
 }
 
-pub fn handle(ui: &mut Ui, state: &mut PlayerState, source: &Source) {
+pub fn handle(ui: &mut Ui, state: &mut PlayerState, source: &Source, keys: &Keys) {
     // A menu or a dialog has the keys for itself.
     let covered = ui.ctx().any_popup_open() || !ui.memory(|memory| memory.is_above_modal_layer(ui.layer_id()));
     let blocked = covered || ui.ctx().text_edit_focused();
@@ -25,50 +44,53 @@ pub fn handle(ui: &mut Ui, state: &mut PlayerState, source: &Source) {
     let focused = ui.memory(|memory| memory.focused());
     let on_frames = focused.is_none_or(|id| id == frame_ruler_id(ui));
     let on_steps = focused == Some(step_ruler_id(ui));
-    let frames = source.frames;
     ui.input_mut(|input| {
-        let mut presses = |key: Key| input.count_and_consume_key(Modifiers::NONE, key) as isize;
-        let by = presses(Key::Period) - presses(Key::Comma);
-        if by != 0 {
-            state.step_frames(by, frames);
-        }
-        if on_frames {
-            let by = presses(Key::ArrowRight) - presses(Key::ArrowLeft);
-            if by != 0 {
-                state.step_frames(by, frames);
-            }
-        }
         if on_steps {
-            let by = presses(Key::ArrowRight) - presses(Key::ArrowLeft);
+            let arrow = |input: &mut InputState, key| input.count_and_consume_key(Default::default(), key) as isize;
+            let by = arrow(input, Key::ArrowRight) - arrow(input, Key::ArrowLeft);
             step_by(state, source, by);
         }
-        if (on_frames || on_steps) && presses(Key::Space) % 2 == 1 {
-            state.toggle(frames);
+        for command in commands::ALL {
+            let Some(asked) = command.player else { continue };
+            for shortcut in keys.of(command) {
+                let is_free = match shortcut.logical_key {
+                    Key::ArrowLeft | Key::ArrowRight | Key::ArrowUp | Key::ArrowDown | Key::Enter => on_frames,
+                    Key::Space => on_frames || on_steps,
+                    _ => true,
+                };
+                if is_free {
+                    (0..presses(input, &shortcut)).for_each(|_| perform(state, source, asked));
+                }
+            }
         }
-        (0..presses(Key::L)).for_each(|_| state.forward());
-        (0..presses(Key::J)).for_each(|_| state.reverse());
-        if presses(Key::K) > 0 {
-            state.halt();
-        }
-        if presses(Key::Home) > 0 {
-            state.go_to(*state.range(frames).start(), frames);
-        }
-        if presses(Key::End) > 0 {
-            state.go_to(*state.range(frames).end(), frames);
-        }
-        if presses(Key::I) > 0 {
-            state.set_in(state.frame(frames), frames);
-        }
-        if presses(Key::O) > 0 {
-            state.set_out(state.frame(frames), frames);
-        }
-        step_by(state, source, brackets(input));
     });
 }
 
-/// How often `]` was pressed more than `[`. Where a keyboard has them under AltGr, they come with modifiers.
-fn brackets(input: &InputState) -> isize {
-    isize::from(input.key_pressed(Key::CloseBracket)) - isize::from(input.key_pressed(Key::OpenBracket))
+fn presses(input: &mut InputState, shortcut: &KeyboardShortcut) -> usize {
+    match shortcut.logical_key {
+        // Where a keyboard has them under AltGr, they come with modifiers.
+        key @ (Key::OpenBracket | Key::CloseBracket) if shortcut.modifiers.is_none() => usize::from(input.key_pressed(key)),
+        key => input.count_and_consume_key(shortcut.modifiers, key),
+    }
+}
+
+/// Does what was asked.
+pub fn perform(state: &mut PlayerState, source: &Source, command: PlayerCommand) {
+    let frames = source.frames;
+    match command {
+        PlayerCommand::FrameBack => state.step_frames(-1, frames),
+        PlayerCommand::FrameForward => state.step_frames(1, frames),
+        PlayerCommand::Toggle => state.toggle(frames),
+        PlayerCommand::Forward => state.forward(),
+        PlayerCommand::Reverse => state.reverse(),
+        PlayerCommand::Halt => state.halt(),
+        PlayerCommand::ToStart => state.go_to(*state.range(frames).start(), frames),
+        PlayerCommand::ToEnd => state.go_to(*state.range(frames).end(), frames),
+        PlayerCommand::SetIn => state.set_in(state.frame(frames), frames),
+        PlayerCommand::SetOut => state.set_out(state.frame(frames), frames),
+        PlayerCommand::StepBack => step_by(state, source, -1),
+        PlayerCommand::StepForward => step_by(state, source, 1),
+    }
 }
 
 /// Shows an earlier or a later step of denoising; the last one is the finished clip.

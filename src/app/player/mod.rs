@@ -5,7 +5,7 @@
 //! like it stands in; nothing ever covers it.
 
 mod frame_ruler;
-mod keys;
+pub mod keys;
 mod picture;
 mod ruler;
 pub mod source;
@@ -17,10 +17,12 @@ pub mod versus;
 
 use eframe::egui::{Ui, vec2};
 
+use self::keys::PlayerCommand;
 use self::source::{Pictures, Source};
 use self::state::{Look, PlayerState};
 use self::textures::Textures;
 use self::versus::{Versus, View};
+use super::shortcuts::Keys;
 use super::theme;
 
 /// What the player asks of its caller.
@@ -51,6 +53,10 @@ pub struct Player {
     scrub: Option<Scrub>,
     /// The window is not painted for the next frame sooner than this: for adapters that take long to paint it.
     pub least_repaint_seconds: f32,
+    /// The keys that it listens to.
+    pub keys: Keys,
+    /// What was asked of it from outside, until it is shown.
+    asked: Vec<PlayerCommand>,
     /// Where a picture larger than its place was moved to, in points.
     pan: eframe::egui::Vec2,
 }
@@ -64,6 +70,11 @@ struct Scrub {
 impl Player {
     pub fn new(state: PlayerState) -> Self {
         Self { state, ..Self::default() }
+    }
+
+    /// Has it do something when it is shown next.
+    pub fn ask(&mut self, command: PlayerCommand) {
+        self.asked.push(command);
     }
 
     /// The pictures on the graphics card.
@@ -111,7 +122,10 @@ impl Player {
         if let Some(before) = self.moved_at {
             self.state.advance(now - before, source.frames, source.frames_per_second);
         }
-        keys::handle(ui, &mut self.state, source);
+        for command in std::mem::take(&mut self.asked) {
+            keys::perform(&mut self.state, source, command);
+        }
+        keys::handle(ui, &mut self.state, source, &self.keys);
 
         let wide = ui.available_width() >= transport::LEAST_WIDTH_OF_ONE_ROW;
         let rows = if wide { 1.0 } else { 2.0 };

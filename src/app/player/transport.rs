@@ -49,21 +49,25 @@ impl Player {
     fn play_buttons(&mut self, ui: &mut Ui, source: &Source) {
         let frames = source.frames;
         let gap = std::mem::replace(&mut ui.spacing_mut().item_spacing.x, 2.0);
+        let (of, context) = (&self.keys, ui.ctx().clone());
+        let keys = |id: &str| of.text(&context, id);
+        let shuttle = [keys("reverse"), keys("halt"), keys("forward")].join(", ");
+        let play_tip = format!("{}. {shuttle}: backwards, pause, forwards; twice is faster", keys("play"));
         let state = &mut self.state;
-        if icon_button(ui, Icon::ToStart, "To the start", "Home").clicked() {
+        if icon_button(ui, Icon::ToStart, "To the start", &keys("to-start")).clicked() {
             state.go_to(*state.range(frames).start(), frames);
         }
-        if icon_button(ui, Icon::FrameBack, "Frame back", "Left arrow, or comma").clicked() {
+        if icon_button(ui, Icon::FrameBack, "Frame back", &keys("frame-back")).clicked() {
             state.step_frames(-1, frames);
         }
         let (icon, name) = if state.playing { (Icon::Pause, "Pause") } else { (Icon::Play, "Play") };
-        if raised_icon_button(ui, icon, name, "Space. J, K and L: backwards, pause, forwards; twice is faster").clicked() {
+        if raised_icon_button(ui, icon, name, &play_tip).clicked() {
             state.toggle(frames);
         }
-        if icon_button(ui, Icon::FrameForward, "Frame forward", "Right arrow, or full stop").clicked() {
+        if icon_button(ui, Icon::FrameForward, "Frame forward", &keys("frame-forward")).clicked() {
             state.step_frames(1, frames);
         }
-        if icon_button(ui, Icon::ToEnd, "To the end", "End").clicked() {
+        if icon_button(ui, Icon::ToEnd, "To the end", &keys("to-end")).clicked() {
             state.go_to(*state.range(frames).end(), frames);
         }
         ui.add_space(theme::SPACE_TINY);

@@ -2,6 +2,7 @@
 
 mod attention;
 mod export;
+mod feel;
 mod inspector;
 mod library;
 mod panels;

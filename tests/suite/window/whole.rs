@@ -55,12 +55,12 @@ pub fn wait(harness: &mut Harness<'_, Window>, what: &str, done: impl Fn(&Window
     }
 }
 
-fn click(harness: &mut Harness<'_, Window>, name: &str) {
+pub fn click(harness: &mut Harness<'_, Window>, name: &str) {
     harness.get_by_label(name).click();
     harness.run_steps(2);
 }
 
-fn press(harness: &mut Harness<'_, Window>, modifiers: Modifiers, key: Key) {
+pub fn press(harness: &mut Harness<'_, Window>, modifiers: Modifiers, key: Key) {
     harness.key_press_modifiers(modifiers, key);
     harness.run_steps(2);
 }
