@@ -8,6 +8,7 @@ mod export;
 mod judges;
 mod kernels;
 mod matrix_shaders;
+mod recording;
 mod shaders;
 mod studio;
 #[cfg(feature = "gui")]
