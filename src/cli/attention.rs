@@ -159,13 +159,11 @@ fn print(record: &AttentionRecord, layers: &[usize], head: NumberOr) {
         let rows = record.rows(layer, head);
         let skipped = rows.iter().filter(|row| row.state == TileState::Skipped);
         let largest = skipped.max_by(|a, b| a.mass.total_cmp(&b.mass)).map_or_else(String::new, |row| {
-            format!(
-                "{:.2} % +- {:.2} (frame {} of frame {})",
-                100.0 * row.mass,
-                100.0 * row.standard_error,
-                row.key_frame,
-                row.query_frame
-            )
+            let error = match record.recording {
+                Recording::Sampled => format!(" +- {:.2}", 100.0 * row.standard_error),
+                Recording::Exact => String::new(),
+            };
+            format!("{:.2} %{error} (frame {} of frame {})", 100.0 * row.mass, row.key_frame, row.query_frame)
         });
         say!(
             "{layer:>5}  {:<8} {:>6.1} % {:>8.2} %   {largest}",

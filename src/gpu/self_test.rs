@@ -19,7 +19,8 @@ use super::kernels::group_norm::{EPSILON, GROUPS, group_norm_affine};
 use super::kernels::linear::{Activation, linear, linear_on_matrices};
 use super::kernels::product::{LARGE, SMALL, SQUARE, Tile};
 use super::kernels::reference::{self, relative_l2, seeded};
-use super::kernels::tile_attention::{Tiles, tile_attention};
+use super::kernels::tile_attention::{Gives, Tiles, tile_attention, tile_attention_and_log_sums, tile_log_sums};
+use super::kernels::tile_mass::tile_mass;
 use super::tier::KernelTier;
 use crate::mask::MaskFamily;
 
@@ -74,10 +75,16 @@ impl Bench<'_> {
         let (plain, large) = if half { (6e-4, 6e-4) } else { (2e-6, 2e-5) };
         let (convolution, statistics) = if half { (6e-4, 1e-5) } else { (2e-6, 1e-5) };
         let mut lines = vec![
-            self.line("tile attention", plain, || self.attention(96, [37, 37], 1.0, false)),
-            self.line("tile attention, key bias", plain, || self.attention(20, [37, 37], 1.0, true)),
-            self.line("tile attention, large logits", large, || self.attention(96, [37, 37], 400.0, false)),
-            self.line("tile attention, many keys", plain, || self.attention(96, [1, 1201], 1.0, false)),
+            self.line("tile attention", plain, || self.attention(96, [37, 37], 1.0, false, Gives::Attention)),
+            self.line("tile attention, key bias", plain, || self.attention(20, [37, 37], 1.0, true, Gives::Attention)),
+            self.line("tile attention, large logits", large, || self.attention(96, [37, 37], 400.0, false, Gives::Attention)),
+            self.line("tile attention, many keys", plain, || self.attention(96, [1, 1201], 1.0, false, Gives::Attention)),
+            self.line("log-sums beside tile attention", LOG_SUMS, || {
+                self.attention(20, [37, 37], 1.0, false, Gives::AttentionAndLogSums)
+            }),
+            self.line("log-sums of tiles", LOG_SUMS, || self.attention(96, [37, 37], 1.0, false, Gives::LogSums)),
+            self.line("mass of tiles", LOG_SUMS, || self.tile_mass(None)),
+            self.line("mass of tiles, sampled", LOG_SUMS, || self.tile_mass(Some(5))),
             self.line("convolution", convolution, || self.convolution(CAUSAL, [35, 67], false)),
             self.line("convolution, normalised, residual", convolution, || self.convolution(CAUSAL, [35, 67], true)),
             self.line("convolution, stride 2", convolution, || self.convolution(HALVING, [35, 67], false)),
@@ -93,8 +100,18 @@ impl Bench<'_> {
     /// Sizes that the matrix kernels take, among them some that are not whole blocks.
     fn matrix_lines(&self, limit: f64) -> Vec<SelfTestLine> {
         vec![
-            self.line("tile attention on matrices, whole rounds", limit, || self.attention(96, [200, 48], 1.0, false)),
-            self.line("tile attention on matrices, head of 48", limit, || self.attention(48, [50, 49], 1.0, true)),
+            self.line("tile attention on matrices, whole rounds", limit, || {
+                self.attention(96, [200, 48], 1.0, false, Gives::Attention)
+            }),
+            self.line("tile attention on matrices, head of 48", limit, || {
+                self.attention(48, [50, 49], 1.0, true, Gives::Attention)
+            }),
+            self.line("log-sums beside tile attention on matrices", LOG_SUMS, || {
+                self.attention(96, [200, 48], 1.0, false, Gives::AttentionAndLogSums)
+            }),
+            self.line("log-sums of tiles on matrices, head of 48", LOG_SUMS, || {
+                self.attention(48, [50, 49], 1.0, false, Gives::LogSums)
+            }),
             self.line("linear on matrices, large", limit, || self.linear([130, 64, 264], Some(LARGE))),
             self.line("linear on matrices, square", limit, || self.linear([193, 64, 200], Some(SQUARE))),
             self.line("linear on matrices, small", limit, || self.linear([70, 40, 136], Some(SMALL))),
@@ -116,7 +133,15 @@ impl Bench<'_> {
     }
 
     /// Two clips of two heads; a frame mask with one reference frame; odd numbers of tokens (of queries and of keys).
-    fn attention(&self, head: usize, [query_tokens, key_tokens]: [usize; 2], query_scale: f32, with_bias: bool) -> Outcome {
+    /// The log-sums are compared if they are given, else the attention.
+    fn attention(
+        &self,
+        head: usize,
+        [query_tokens, key_tokens]: [usize; 2],
+        query_scale: f32,
+        with_bias: bool,
+        gives: Gives,
+    ) -> Outcome {
         let (batch, heads, frames) = (2, 2, 3);
         let mask = MaskFamily::paper(1).frame_mask(frames).map_err(|error| error.to_string())?;
         let [queries, keys] = [query_tokens, key_tokens].map(|tokens| [batch, heads, frames * tokens, head]);
@@ -137,14 +162,41 @@ impl Bench<'_> {
             key_frames: &key_frames,
             scale: (head as f64).powf(-0.5) as f32,
         };
-        let want = reference::tile_attention(&call, &query, &key, &value, bias.as_deref());
+        let want = match gives {
+            Gives::AttentionAndLogSums | Gives::LogSums => reference::log_sums(&call, &query, &key, bias.as_deref()),
+            _ => reference::tile_attention(&call, &query, &key, &value, bias.as_deref()),
+        };
         let query = self.tensor(query, queries);
         let [key, value] = [key, value].map(|values| self.tensor(values, keys));
         let bias = bias.map(|bias| Tensor::from_data(TensorData::new(bias, [batch, frames * key_tokens]), &self.device.device));
         self.leave_junk(query_count)?;
         let tiles = Tiles { key_frames, query_tokens, key_tokens };
-        let run = || tile_attention(query.clone(), key.clone(), value.clone(), bias.clone(), tiles.clone());
+        let run = || {
+            let (query, key, value, bias, tiles) = (query.clone(), key.clone(), value.clone(), bias.clone(), tiles.clone());
+            match gives {
+                Gives::AttentionAndLogSums => tile_attention_and_log_sums(query, key, value, bias, tiles).1,
+                Gives::LogSums => tile_log_sums(query, key, bias, tiles),
+                _ => tile_attention(query, key, value, bias, tiles),
+            }
+        };
         Ok((self.steady(run)?, want))
+    }
+
+    /// Of the last of two clips of three heads; some rows of 37 are sampled.
+    fn tile_mass(&self, sampled_rows: Option<usize>) -> Outcome {
+        let (batch, heads, frames, query_tokens) = (2, 3, 4, 37);
+        let mask = MaskFamily::paper(1).frame_mask(frames).map_err(|error| error.to_string())?;
+        let key_frames = Arc::new(mask.key_frames());
+        let shape = [batch, heads, key_frames.frames().len(), query_tokens];
+        let sample_shape = [1, heads, frames, frames * sampled_rows.unwrap_or(0)];
+        let wide = |seed, count| seeded(seed, count).into_iter().map(|value| 3.0 * value).collect::<Vec<_>>();
+        let (log_sums, sample) = (wide(20, shape.iter().product()), wide(21, sample_shape.iter().product()));
+        let sample = sampled_rows.map(|_| sample);
+        let want = reference::tile_mass([batch, heads, query_tokens], &log_sums, sample.as_deref(), &key_frames);
+        let tensor = |values, shape: [usize; 4]| Tensor::from_data(TensorData::new(values, shape), &self.device.device);
+        let (log_sums, sample) = (tensor(log_sums, shape), sample.map(|sample| tensor(sample, sample_shape)));
+        self.leave_junk(want.len())?;
+        Ok((self.steady(|| tile_mass(log_sums.clone(), sample.clone(), key_frames.clone()))?, want))
     }
 
     /// Two clips of odd sizes.
@@ -233,6 +285,8 @@ impl Bench<'_> {
 
 /// Further runs of a kernel of the matrix tier.
 const REPEATS: usize = 4;
+/// Log-sums and what follows from them are f32 in both precisions.
+const LOG_SUMS: f64 = 1e-5;
 
 const CAUSAL: Geometry =
     Geometry { kernel: [3, 3, 3], stride: [1, 1, 1], causal_frames: 2, top: 1, bottom: 1, left: 1, right: 1 };

@@ -10,6 +10,7 @@ use super::library::NewClip;
 use super::media::write_projection;
 use super::{ClipId, Home, StudioError};
 use crate::clip;
+use crate::generate::attention_record::AttentionRecord;
 use crate::generate::preview::Projection;
 use crate::generate::recipe::Recipe;
 use crate::generate::step_record::StepRecord;
@@ -32,6 +33,18 @@ const STEPS: [&[u8]; 8] = [
     include_bytes!("../../assets/example/steps/step-0008.safetensors"),
 ];
 
+/// Made by `tilereel generate --recipe clip.webp --attention exact`.
+const ATTENTION: [&[u8]; 8] = [
+    include_bytes!("../../assets/example/steps/attention-0001.png"),
+    include_bytes!("../../assets/example/steps/attention-0002.png"),
+    include_bytes!("../../assets/example/steps/attention-0003.png"),
+    include_bytes!("../../assets/example/steps/attention-0004.png"),
+    include_bytes!("../../assets/example/steps/attention-0005.png"),
+    include_bytes!("../../assets/example/steps/attention-0006.png"),
+    include_bytes!("../../assets/example/steps/attention-0007.png"),
+    include_bytes!("../../assets/example/steps/attention-0008.png"),
+];
+
 /// Puts the example into a library that never had it.
 ///
 /// # Errors
@@ -47,8 +60,9 @@ pub(super) fn install(home: &Home, database: &Database) -> Result<Option<ClipId>
     let (clip_file, steps) = (staged.path().join(CLIP_FILE), staged.path().join(STEPS_FOLDER));
     fs::create_dir(&steps).map_err(StudioError::files("made", &steps))?;
     write(clip_file.clone(), CLIP)?;
-    for (index, step) in STEPS.iter().enumerate() {
+    for (index, (step, attention)) in STEPS.iter().zip(ATTENTION).enumerate() {
         write(StepRecord::path_in(&steps, index + 1), step)?;
+        write(AttentionRecord::path_in(&steps, index + 1), attention)?;
     }
     if let Ok(projection) = Projection::from_json(PROJECTION) {
         write_projection(&steps, &projection)?;

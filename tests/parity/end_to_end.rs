@@ -70,7 +70,8 @@ impl Run<'_> {
         let sampler = Sampler::new(kind, steps)?;
         let text = self.text_context(guidance_scale > 1.0, report)?;
         let plan = Arc::new(MaskPlan::dense(networks.transformer.layers(), size.latent_frames())?);
-        let key_frames = vec![Arc::new(KeyFrames::dense(size.latent_frames())); networks.transformer.layers()];
+        let dense = Arc::new(KeyFrames::dense(size.latent_frames()));
+        let key_frames = vec![dense; networks.transformer.layers()];
 
         let timesteps: Vec<f32> = (0..sampler.calls()).map(|call| sampler.timestep(call)).collect();
         self.close(report, "out.timesteps", &timesteps, Tolerance { relative_l2: 1e-6, max_abs: 1e-3 })?;

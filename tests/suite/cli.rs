@@ -1,5 +1,6 @@
 //! The program as a person meets it: the real binary in folders of its own, on the CPU, with clips small enough to be quick.
 
+mod attention;
 mod bad_files;
 mod bad_models;
 mod bad_settings;

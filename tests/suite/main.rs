@@ -10,6 +10,7 @@ mod export;
 mod judges;
 mod kernels;
 mod matrix_shaders;
+mod recording;
 mod shaders;
 mod studio;
 mod timings;

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tilereel::clip::read_frames;
+use tilereel::generate::attention_record::{AttentionRecord, Recording};
 use tilereel::generate::recipe::Recipe;
 use tilereel::gpu::device::{DeviceChoice, Precision};
 use tilereel::studio::{
-    ClipEntry, ClipId, DeviceWish, Draft, Fault, Home, ItemId, ItemState, ModelInfo, NewItem, Picture, State, Studio, Task,
-    Verdict, variations,
+    ClipEntry, ClipId, DEFAULT_RECORDING, DeviceWish, Draft, Fault, Home, ItemId, ItemState, Loaded, ModelInfo, NewItem, Picture,
+    State, Studio, Task, Verdict, variations,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -118,6 +119,57 @@ fn a_clip_is_made_and_kept_with_all_its_steps() {
     };
     let (last, first) = (worst_psnr(6), worst_psnr(1));
     assert!(last > 40.0 && first < 30.0, "{last} dB after the last step, {first} dB after the first");
+}
+
+/// The record, or why there is none; None as long as it is not read.
+fn attention(studio: &Studio, clip: ClipId, step: usize) -> Option<Result<Arc<AttentionRecord>, String>> {
+    match studio.attention(clip, step) {
+        Loaded::NotYet => None,
+        Loaded::Ready(record) => Some(Ok(record)),
+        Loaded::Failed(reason) => Some(Err(reason.to_string())),
+    }
+}
+
+/// Where the steps looked: live, in the library, in what a branch keeps, and never if the person does not want it.
+#[test]
+fn attention_is_recorded_as_the_person_wishes() {
+    let place = Place::new();
+    let studio = place.open();
+    assert_eq!(studio.recording(), DEFAULT_RECORDING);
+    studio.record_attention(Some(Recording::Exact)).expect("remembered");
+    let before = studio.state().newest;
+    studio.enqueue(&[slow("a red ball")]).expect("queued");
+    let live = wait(&studio, "some records", |state| {
+        state.live.as_ref().map(|live| live.attention.clone()).filter(|records| records.iter().flatten().count() >= 3)
+    });
+    studio.record_attention(None).expect("remembered");
+    let clip = wait(&studio, "the clip", |state| state.newest.filter(|newest| Some(*newest) != before));
+    let first = live[0].as_ref().expect("the first step was recorded");
+    assert_eq!((live.len(), first.call, first.recording), (30, 0, Recording::Exact));
+    let kept = wait(&studio, "the record", |_| attention(&studio, clip, 1)).expect("a record");
+    assert_eq!(kept, *first);
+    let reason = wait(&studio, "no record", |_| attention(&studio, clip, 30)).expect_err("the last step was not recorded");
+    assert!(reason.contains("step 30") && reason.contains("--attention"), "{reason}");
+
+    // A branch has the records of the steps before it.
+    let entry = studio.clip(clip).expect("the clip");
+    let leaving = studio.leaving(clip, 2).expect("a step");
+    let model = ModelInfo::open("fast").expect("mini");
+    let branch = Draft::of_recipe(&entry.recipe, "fast").branch(&model, Precision::F32, &leaving).expect("a branch");
+    let branch = make(&studio, branch);
+    assert_eq!(wait(&studio, "the record", |_| attention(&studio, branch.id, 2)).expect("a record").call, 1);
+    assert!(wait(&studio, "no record", |_| attention(&studio, branch.id, 3)).is_err());
+
+    // What is damaged says so, and the wish outlives the program.
+    let path = AttentionRecord::path_in(&place.home.steps_folder(branch.id), 1);
+    let mut bytes = std::fs::read(&path).expect("a record");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).expect("damaged");
+    let reason = wait(&studio, "the fault", |_| attention(&studio, branch.id, 1)).expect_err("it is damaged");
+    assert!(reason.contains("attention-0001.png cannot be used"), "{reason}");
+    drop(studio);
+    assert_eq!(place.open().recording(), None);
 }
 
 #[test]
@@ -270,6 +322,11 @@ fn one_home_has_one_studio_and_knows_its_example() {
     assert_eq!(studio.steps_of(example.id), example.recipe.steps);
     let first = wait(&studio, "a projection", |_| studio.picture(Picture::Projection(example.id, 1)).frames());
     assert_eq!(first.count(), 8);
+    for step in 1..=example.recipe.steps {
+        let record = wait(&studio, "the attention", |_| attention(&studio, example.id, step)).expect("a record");
+        assert_eq!((record.call, record.recording), (step - 1, Recording::Exact));
+        assert_eq!(*record.plan(), example.recipe.plan(record.layers()).expect("a plan"), "it is of the clip's own plan");
+    }
 
     studio.delete(example.id).expect("it goes");
     assert!(studio.clips(&Default::default()).expect("the clips").is_empty());

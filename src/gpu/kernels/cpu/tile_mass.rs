@@ -58,31 +58,36 @@ impl TileMassInput<'_> {
         let all_rows = sample.len() / (self.heads * frames);
         let rows = all_rows / frames;
         let kept = self.key_frames.of(frame);
-        // For each row the mass of every tile, then of all that are kept.
-        let of_rows: Vec<(Vec<f32>, f32)> = (0..rows)
+        let of_rows: Vec<RowMasses> = (0..rows)
             .map(|row| {
                 let at = |key_frame: usize| sample[(head * frames + key_frame) * all_rows + frame * rows + row];
-                let mut weights: Vec<f32> = (0..frames).map(at).collect();
-                let sum = exponentials(&mut weights);
-                weights.iter_mut().for_each(|weight| *weight /= sum);
-                let of_kept = kept.iter().map(|&key_frame| weights[key_frame as usize]).sum();
-                (weights, of_kept)
+                let mut of_tiles: Vec<f32> = (0..frames).map(at).collect();
+                let sum = exponentials(&mut of_tiles);
+                of_tiles.iter_mut().for_each(|weight| *weight /= sum);
+                let of_kept = kept.iter().map(|&key_frame| of_tiles[key_frame as usize]).sum();
+                RowMasses { of_tiles, of_kept }
             })
             .collect();
-        let mean = |value: &dyn Fn(&(Vec<f32>, f32)) -> f32| of_rows.iter().map(value).sum::<f32>() / rows as f32;
-        let mean_of_kept = mean(&|row| row.1);
+        let mean = |value: &dyn Fn(&RowMasses) -> f32| of_rows.iter().map(value).sum::<f32>() / rows as f32;
+        let mean_of_kept = mean(&|row| row.of_kept);
         for (key_frame, mass) in masses.chunks_exact_mut(2).enumerate() {
             let is_kept = kept.contains(&(key_frame as u32));
-            let share_of = |row: &(Vec<f32>, f32)| if is_kept { row.0[key_frame] / row.1.max(LEAST_SUM) } else { 0.0 };
-            let (mean_mass, mean_share) = (mean(&|row| row.0[key_frame]), mean(&share_of));
+            let share_of = |row: &RowMasses| if is_kept { row.of_tiles[key_frame] / row.of_kept.max(LEAST_SUM) } else { 0.0 };
+            let (mean_mass, mean_share) = (mean(&|row| row.of_tiles[key_frame]), mean(&share_of));
             let squares =
-                |row: &(Vec<f32>, f32)| ((row.0[key_frame] - mean_mass) - mean_of_kept * (share_of(row) - mean_share)).powi(2);
+                |row: &RowMasses| ((row.of_tiles[key_frame] - mean_mass) - mean_of_kept * (share_of(row) - mean_share)).powi(2);
             let variance = of_rows.iter().map(squares).sum::<f32>() / (rows as f32 - 1.0).max(1.0);
             let left_out = 1.0 - rows as f32 / self.query_tokens as f32;
             mass[0] = (mean_mass + mean_of_kept * (mass[0] - mean_share)).max(0.0);
             mass[1] = (variance * left_out / rows as f32).sqrt();
         }
     }
+}
+
+/// What a sampled row puts on every tile, and on all that are kept.
+struct RowMasses {
+    of_tiles: Vec<f32>,
+    of_kept: f32,
 }
 
 /// So that nothing is divided by zero.
