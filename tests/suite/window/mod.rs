@@ -1,5 +1,6 @@
 //! The window, driven as a person does: by clicks, drags and keys, and read through its accessibility tree.
 
+mod compare;
 mod export;
 mod inspector;
 mod library;
