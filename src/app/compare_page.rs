@@ -95,6 +95,7 @@ fn sides(ui: &mut Ui, clips: [&ClipEntry; 2], costs: [Cost; 2]) {
             costs.map(|cost| seconds(cost.seconds)),
         ),
     ];
+    ui.spacing_mut().interact_size.y = 18.0;
     Grid::new("compared").num_columns(3).spacing([12.0, 4.0]).show(ui, |ui| {
         ui.label("");
         for (name, color) in [("A", palette.accent), ("B", series_color(palette))] {

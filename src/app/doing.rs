@@ -431,6 +431,8 @@ impl Window {
             self.inspector.set_verdict(*clip, result.map_err(|error| error.to_string()));
             self.verifying = None;
         }
+        let verifying = self.verifying.as_ref().map(|(clip, task)| (*clip, task.progress()));
+        self.inspector.set_verifying(verifying);
         if let Some((_, _, task)) = &self.decoding
             && let Some(result) = task.take_result()
         {

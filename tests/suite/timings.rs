@@ -1,14 +1,16 @@
-//! Where the time of a run goes, on the CPU: the parts come to the whole, and change nothing.
+//! Where the time of a run goes: the parts come to the whole, and change nothing.
 
 use std::time::Instant;
 
+use burn::tensor::Tensor;
 use tilereel::generate::observer::{Observer, Phase, Unobserved};
 use tilereel::generate::pipeline::{LoadedModel, RunOptions};
 use tilereel::generate::recipe::Recipe;
 use tilereel::generate::timings::{Share, Stopwatch, Timings};
-use tilereel::gpu::device::{DeviceChoice, Precision, open};
-use tilereel::gpu::spans::{Clock, Kind};
+use tilereel::gpu::device::{DeviceChoice, Precision, adapters, open};
+use tilereel::gpu::spans::{self, Clock, Kind, Recording};
 use tilereel::model::folder::{ModelFolder, SearchPath};
+use tilereel::studio::ModelInfo;
 
 #[test]
 fn the_parts_of_a_run_come_to_its_wall_time() {
@@ -42,7 +44,7 @@ fn the_parts_of_a_run_come_to_its_wall_time() {
     let sampling = timings.phase(Phase::Sampling).expect("sampling");
     let layers = sampling.layers();
     let blocks: Vec<_> = layers.iter().filter(|(name, _)| name.starts_with("layer ")).collect();
-    assert_eq!(blocks.len(), 6);
+    assert_eq!(blocks.len(), ModelInfo::open("fast").expect("the model").layers);
     for (name, seconds) in blocks {
         for kind in [Kind::Attention, Kind::Linear, Kind::Normalisation] {
             assert!(seconds[kind as usize] > 0.0, "{name} has no {kind:?}");
@@ -56,4 +58,35 @@ fn the_parts_of_a_run_come_to_its_wall_time() {
     assert_eq!(plain.latent, outcome.latent);
     assert_eq!((untimed.clock, untimed.shares()), (None, Vec::new()));
     assert_eq!(Timings::from_json(&timings.to_json()).expect("it is read again"), timings);
+}
+
+#[test]
+fn on_an_adapter_parts_are_timed_by_its_own_clock() {
+    let Some(adapter) = adapters().into_iter().find(|adapter| adapter.software) else {
+        println!("skipped: there is no software adapter");
+        assert!(std::env::var_os("CI").is_none(), "CI installs one");
+        return;
+    };
+    let device = open(&DeviceChoice::Index(adapter.index), Some(Precision::F32)).expect("a device");
+    let ones = Tensor::<2>::ones([256, 256], &device.device);
+    let products = |times: usize| (0..times).fold(ones.clone(), |product, _| product.matmul(ones.clone()) * (1.0 / 256.0));
+    let values = |tensor: Tensor<2>| tensor.try_into_vec_as::<f32>().expect("readable");
+    // Shaders are compiled before.
+    let plain = values(products(12));
+    let mut recording = Recording::start(&device);
+    assert_eq!(recording.clock(), if adapter.timestamps { Clock::Timestamps } else { Clock::Waits });
+    let started = Instant::now();
+    let few = spans::layer(|| "few".into(), || spans::span(Kind::Linear, || products(4)));
+    let many = spans::layer(|| "many".into(), || spans::span(Kind::Linear, || products(12)));
+    let timed = spans::span(Kind::Copy, || values(many));
+    drop(few);
+    let parts = recording.take();
+    let wall = started.elapsed().as_secs_f64();
+    assert_eq!(timed, plain, "what is timed is computed as ever");
+    let names: Vec<_> = parts.iter().map(|part| (part.layer.as_str(), part.kind)).collect();
+    assert_eq!(names, [("", Kind::Copy), ("few", Kind::Linear), ("many", Kind::Linear)]);
+    let sum: f64 = parts.iter().map(|part| part.seconds).sum();
+    println!("{:?}: {sum:.4} of {wall:.4} s", recording.clock());
+    assert!(parts.iter().all(|part| part.seconds > 0.0), "{parts:?}");
+    assert!(sum <= 1.05 * wall, "{sum} of {wall} s: windows overlap");
 }

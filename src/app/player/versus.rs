@@ -179,7 +179,7 @@ impl Player {
             self.view.wipe = 0.5;
         }
         self.view.wipe = self.view.wipe.clamp(0.0, 1.0);
-        response.widget_info(|| WidgetInfo::labeled(Role::Slider, ui.is_enabled(), "Wipe"));
+        response.widget_info(|| WidgetInfo::labeled(Role::Slider, ui.is_enabled(), "Wipe position"));
         let percent = (self.view.wipe * 100.0).round() as usize;
         ruler::describe(ui, id, percent, 0, 100, &format!("The first clip takes {percent} % of the width"));
 
