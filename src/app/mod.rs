@@ -24,6 +24,7 @@ pub mod models_menu;
 pub mod player;
 pub mod prompt;
 pub mod queue_panel;
+mod readings;
 pub mod settings;
 mod smoothness;
 pub mod stage;

@@ -16,6 +16,7 @@ use super::layout::{self, Docking, Layout, Pane};
 use super::library_panel::LibraryPanel;
 use super::player::{Player, PlayerEvent, state::PlayerState};
 use super::queue_panel::QueuePanel;
+use super::readings::Readings;
 use super::settings::SettingsPanel;
 use super::stage::{Stage, source_of_clip, source_of_live};
 use super::status_bar::{PaintedBy, StatusBar};
@@ -48,6 +49,7 @@ pub struct Window {
     library: LibraryPanel,
     queue: QueuePanel,
     pub(super) inspector: Inspector,
+    readings: Readings,
     status_bar: StatusBar,
     painted_by: Option<PaintedBy>,
     /// It has a surface, which is cleared in the panels' colour before every frame.
@@ -86,6 +88,7 @@ impl Window {
             library: LibraryPanel::default(),
             queue: QueuePanel::default(),
             inspector: Inspector::default(),
+            readings: Readings::default(),
             status_bar: StatusBar::default(),
             painted_by,
             is_cleared: context.winit_window().is_some(),
@@ -169,6 +172,11 @@ impl Window {
         let step = self.player.shown_step(&source).map(|step| step + 1);
         let is_slow = self.painted_by.as_ref().is_some_and(|painted| painted.software) && state.live.is_some();
         self.player.least_repaint_seconds = if is_slow { SOFTWARE_BEAT_SECONDS } else { 0.0 };
+        if self.player.inspect.on {
+            let shown = step.or(clip.map(|(_, steps)| steps)).unwrap_or_default();
+            let question = self.player.question(&source);
+            self.player.inspect.answers = self.readings.answers(&self.studio, &self.stage, shown, question);
+        }
         let events = self.player.show(ui, &source, |ui| {
             let Some((clip, steps)) = clip else { return };
             if ui.add(theme::primary_button(ui, "Export")).on_hover_text("Write the clip to a file (Ctrl+E)").clicked() {

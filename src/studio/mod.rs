@@ -4,12 +4,14 @@
 //! [`State`] and [`Media`]. A command that makes one clip and ends needs only the [`Engine`] and its [`Ticket`].
 
 mod catalog;
+pub mod colour_map;
 mod database;
 mod draft;
 mod engine;
 mod error;
 mod example;
 pub mod export;
+pub mod heat;
 mod home;
 mod keep;
 mod library;
@@ -18,6 +20,7 @@ mod media;
 mod memory;
 mod models;
 mod queue;
+mod reading;
 mod report;
 mod runner;
 mod shared;
@@ -42,6 +45,7 @@ pub use live::Live;
 pub use media::{Loaded, Media, Picture};
 pub use models::{Fit, MaskStop, ModelInfo, free_memory, lasting_name, listed};
 pub use queue::{ItemState, NewItem, QueueItem};
+pub use reading::past_call;
 pub use report::{ErrorReport, Fault, Remedy};
 pub use shared::{DeviceState, DeviceWish, State};
 pub use studio::Studio;

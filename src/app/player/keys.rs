@@ -3,6 +3,7 @@
 
 use eframe::egui::{Id, InputState, Key, Modifiers, Ui};
 
+use super::inspect::Inspect;
 use super::source::Source;
 use super::state::PlayerState;
 
@@ -15,11 +16,23 @@ pub fn step_ruler_id(ui: &Ui) -> Id {
     ui.scope_id().with("step ruler")
 }
 
-pub fn handle(ui: &mut Ui, state: &mut PlayerState, source: &Source) {
+/// Whether keys are for the player now.
+fn listens(ui: &Ui) -> bool {
     // A menu or a dialog has the keys for itself.
     let covered = ui.ctx().any_popup_open() || !ui.memory(|memory| memory.is_above_modal_layer(ui.layer_id()));
     let blocked = covered || ui.ctx().text_edit_focused();
-    if blocked || !ui.is_enabled() {
+    !blocked && ui.is_enabled()
+}
+
+/// A: looks into the clip, and away again.
+pub fn toggle_inspect(ui: &Ui, inspect: &mut Inspect) {
+    if listens(ui) && ui.input_mut(|input| input.count_and_consume_key(Modifiers::NONE, Key::A)) % 2 == 1 {
+        inspect.on = !inspect.on;
+    }
+}
+
+pub fn handle(ui: &mut Ui, state: &mut PlayerState, source: &Source) {
+    if !listens(ui) {
         return;
     }
     let focused = ui.memory(|memory| memory.focused());

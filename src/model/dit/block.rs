@@ -27,6 +27,10 @@ pub enum Site {
     RotatedQuery,
     RotatedKey,
     SelfAttention,
+    /// `[batch, heads * tokens, head]`.
+    CrossQuery,
+    /// `[batch, heads * text tokens, head]`.
+    CrossKey,
     CrossAttention,
     FeedForward,
     Block,
@@ -51,6 +55,11 @@ impl<'a> Probe<'a> {
     /// `stop` is asked before every block; once it is true the rest is left out, and the result is worth nothing.
     pub fn stopping(stop: &'a dyn Fn() -> bool) -> Self {
         Self { stop: Some(stop), ..Self::default() }
+    }
+
+    /// Both: `watcher` as in [`Self::new`], `stop` as in [`Self::stopping`].
+    pub fn until(watcher: &'a mut dyn FnMut(Site, usize, Tensor<3>), stop: &'a dyn Fn() -> bool) -> Self {
+        Self { watcher: Some(watcher), stop: Some(stop), ..Self::default() }
     }
 
     pub(super) fn stops(&self) -> bool {
@@ -118,7 +127,7 @@ impl Block {
         let tokens = tokens + to_f32(x) * gate;
 
         // No norm before, no gate after: as the reference.
-        let x = self.attn2.cross_attention(tokens.clone(), context.caption.clone(), context.text_bias.clone());
+        let x = self.attn2.cross_attention(tokens.clone(), context.caption.clone(), context.text_bias.clone(), probe);
         probe.see(Site::CrossAttention, || x.clone());
         let tokens = tokens + to_f32(x);
 
