@@ -2,12 +2,12 @@
 //! menu mean the same.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
+use super::attention::MapFile;
 use super::layout::Pane;
 use super::player::keys::PlayerCommand;
 use super::preferences::Level;
-use crate::generate::attention_record::{AttentionRecord, Recording};
+use crate::generate::attention_record::Recording;
 use crate::generate::recipe::Recipe;
 use crate::studio::{ClipId, DeviceWish, ItemId, Remedy};
 
@@ -110,12 +110,7 @@ pub enum Action {
     /// Whether the next runs record their attention, and how.
     RecordAttention(Option<Recording>),
     /// Asks for a file, and writes the map of a layer into it; of one head, or of all.
-    SaveAttention {
-        record: Arc<AttentionRecord>,
-        layer: usize,
-        head: Option<usize>,
-        kind: AttentionFile,
-    },
+    SaveAttention(MapFile),
     /// Has the parts of the next runs timed.
     TimeParts(bool),
     /// Has the next runs made on another device.
@@ -148,4 +143,13 @@ pub enum Action {
 pub enum AttentionFile {
     Png,
     Csv,
+}
+
+impl AttentionFile {
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Csv => "csv",
+        }
+    }
 }

@@ -261,6 +261,13 @@ pub static ALL: &[Command] = &[
     player!("mark-out", "End the range here", "Playing and exporting end at this frame", [plain(Key::O)], SetOut),
     player!("step-back", "Step of denoising back", "Shows an earlier step", [plain(Key::OpenBracket)], StepBack),
     player!("step-forward", "Step of denoising forward", "Shows a later step", [plain(Key::CloseBracket)], StepForward),
+    player!(
+        "inspect",
+        "Look into the clip",
+        "What a point reads from every frame, and where the words of the prompt are",
+        [plain(Key::A)],
+        Inspect
+    ),
     command!(Player, "decoder", "Steps through the decoder", "As the clip would be, but each takes its time", [], |s| {
         unless(s.look == Look::Decoder, Action::DecodePreviews(true), "They are shown so")
     }),

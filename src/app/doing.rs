@@ -3,6 +3,7 @@
 use eframe::egui::Context;
 
 use super::action::Action;
+use super::attention::SavingMap;
 use super::commands::Situation;
 use super::export_dialog::ExportDialog;
 use super::inspector::Page;
@@ -195,7 +196,8 @@ impl Window {
             Action::Mend { item, remedy } => self.mend(context, item, &remedy)?,
             Action::DismissNote(note) => self.studio.dismiss_note(&note),
 
-            Action::RecordAttention(_) | Action::SaveAttention { .. } => {}
+            Action::RecordAttention(recording) => self.studio.record_attention(recording)?,
+            Action::SaveAttention(map) => self.saving_map = Some(SavingMap::ask(map, context)),
             Action::TimeParts(time) => {
                 self.studio.time_parts(time);
                 self.studio.database().set_preference("time_parts", &time)?;
@@ -423,6 +425,14 @@ impl Window {
             if let Some(newest) = self.studio.clips(&Default::default()).ok().and_then(|clips| clips.first().map(|clip| clip.id))
             {
                 self.show_clip(newest);
+            }
+        }
+        if let Some(answer) = self.saving_map.as_ref().and_then(SavingMap::follow) {
+            self.saving_map = None;
+            match answer {
+                Ok(None) => {}
+                Ok(Some(path)) => self.toasts.say(format!("The map is in {}", path.display())),
+                Err(error) => self.toasts.error(error.to_string()),
             }
         }
         if let Some((clip, task)) = &self.verifying

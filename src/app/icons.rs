@@ -23,7 +23,7 @@ icons! {
     Play Pause Stop ToStart ToEnd FrameBack FrameForward PlayOnce Loop PingPong
     Step Branch Generate Dice Locked Unlocked Mask Queue Recipe Film Verify
     Heart HeartFilled Bin Undo Redo Refresh Folder Copy Export Import Edit Search Settings
-    Clock Chip Info Warning Check Close Plus Minus Up Down Left Right More Sun Moon
+    Inspect Clock Chip Info Warning Check Close Plus Minus Up Down Left Right More Sun Moon
 }
 
 /// The side of an icon in a button, in points.
@@ -322,6 +322,15 @@ impl Pen<'_> {
                     self.line(&[(offset, 12.0), (offset, 14.25)]);
                     self.line(&[(1.75, offset), (4.0, offset)]);
                     self.line(&[(12.0, offset), (14.25, offset)]);
+                }
+            }
+            Icon::Inspect => {
+                self.circle((8.0, 8.0), 4.5);
+                self.dot((8.0, 8.0), 1.25);
+                for (from, to) in
+                    [((8.0, 1.0), (8.0, 3.5)), ((8.0, 12.5), (8.0, 15.0)), ((1.0, 8.0), (3.5, 8.0)), ((12.5, 8.0), (15.0, 8.0))]
+                {
+                    self.line(&[from, to]);
                 }
             }
             Icon::Search => {

@@ -3,6 +3,7 @@
 use eframe::egui::{ScrollArea, Ui};
 
 use super::action::Action;
+use super::attention::{AttentionPage, Pointed, Subject};
 use super::compare_page::ComparePage;
 use super::empty_state;
 use super::icons::Icon;
@@ -18,6 +19,7 @@ use crate::studio::{ClipEntry, ClipId, Live, Studio, Verdict};
 pub enum Page {
     #[default]
     Recipe,
+    Attention,
     Time,
     /// There while two clips are compared.
     Compare,
@@ -25,8 +27,9 @@ pub enum Page {
 
 impl Page {
     /// The page, its name, and what is to be found there.
-    const ALL: [(Self, &'static str, &'static str); 3] = [
+    const ALL: [(Self, &'static str, &'static str); 4] = [
         (Self::Recipe, "Recipe", "Everything that made the clip: prompt, seed, model, mask and device"),
+        (Self::Attention, "Attention", "Where each layer looked at each step, and what the plan computed of it"),
         (Self::Time, "Time", "Where the time went: by phase, by layer and by kind of work"),
         (Self::Compare, "Compare", "How alike the two clips are, and what they cost"),
     ];
@@ -37,13 +40,17 @@ pub struct Inspector {
     pub page: Page,
     /// The frame in the player, from 0.
     pub frame: usize,
+    /// What the page of attention is about.
+    pub subject: Subject,
+    pub attention: AttentionPage,
     recipe: RecipePage,
     time: TimePage,
     compare: ComparePage,
 }
 
 impl Inspector {
-    /// Shows the run, if there is one, else the clip; `pair` are the two that are compared.
+    /// Shows the run, if there is one, else the clip; `pair` are the two that are compared. Gives what the person points at in
+    /// the maps of attention.
     pub fn show(
         &mut self,
         ui: &mut Ui,
@@ -52,11 +59,12 @@ impl Inspector {
         live: Option<&Live>,
         pair: Option<&Comparing>,
         actions: &mut Vec<Action>,
-    ) {
+    ) -> Pointed {
+        let mut pointed = Pointed::default();
         let Some(recipe) = live.map(|live| &live.recipe).or(clip.map(|clip| &clip.recipe)) else {
             let text = "Choose a clip below to see what it was made from: prompt, seed, model, mask and device.";
             empty_state::show(ui, Icon::Recipe, "No clip is shown", text, None);
-            return;
+            return pointed;
         };
         let clip = clip.filter(|_| live.is_none());
         let pages = if pair.is_some() { &Page::ALL[..] } else { &Page::ALL[..Page::ALL.len() - 1] };
@@ -71,6 +79,7 @@ impl Inspector {
             ui.spacing_mut().item_spacing.y = 6.0;
             match self.page {
                 Page::Recipe => self.recipe.show(ui, studio, recipe, clip, live, actions),
+                Page::Attention => pointed = self.attention.show(ui, &self.subject, actions),
                 Page::Time => self.time.show(ui, studio, clip, live, actions),
                 Page::Compare => {
                     if let Some(pair) = pair {
@@ -79,6 +88,7 @@ impl Inspector {
                 }
             }
         });
+        pointed
     }
 
     /// What a verification has found.

@@ -8,10 +8,11 @@ use eframe::egui::{self, Context, Ui};
 use eframe::{CreationContext, Frame};
 
 use super::action::Action;
+use super::attention::{SavingMap, Subject};
 use super::bench::{Bench, Next};
 use super::export_dialog::ExportDialog;
 use super::history::History;
-use super::inspector::Inspector;
+use super::inspector::{Inspector, Page};
 use super::keys_dialog::KeysDialog;
 use super::launch::WindowOptions;
 use super::layout::{self, Docking, Layout, Pane};
@@ -20,6 +21,7 @@ use super::palette::CommandPalette;
 use super::player::{Player, PlayerEvent, state::PlayerState};
 use super::preferences::Preferences;
 use super::queue_panel::QueuePanel;
+use super::readings::Readings;
 use super::run_end::RunEnd;
 use super::settings::SettingsPanel;
 use super::stage::{Stage, source_of_clip, source_of_live};
@@ -27,7 +29,7 @@ use super::status_bar::{PaintedBy, StatusBar};
 use super::theme;
 use super::toasts::Toasts;
 use crate::generate::recipe::Recipe;
-use crate::studio::{ClipId, Draft, ItemId, Leaving, State, Studio, Task, Verdict};
+use crate::studio::{ClipId, Draft, ItemId, Leaving, Live, Loaded, State, Studio, Task, Verdict};
 
 /// While a run goes on the window is painted at least this often, so that its progress moves.
 const PROGRESS_BEAT: Duration = Duration::from_millis(90);
@@ -45,6 +47,7 @@ pub struct Window {
     pub(super) player: Player,
     pub(super) export: Option<ExportDialog>,
     pub(super) export_to: Option<PathBuf>,
+    pub(super) saving_map: Option<SavingMap>,
     pub(super) verifying: Option<(ClipId, Task<Verdict>)>,
     pub(super) decoding: Option<(ClipId, usize, Task<()>)>,
     /// Clips that wait for a twin to be compared with, and what it is to be.
@@ -61,6 +64,7 @@ pub struct Window {
     library: LibraryPanel,
     queue: QueuePanel,
     pub(super) inspector: Inspector,
+    readings: Readings,
     status_bar: StatusBar,
     painted_by: Option<PaintedBy>,
     /// It has a surface, which is cleared in the panels' colour before every frame.
@@ -91,6 +95,7 @@ impl Window {
             player: Player::new(studio.database().preference::<PlayerState>("player").ok().flatten().unwrap_or_default()),
             export: None,
             export_to: options.export_to,
+            saving_map: None,
             verifying: None,
             decoding: None,
             awaited_twins: Vec::new(),
@@ -106,6 +111,7 @@ impl Window {
             library: LibraryPanel::default(),
             queue: QueuePanel::default(),
             inspector: Inspector::default(),
+            readings: Readings::default(),
             status_bar: StatusBar::default(),
             painted_by,
             is_cleared: context.winit_window().is_some(),
@@ -177,10 +183,19 @@ impl Window {
             Pane::Player => self.player_pane(ui, state, actions),
             Pane::Inspector => {
                 let live = state.live.as_ref().filter(|_| matches!(self.stage, Stage::Live));
+                if self.inspector.page == Page::Attention {
+                    self.inspector.subject = self.attention(live);
+                }
                 let clip = self.stage.clip();
                 self.inspector.frame = clip.map_or(0, |clip| self.player.state.frame(clip.entry.recipe.frames));
                 let clip = clip.map(|clip| &clip.entry);
-                self.inspector.show(ui, &self.studio, clip, live, self.stage.comparing(), actions);
+                let pair = self.stage.comparing();
+                let pointed = self.inspector.show(ui, &self.studio, clip, live, pair, actions);
+                self.player.highlight = pointed.tile;
+                if let Some(step) = pointed.step {
+                    let newest = live.map_or_else(|| self.stage.clip().map_or(0, |clip| clip.steps), |live| live.calls_done);
+                    self.player.state.show_step(step, newest);
+                }
             }
             Pane::Library => {
                 let shown = self.stage.clip().map(|clip| clip.entry.id);
@@ -191,6 +206,23 @@ impl Window {
                 self.queue.show(ui, state, &|item| estimates.item_seconds(item), actions);
             }
         }
+    }
+
+    /// The records of what is on stage.
+    fn attention(&self, live: Option<&Live>) -> Subject {
+        let shown = self.player.state.step;
+        let (records, step): (Vec<_>, _) = match (live, self.stage.clip()) {
+            (Some(live), _) => (live.attention.clone(), shown.or(live.calls_done.checked_sub(1))),
+            (None, Some(clip)) => {
+                let record = |step| match self.studio.attention(clip.entry.id, step) {
+                    Loaded::Ready(record) => Some(record),
+                    Loaded::NotYet | Loaded::Failed(_) => None,
+                };
+                ((1..=clip.steps).map(record).collect(), shown.or(clip.steps.checked_sub(1)))
+            }
+            (None, None) => Default::default(),
+        };
+        Subject { records, step, is_live: live.is_some(), recording: self.studio.recording() }
     }
 
     fn player_pane(&mut self, ui: &mut Ui, state: &State, actions: &mut Vec<Action>) {
@@ -208,6 +240,11 @@ impl Window {
         let is_slow = self.painted_by.as_ref().is_some_and(|painted| painted.software) && state.live.is_some();
         self.player.least_repaint_seconds = if is_slow { SOFTWARE_BEAT_SECONDS } else { 0.0 };
         let export_keys = self.preferences.keys.text(ui.ctx(), "export");
+        if self.player.inspect.on {
+            let shown = step.or(clip.map(|(_, steps)| steps)).unwrap_or_default();
+            let question = self.player.question(&source);
+            self.player.inspect.answers = self.readings.answers(&self.studio, &self.stage, shown, question);
+        }
         let events = self.player.show(ui, &source, |ui| {
             let Some((clip, steps)) = clip else { return };
             if ui

@@ -50,6 +50,8 @@ pub enum GenerateError {
     NoiseFileNeeded { sha256: String },
     #[error("The branch cannot be made: {reason}. Choose another step, or begin with a clip of its own.")]
     Branch { reason: String },
+    #[error("The attention cannot be read: {reason}.")]
+    Reading { reason: String },
     #[error("The noise file {path} does not fit: {reason}. It needs one tensor `noise` of the shape {expected:?}.")]
     Noise { path: PathBuf, reason: String, expected: Vec<usize> },
     #[error("{location} cannot be used: {reason}. This program runs the networks of Open-Sora-Plan v1.2.")]
@@ -102,6 +104,7 @@ impl GenerateError {
                 | Self::Guidance { .. }
                 | Self::FrameRate { .. }
                 | Self::Branch { .. }
+                | Self::Reading { .. }
                 | Self::Sampler(_)
                 | Self::Mask(_)
                 | Self::NoiseFileNeeded { .. }

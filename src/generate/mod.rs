@@ -1,7 +1,7 @@
 //! From a recipe to a clip.
 //!
 //! Owns the [`recipe::Recipe`], the pipeline that runs it, the record of every step (from which a run can go on), the cheap
-//! previews, and the estimate of what a run will cost.
+//! previews, the readings of what a finished run attended to, and the estimate of what a run will cost.
 
 pub mod attention_record;
 mod data_folder;
@@ -11,6 +11,7 @@ pub mod networks;
 pub mod observer;
 pub mod pipeline;
 pub mod preview;
+pub mod reading;
 pub mod recipe;
 pub mod step_record;
 pub mod tensor_file;

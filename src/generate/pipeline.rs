@@ -62,12 +62,12 @@ pub struct LoadedModel {
 }
 
 /// Where a run begins.
-struct Start {
-    first_call: usize,
+pub(super) struct Start {
+    pub first_call: usize,
     /// Before that call.
-    latent: Latent,
+    pub latent: Latent,
     /// Ready for that call.
-    sampler: Sampler,
+    pub sampler: Sampler,
     /// Those that made the steps before.
     devices: Vec<String>,
 }
@@ -171,6 +171,25 @@ impl LoadedModel {
         &self.networks
     }
 
+    pub(super) fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// # Errors
+    /// The recipe was made with another model.
+    pub(super) fn is_of(&self, recipe: &Recipe) -> Result<(), GenerateError> {
+        let found = self.folder.hash()?;
+        if found == recipe.model.sha256 {
+            return Ok(());
+        }
+        let short = |hash: &str| hash.chars().take(12).collect();
+        Err(GenerateError::OtherModel {
+            name: recipe.model.name.clone(),
+            wanted: short(&recipe.model.sha256),
+            found: short(&found),
+        })
+    }
+
     /// The linear projection for previews: the model's own, else one that is fitted now.
     ///
     /// # Errors
@@ -189,15 +208,7 @@ impl LoadedModel {
     /// The recipe does not fit the model, the device failed, or the observer asked to stop ([`GenerateError::Stopped`]).
     pub fn run(&mut self, recipe: &Recipe, options: &RunOptions, observer: &mut dyn Observer) -> Result<Outcome, GenerateError> {
         recipe.check()?;
-        let found = self.folder.hash()?;
-        if found != recipe.model.sha256 {
-            let short = |hash: &str| hash.chars().take(12).collect();
-            return Err(GenerateError::OtherModel {
-                name: recipe.model.name.clone(),
-                wanted: short(&recipe.model.sha256),
-                found: short(&found),
-            });
-        }
+        self.is_of(recipe)?;
         let mut timing = Timing::default();
         let StepRecord { latent, devices, .. } = self.walk(recipe, options, None, &mut timing, observer)?;
         observer.phase(Phase::Decoding);
@@ -218,7 +229,7 @@ impl LoadedModel {
     }
 
     /// Samples from where the recipe begins: up to call `end`, else to the end.
-    fn walk(
+    pub(super) fn walk(
         &mut self,
         recipe: &Recipe,
         options: &RunOptions,
@@ -272,7 +283,7 @@ impl LoadedModel {
     }
 
     /// Where the run begins.
-    fn start(
+    pub(super) fn start(
         &mut self,
         recipe: &Recipe,
         options: &RunOptions,
@@ -328,12 +339,22 @@ impl LoadedModel {
     }
 
     /// One row for the prompt; with guidance, the negative prompt's row before it.
-    fn encode_prompts(&mut self, recipe: &Recipe) -> Result<TextContext, GenerateError> {
+    pub(super) fn encode_prompts(&mut self, recipe: &Recipe) -> Result<TextContext, GenerateError> {
         let mut rows = Vec::new();
         if recipe.guidance_scale > 1.0 {
             rows.push(self.tokens(&recipe.negative_prompt, "{}", recipe)?);
         }
         rows.push(self.tokens(&recipe.prompt, &recipe.prompt_template, recipe)?);
+        self.encode(&rows)
+    }
+
+    /// The prompt's row alone.
+    pub(super) fn encode_prompt(&mut self, recipe: &Recipe) -> Result<TextContext, GenerateError> {
+        let row = self.tokens(&recipe.prompt, &recipe.prompt_template, recipe)?;
+        self.encode(&[row])
+    }
+
+    fn encode(&mut self, rows: &[TokenIds]) -> Result<TextContext, GenerateError> {
         let ids: Vec<u32> = rows.iter().flat_map(|row| row.ids.iter().copied()).collect();
         let mask: Vec<f32> = rows.iter().flat_map(|row| row.mask.iter().map(|&m| f32::from(m))).collect();
 

@@ -99,6 +99,45 @@ impl ClipSize {
     pub fn tokens_per_frame(self) -> usize {
         (self.height / PIXELS_A_TOKEN) * (self.width / PIXELS_A_TOKEN)
     }
+
+    /// How many tokens there are: frames, height, width.
+    pub fn token_grid(self) -> [usize; 3] {
+        [self.latent_frames(), self.height / PIXELS_A_TOKEN, self.width / PIXELS_A_TOKEN]
+    }
+
+    /// The token that a pixel of a frame is decoded from, all counted from 0; none outside of the clip.
+    pub fn token_at(self, frame: usize, x: usize, y: usize) -> Option<TokenPlace> {
+        let is_inside = frame < self.frames && x < self.width && y < self.height;
+        is_inside.then(|| TokenPlace { frame: latent_frame(frame), y: y / PIXELS_A_TOKEN, x: x / PIXELS_A_TOKEN })
+    }
+}
+
+/// A token's place in the grid of a clip, counted from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TokenPlace {
+    /// The latent frame.
+    pub frame: usize,
+    pub y: usize,
+    pub x: usize,
+}
+
+impl TokenPlace {
+    /// Its number in a grid of frames, height and width; none outside of it.
+    pub fn index(self, [frames, height, width]: [usize; 3]) -> Option<usize> {
+        let is_inside = self.frame < frames && self.y < height && self.x < width;
+        is_inside.then_some((self.frame * height + self.y) * width + self.x)
+    }
+}
+
+/// The latent frame that a frame of the clip is decoded from: the first stands alone, then every four share one.
+pub fn latent_frame(frame: usize) -> usize {
+    frame.div_ceil(FRAMES_A_LATENT)
+}
+
+/// The frames that are decoded from a latent frame.
+pub fn frames_of_latent(latent: usize) -> std::ops::Range<usize> {
+    let end = latent * FRAMES_A_LATENT + 1;
+    if latent == 0 { 0..1 } else { end - FRAMES_A_LATENT..end }
 }
 
 #[cfg(test)]
@@ -112,6 +151,34 @@ mod tests {
         assert_eq!(size.latent_shape(4), [4, 8, 90, 160]);
         assert_eq!(size.tokens_per_frame(), 3600);
         assert_eq!(ClipSize { frames: 93, ..size }.latent_frames(), 24);
+    }
+
+    #[test]
+    fn pixels_belong_to_the_tokens_that_they_are_decoded_from() {
+        let size = ClipSize { frames: 13, width: 64, height: 48 };
+        let [frames, height, width] = size.token_grid();
+        assert_eq!([frames, height, width], [4, 3, 4]);
+        assert_eq!(frames * height * width, frames * size.tokens_per_frame());
+        // By construction: every token paints its pixels and its frames.
+        let mut seen = 0;
+        for latent in 0..frames {
+            for frame in frames_of_latent(latent) {
+                for y in 0..48 {
+                    for x in 0..64 {
+                        let place = TokenPlace { frame: latent, y: y / 16, x: x / 16 };
+                        assert_eq!(size.token_at(frame, x, y), Some(place));
+                        assert_eq!(place.index(size.token_grid()), Some((latent * 3 + y / 16) * 4 + x / 16));
+                        seen += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(seen, 13 * 64 * 48);
+        assert_eq!([0, 1, 4, 5, 12].map(|frame| size.token_at(frame, 0, 0).unwrap().frame), [0, 1, 1, 2, 3]);
+        for (frame, x, y) in [(13, 0, 0), (0, 64, 0), (0, 0, 48)] {
+            assert_eq!(size.token_at(frame, x, y), None);
+        }
+        assert_eq!(TokenPlace { frame: 0, y: 0, x: 4 }.index(size.token_grid()), None);
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! Records of attention that are not at hand: read from disk on a thread of their own, and kept for a while.
 
 use std::collections::HashMap;
+use std::io::Write;
+use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::{ClipId, Home, Loaded, StudioError};
-use crate::generate::attention_record::{AttentionRecord, Recording};
+use crate::clip::{self, WriteOptions};
+use crate::generate::GenerateError;
+use crate::generate::attention_record::{AttentionRecord, Recording, Scale, draw, to_csv};
 
 /// How runs are recorded unless the person wishes otherwise.
 pub const DEFAULT_RECORDING: Option<Recording> = Some(Recording::Sampled);
@@ -63,6 +67,30 @@ impl AttentionShelf {
     pub fn forget(&self, clip: ClipId) {
         lock(&self.records).retain(|(other, _), _| *other != clip);
     }
+}
+
+/// Writes the map of a layer, of one head or of all: every tile in a line of a `.csv`, else a picture.
+///
+/// # Errors
+/// The file cannot be written; nothing is left behind.
+pub fn save_attention(
+    record: &AttentionRecord,
+    layer: usize,
+    head: Option<usize>,
+    scale: Scale,
+    path: &Path,
+) -> Result<(), StudioError> {
+    if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("csv")) {
+        let picture = draw(&[record.heatmap(layer, head)], scale);
+        clip::write_clip(path, &picture, None, &WriteOptions::default()).map_err(GenerateError::from)?;
+        return Ok(());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
+        file.write_all(to_csv(&record.rows(layer, head)).as_bytes())?;
+        file.persist(path).map_err(|error| error.error)
+    });
+    written.map(drop).map_err(StudioError::files("written", path))
 }
 
 fn lock(records: &Mutex<Records>) -> MutexGuard<'_, Records> {

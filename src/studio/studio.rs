@@ -381,7 +381,7 @@ impl Studio {
     }
 
     /// Runs `work` on the engine with a model, between the items of the queue, and `after` on a thread of its own.
-    fn with_model<T: Send + 'static, U: Send + 'static>(
+    pub(super) fn with_model<T: Send + 'static, U: Send + 'static>(
         &self,
         name: String,
         work: impl FnOnce(&mut crate::generate::pipeline::LoadedModel, &mut super::Feed) -> Result<T, GenerateError> + Send + 'static,

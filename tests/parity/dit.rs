@@ -82,6 +82,8 @@ fn check_case(folder: &Path, file: &Path, transformer: &Transformer, device: &Te
             Site::RotatedQuery => format!("mid.block_{layer}.attn1.q_rope"),
             Site::RotatedKey => format!("mid.block_{layer}.attn1.k_rope"),
             Site::SelfAttention => format!("mid.block_{layer}.attn1.out"),
+            Site::CrossQuery => format!("mid.block_{layer}.attn2.q"),
+            Site::CrossKey => format!("mid.block_{layer}.attn2.k"),
             Site::CrossAttention => format!("mid.block_{layer}.attn2.out"),
             Site::FeedForward => format!("mid.block_{layer}.ff.out"),
             Site::Block => format!("mid.block_{layer}"),

@@ -7,12 +7,11 @@ use eframe::egui::{
     TextureHandle, TextureOptions, Ui, Vec2, WidgetInfo, pos2, vec2,
 };
 
-use super::scale::Scale;
+use super::scale::ScaleChoice;
 use super::{Place, percent, words};
 use crate::app::theme::{self, Palette};
-use crate::generate::attention_record::{AttentionRecord, TileMap, TileState};
+use crate::generate::attention_record::{AttentionRecord, TileMap, TileState, viridis};
 use crate::mask::Layout;
-use crate::studio::colour_map;
 
 /// Room for the numbers of frames, left of and above the map.
 const MARGIN: f32 = 22.0;
@@ -26,7 +25,7 @@ const NUMBER_GAP: f32 = 15.0;
 struct Painted {
     record: Arc<AttentionRecord>,
     place: Place,
-    scale: Scale,
+    scale: ScaleChoice,
 }
 
 #[derive(Default)]
@@ -42,7 +41,7 @@ impl Heatmap {
         ui: &mut Ui,
         record: &Arc<AttentionRecord>,
         place: Place,
-        scale: Scale,
+        scale: ScaleChoice,
         chosen: &mut Option<[usize; 2]>,
     ) -> Option<[usize; 2]> {
         let mass = record.mass(place.layer, place.head);
@@ -101,7 +100,7 @@ impl Heatmap {
         record: &Arc<AttentionRecord>,
         mass: &TileMap,
         place: Place,
-        scale: Scale,
+        scale: ScaleChoice,
     ) {
         let is_painted = self
             .painted
@@ -117,7 +116,7 @@ impl Heatmap {
     }
 
     /// The colours with their numbers, and what the lines mean.
-    fn legend(&mut self, ui: &mut Ui, side: f32, mass: &TileMap, scale: Scale) {
+    fn legend(&mut self, ui: &mut Ui, side: f32, mass: &TileMap, scale: ScaleChoice) {
         let palette = Palette::of(ui);
         let bar = self.bar.get_or_insert_with(|| {
             let pixels = (0..256).map(|at| colour(at as f32 / 255.0)).collect();
@@ -127,27 +126,33 @@ impl Heatmap {
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, "Scale of the colours"));
         let place = Rect::from_min_size(all.min + vec2(MARGIN, 0.0), vec2(side, BAR_HEIGHT));
         ui.painter().image(bar.id(), place, Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0)), Color32::WHITE);
-        let marks = scale.marks(mass.largest());
-        for (index, (at, mass)) in marks.iter().enumerate() {
+        let marks = scale.marks();
+        for (index, at) in marks.iter().enumerate() {
             let align = match index {
                 0 => Align2::LEFT_TOP,
                 last if last + 1 == marks.len() => Align2::RIGHT_TOP,
                 _ => Align2::CENTER_TOP,
             };
             let foot = pos2(place.left() + at * place.width(), place.bottom() + 2.0);
-            ui.painter().text(foot, align, percent(*mass), FontId::proportional(10.5), palette.text_dim);
+            ui.painter().text(
+                foot,
+                align,
+                percent(scale.up_to(mass.largest()).mass(*at)),
+                FontId::proportional(10.5),
+                palette.text_dim,
+            );
         }
     }
 }
 
 fn colour(place: f32) -> Color32 {
-    let [red, green, blue] = colour_map::viridis(place);
+    let [red, green, blue] = viridis(place);
     Color32::from_rgb(red, green, blue)
 }
 
-fn image(mass: &TileMap, scale: Scale) -> ColorImage {
-    let largest = mass.largest();
-    let pixels = mass.values().iter().map(|&value| colour(scale.place(value, largest))).collect();
+fn image(mass: &TileMap, scale: ScaleChoice) -> ColorImage {
+    let scale = scale.up_to(mass.largest());
+    let pixels = mass.values().iter().map(|&value| colour(scale.place(value))).collect();
     ColorImage::new([mass.frames(); 2], pixels)
 }
 
@@ -157,16 +162,16 @@ fn cell(map: Rect, frames: usize, [query, key]: [usize; 2]) -> Rect {
 }
 
 /// A stroke through every tile that the plan skips, light on dark colours and dark on light ones.
-fn paint_plan(painter: &Painter, map: Rect, record: &AttentionRecord, place: Place, mass: &TileMap, scale: Scale) {
+fn paint_plan(painter: &Painter, map: Rect, record: &AttentionRecord, place: Place, mass: &TileMap, scale: ScaleChoice) {
     let frames = record.frames();
-    let largest = mass.largest();
+    let scale = scale.up_to(mass.largest());
     let mut strokes = Vec::new();
     for query in 0..frames {
         for key in 0..frames {
             if record.state(place.layer, query, key) != TileState::Skipped {
                 continue;
             }
-            let is_light = scale.place(mass.at(query, key), largest) > 0.6;
+            let is_light = scale.place(mass.at(query, key)) > 0.6;
             let color = if is_light { Color32::from_black_alpha(170) } else { Color32::from_white_alpha(110) };
             let inner = cell(map, frames, [query, key]).shrink(map.width() / frames as f32 * 0.22);
             strokes.push(Shape::line_segment([inner.left_bottom(), inner.right_top()], Stroke::new(1.0, color)));
@@ -223,7 +228,7 @@ mod tests {
     #[test]
     fn a_tile_has_the_colour_of_its_mass() {
         let mass = TileMap::new(2, vec![0.0, 0.5, 0.25, 0.5]);
-        let image = image(&mass, Scale::Linear);
+        let image = image(&mass, ScaleChoice::Linear);
         assert_eq!(image.size, [2, 2]);
         assert_eq!(image.pixels, [colour(0.0), colour(1.0), colour(0.5), colour(1.0)]);
     }

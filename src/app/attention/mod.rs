@@ -4,6 +4,7 @@
 
 mod heatmap;
 mod overview;
+mod save;
 mod scale;
 mod table;
 
@@ -13,7 +14,8 @@ use eframe::egui::{ComboBox, DragValue, Grid, Label, RichText, Ui};
 
 use self::heatmap::Heatmap;
 use self::overview::Overview;
-use self::scale::Scale;
+pub use self::save::{MapFile, SavingMap};
+use self::scale::ScaleChoice;
 use super::action::{Action, AttentionFile};
 use super::empty_state;
 use super::icons::{Icon, icon_toggle};
@@ -26,9 +28,10 @@ use crate::mask::Layout;
 const LAYER_WIDTH: f32 = 54.0;
 
 /// What the page is shown for.
-pub struct Subject<'a> {
+#[derive(Default)]
+pub struct Subject {
     /// One entry a step, where there is a record.
-    pub records: &'a [Option<Arc<AttentionRecord>>],
+    pub records: Vec<Option<Arc<AttentionRecord>>>,
     /// The step that the player shows, counted from 0.
     pub step: Option<usize>,
     /// More records come.
@@ -56,7 +59,7 @@ pub struct Place {
 #[derive(Default)]
 pub struct AttentionPage {
     pub place: Place,
-    scale: Scale,
+    scale: ScaleChoice,
     as_table: bool,
     /// The tile whose numbers stay when the pointer goes.
     chosen: Option<[usize; 2]>,
@@ -101,7 +104,7 @@ impl AttentionPage {
 
         ui.add_space(theme::SPACE_SMALL);
         caption(ui, "Layers and steps");
-        if let Some(chosen) = self.overview.show(ui, subject.records, [self.place.layer, record.call]) {
+        if let Some(chosen) = self.overview.show(ui, &subject.records, [self.place.layer, record.call]) {
             self.place.layer = chosen[0];
             pointed.step = Some(chosen[1]);
         }
@@ -152,7 +155,7 @@ impl AttentionPage {
             response.response.on_hover_text("One head of the layer, or all together");
         });
         ui.horizontal(|ui| {
-            segments::inline(ui, &mut self.scale, &Scale::ALL);
+            segments::inline(ui, &mut self.scale, &ScaleChoice::ALL);
             let table = icon_toggle(ui, Icon::Queue, "Table", "The numbers of all tiles, to read and to copy", self.as_table);
             if table.clicked() {
                 self.as_table = !self.as_table;
@@ -181,8 +184,8 @@ impl AttentionPage {
                 (AttentionFile::Csv, "Save CSV", "A line for each tile: frames, mass, standard error, what the plan does"),
             ] {
                 if ui.button(name).on_hover_text(tip).clicked() {
-                    let Place { layer, head } = self.place;
-                    actions.push(Action::SaveAttention { record: record.clone(), layer, head, kind });
+                    let map = MapFile { record: record.clone(), place: self.place, scale: self.scale, kind };
+                    actions.push(Action::SaveAttention(map));
                 }
             }
         });

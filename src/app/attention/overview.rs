@@ -10,8 +10,7 @@ use eframe::egui::{
 use super::percent;
 use crate::app::segments;
 use crate::app::theme::Palette;
-use crate::generate::attention_record::AttentionRecord;
-use crate::studio::colour_map;
+use crate::generate::attention_record::{AttentionRecord, viridis};
 
 const LARGEST_CELL: f32 = 48.0;
 const TALLEST_CELL: f32 = 16.0;
@@ -155,7 +154,7 @@ impl Overview {
         let values: Vec<Option<f32>> = places.map(|place| self.value(place)).collect();
         let largest = values.iter().flatten().copied().fold(f32::MIN_POSITIVE, f32::max);
         let colour = |value: &Option<f32>| {
-            let [red, green, blue] = colour_map::viridis((*value)? / largest);
+            let [red, green, blue] = viridis((*value)? / largest);
             Some(Color32::from_rgb(red, green, blue))
         };
         ColorImage::new([steps, layers], values.iter().map(|value| colour(value).unwrap_or(absent)).collect())

@@ -1,9 +1,11 @@
 //! The ruler of frames: time from left to right, the playhead, the marked part with its two handles, and which frames share a
 //! latent frame.
 
+use std::ops::Range;
+
 use eframe::egui::{
-    Align2, Color32, CornerRadius, CursorIcon, EventFilter, FontId, Key, Painter, Rangef, Rect, Role, Sense, Stroke, Ui,
-    WidgetInfo, pos2, vec2,
+    Align2, Color32, CornerRadius, CursorIcon, EventFilter, FontId, Key, Painter, Rangef, Rect, Role, Sense, Stroke, StrokeKind,
+    Ui, WidgetInfo, pos2, vec2,
 };
 
 use super::Player;
@@ -12,6 +14,7 @@ use super::ruler::{self, Cells};
 use super::source::{Source, latent_frame};
 use crate::app::icons;
 use crate::app::theme::{self, Palette};
+use crate::model::latent::frames_of_latent;
 
 pub const HEIGHT: f32 = 52.0;
 const TRACK: Rangef = Rangef { min: 18.0, max: 36.0 };
@@ -86,8 +89,8 @@ impl Player {
         let shown_latent = latent_frame(frame);
         let last_latent = latent_frame(source.frames - 1);
         for latent in 0..=last_latent {
-            let first = if latent == 0 { 0 } else { latent * 4 - 3 };
-            let end = (latent * 4 + 1).min(source.frames);
+            let Range { start: first, end } = frames_of_latent(latent);
+            let end = end.min(source.frames);
             let x = Rangef::new(cells.start(first) + 1.0, cells.start(end) - 1.0);
             if x.span() < 1.0 {
                 break;
@@ -100,6 +103,16 @@ impl Player {
                 palette.line
             };
             painter.rect_filled(Rect::from_x_y_ranges(x, y(LATENTS)), CornerRadius::same(1), color);
+            if let Some([reads, is_read]) = self.highlight.filter(|highlight| highlight.contains(&latent)) {
+                let place = Rect::from_x_y_ranges(x, track.y_range()).expand(1.0);
+                let (first, second) = (palette.accent, palette.warning);
+                let color = if latent == reads { first } else { second };
+                painter.rect_filled(place, CornerRadius::same(2), color.gamma_multiply(0.35));
+                painter.rect_stroke(place, CornerRadius::same(2), Stroke::new(2.0, color), StrokeKind::Inside);
+                if reads == is_read {
+                    painter.rect_stroke(place.shrink(2.0), CornerRadius::same(1), Stroke::new(2.0, second), StrokeKind::Inside);
+                }
+            }
         }
         if cells.width >= 5.0 {
             for cell in 1..source.frames {

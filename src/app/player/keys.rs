@@ -3,6 +3,7 @@
 
 use eframe::egui::{Id, InputState, Key, KeyboardShortcut, Ui};
 
+use super::inspect::Inspect;
 use super::source::Source;
 use super::state::PlayerState;
 use crate::app::commands;
@@ -23,6 +24,7 @@ pub enum PlayerCommand {
     SetOut,
     StepBack,
     StepForward,
+    Inspect,
 }
 
 /// The widgets of the player that take the focus and leave the arrow keys and space to it.
@@ -34,7 +36,7 @@ pub fn step_ruler_id(ui: &Ui) -> Id {
     ui.scope_id().with("step ruler")
 }
 
-pub fn handle(ui: &mut Ui, state: &mut PlayerState, source: &Source, keys: &Keys) {
+pub fn handle(ui: &mut Ui, state: &mut PlayerState, inspect: &mut Inspect, source: &Source, keys: &Keys) {
     // A menu or a dialog has the keys for itself.
     let covered = ui.ctx().any_popup_open() || !ui.memory(|memory| memory.is_above_modal_layer(ui.layer_id()));
     let blocked = covered || ui.ctx().text_edit_focused();
@@ -59,7 +61,7 @@ pub fn handle(ui: &mut Ui, state: &mut PlayerState, source: &Source, keys: &Keys
                     _ => true,
                 };
                 if is_free {
-                    (0..presses(input, &shortcut)).for_each(|_| perform(state, source, asked));
+                    (0..presses(input, &shortcut)).for_each(|_| perform(state, inspect, source, asked));
                 }
             }
         }
@@ -75,7 +77,7 @@ fn presses(input: &mut InputState, shortcut: &KeyboardShortcut) -> usize {
 }
 
 /// Does what was asked.
-pub fn perform(state: &mut PlayerState, source: &Source, command: PlayerCommand) {
+pub fn perform(state: &mut PlayerState, inspect: &mut Inspect, source: &Source, command: PlayerCommand) {
     let frames = source.frames;
     match command {
         PlayerCommand::FrameBack => state.step_frames(-1, frames),
@@ -90,6 +92,7 @@ pub fn perform(state: &mut PlayerState, source: &Source, command: PlayerCommand)
         PlayerCommand::SetOut => state.set_out(state.frame(frames), frames),
         PlayerCommand::StepBack => step_by(state, source, -1),
         PlayerCommand::StepForward => step_by(state, source, 1),
+        PlayerCommand::Inspect => inspect.on = !inspect.on,
     }
 }
 

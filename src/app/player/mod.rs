@@ -5,8 +5,12 @@
 //! like it stands in; nothing ever covers it.
 
 mod frame_ruler;
+pub mod heat;
+pub mod inspect;
 pub mod keys;
 mod picture;
+mod point;
+mod reads_strip;
 mod ruler;
 pub mod source;
 pub mod state;
@@ -14,9 +18,11 @@ mod step_ruler;
 pub mod textures;
 mod transport;
 pub mod versus;
+mod word_row;
 
 use eframe::egui::{Ui, vec2};
 
+use self::inspect::{Inspect, Question};
 use self::keys::PlayerCommand;
 use self::source::{Pictures, Source};
 use self::state::{Look, PlayerState};
@@ -59,6 +65,10 @@ pub struct Player {
     asked: Vec<PlayerCommand>,
     /// Where a picture larger than its place was moved to, in points.
     pan: eframe::egui::Vec2,
+    /// What is looked at inside of the clip.
+    pub inspect: Inspect,
+    /// Two latent frames that stand out in the picture and in the rulers: one that reads, and one that is read.
+    pub highlight: Option<[usize; 2]>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +100,13 @@ impl Player {
         }
     }
 
+    /// What is to be known for what is looked at; [`Inspect::answers`] takes the answers.
+    pub fn question(&self, source: &Source) -> Question {
+        // The finished clip is what the last step led to.
+        let step = self.shown_step(source).map_or(source.steps.len(), |step| step + 1);
+        self.inspect.question(source, step)
+    }
+
     /// Fills the place that `ui` has left. `buttons` go to the right end of the controls, from right to left.
     pub fn show(&mut self, ui: &mut Ui, source: &Source, buttons: impl FnOnce(&mut Ui)) -> Vec<PlayerEvent> {
         self.show_with(ui, source, None, buttons)
@@ -117,29 +134,43 @@ impl Player {
         if self.source.replace(source.id) != Some(source.id) {
             self.state.rewind();
             (self.moved_at, self.scrub, self.pan) = (None, None, Default::default());
+            self.inspect.rewind();
         }
         let now = ui.input(|input| input.time);
         if let Some(before) = self.moved_at {
             self.state.advance(now - before, source.frames, source.frames_per_second);
         }
         for command in std::mem::take(&mut self.asked) {
-            keys::perform(&mut self.state, source, command);
+            keys::perform(&mut self.state, &mut self.inspect, source, command);
         }
-        keys::handle(ui, &mut self.state, source, &self.keys);
+        keys::handle(ui, &mut self.state, &mut self.inspect, source, &self.keys);
+        let asked = self.question(source);
 
         let wide = ui.available_width() >= transport::LEAST_WIDTH_OF_ONE_ROW;
         let rows = if wide { 1.0 } else { 2.0 };
         let controls = rows * (theme::CONTROL_HEIGHT + theme::SPACE_SMALL);
         let steps_height = step_ruler::height(source, ui.available_width());
         let rulers = frame_ruler::HEIGHT + theme::SPACE_SMALL + steps_height + theme::SPACE_SMALL;
-        let picture_height = (ui.available_height() - rulers - controls).max(picture::LEAST_HEIGHT);
+        if self.inspect.on {
+            self.word_row(ui);
+        }
+        self.inspect.follow_answers();
+        let strip_height = if self.inspect.on { reads_strip::height(source, ui.available_width()) } else { 0.0 };
+        let picture_height = (ui.available_height() - rulers - controls - strip_height).max(picture::LEAST_HEIGHT);
 
         let size = vec2(ui.available_width(), picture_height);
         self.picture(ui, size, source, other.as_ref(), &mut events);
+        if self.inspect.on {
+            self.reads_strip(ui, source);
+        }
         self.frame_ruler(ui, source);
         self.step_ruler(ui, steps_height, source, &mut events);
         self.transport(ui, wide, source, &mut events, buttons);
 
+        if self.question(source) != asked {
+            // Its answer may be at hand.
+            ui.ctx().request_repaint();
+        }
         self.moved_at = self.state.playing.then_some(now);
         if let Some(seconds) = self.state.until_next_frame(source.frames, source.frames_per_second) {
             ui.ctx().request_repaint_after_secs((seconds as f32).max(self.least_repaint_seconds));

@@ -7,7 +7,7 @@ use eframe::egui::{
     StrokeKind, TextureId, Ui, Vec2, WidgetInfo, pos2, vec2,
 };
 
-use super::source::{Pictures, Source};
+use super::source::{Pictures, Source, latent_frame};
 use super::state::{Look, Zoom};
 use super::versus::{Places, Versus};
 use super::{Player, PlayerEvent};
@@ -15,6 +15,7 @@ use crate::app::icons::{self, Icon};
 use crate::app::theme::{self, Palette};
 
 pub const LEAST_HEIGHT: f32 = 96.0;
+const BADGE_HEIGHT: f32 = 24.0;
 const WHOLE: Rect = Rect { min: Pos2::ZERO, max: pos2(1.0, 1.0) };
 
 impl Player {
@@ -27,7 +28,9 @@ impl Player {
         events: &mut Vec<PlayerEvent>,
     ) {
         // Space plays from anywhere, so the picture needs no focus of its own.
-        let (place, response) = ui.allocate_exact_size(size, Sense::CLICK | Sense::DRAG);
+        // To choose a point by keys it needs one.
+        let focusable = if self.inspect.on { Sense::FOCUSABLE } else { Sense::empty() };
+        let (place, response) = ui.allocate_exact_size(size, Sense::CLICK | Sense::DRAG | focusable);
         let palette = Palette::of(ui);
         let frame = self.state.frame(source.frames);
         let wanted = source.wanted(self.state.step, self.state.look);
@@ -37,10 +40,10 @@ impl Player {
         }
 
         response.widget_info(|| WidgetInfo::labeled(Role::Image, true, spoken(source, frame, found)));
-        if response.double_clicked() {
+        if response.double_clicked() && !self.inspect.on {
             self.state.zoom = if self.state.zoom == Zoom::Fit { Zoom::Full } else { Zoom::Fit };
         }
-        if response.clicked() {
+        if response.clicked() && !self.inspect.on {
             self.state.toggle(source.frames);
         }
         if response.drag_started_by(PointerButton::Primary) {
@@ -77,6 +80,10 @@ impl Player {
                 paint(&painter, image, texture, palette);
             }
         }
+        if self.inspect.on {
+            self.look_into(ui, &painter, image, &response, source);
+        }
+        self.paint_highlight(&painter, image.intersect(place), frame, palette);
 
         let text = badge_text(source, wanted, found);
         if !text.is_empty() {
@@ -87,7 +94,28 @@ impl Player {
         if source.generating && self.state.step.is_some() {
             self.follow_button(ui, image.intersect(place), palette);
         }
-        let _ = response.on_hover_cursor(if source.frames > 1 { CursorIcon::ResizeHorizontal } else { CursorIcon::Default });
+        let cursor = match source.frames {
+            _ if self.inspect.on => CursorIcon::Crosshair,
+            0 | 1 => CursorIcon::Default,
+            _ => CursorIcon::ResizeHorizontal,
+        };
+        let _ = response.on_hover_cursor(cursor);
+    }
+
+    /// Says so where the shown frame belongs to one of the two that stand out.
+    fn paint_highlight(&self, painter: &Painter, image: Rect, frame: usize, palette: &Palette) {
+        let Some([reads, is_read]) = self.highlight else { return };
+        let latent = latent_frame(frame);
+        let text = match (latent == reads, latent == is_read) {
+            (true, true) => "Reads, and is read",
+            (true, false) => "Reads",
+            (false, true) => "Is read",
+            (false, false) => return,
+        };
+        let color = if latent == reads { palette.accent } else { palette.warning };
+        painter.rect_stroke(image, CornerRadius::ZERO, Stroke::new(3.0, color), StrokeKind::Inside);
+        let corner = image.left_top() + vec2(theme::SPACE_SMALL, theme::SPACE_SMALL + BADGE_HEIGHT);
+        badge(painter, corner, &format!("Frame {} · {text}", latent + 1), Some(color), palette);
     }
 
     /// A frame's picture of a set, on the graphics card.

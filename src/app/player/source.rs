@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::state::Look;
 use crate::clip::Frames;
-use crate::model::latent::FRAMES_A_LATENT;
+pub use crate::model::latent::latent_frame;
 
 /// A clip, finished or in the making. Cheap to make for every frame of the window: pictures are shared.
 #[derive(Debug, Clone, Default)]
@@ -111,11 +111,6 @@ pub fn picture_of_frame(frame: usize, frames: usize, pictures: usize) -> usize {
         frame * pictures / frames.max(1)
     };
     picture.min(pictures.saturating_sub(1))
-}
-
-/// The latent frame that a frame of the clip is decoded from: the first stands alone, then every four share one.
-pub fn latent_frame(frame: usize) -> usize {
-    frame.div_ceil(FRAMES_A_LATENT)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use eframe::egui::{Align, ComboBox, Layout, RichText, Ui, vec2};
 use super::source::Source;
 use super::state::{Look, Repeat, Zoom};
 use super::{Player, PlayerEvent, frame_ruler};
-use crate::app::icons::{Icon, drop_down, icon_button, raised_icon_button};
+use crate::app::icons::{Icon, drop_down, icon_button, icon_toggle, raised_icon_button};
 use crate::app::segments;
 use crate::app::theme::{self, Palette};
 
@@ -79,7 +79,12 @@ impl Player {
         if icon_button(ui, icon, name, "Loop, there and back, or play once").clicked() {
             state.repeat = next;
         }
+        let tip = "Click a point of the picture to see what it reads from every frame, or point at a word of the prompt to see where it is";
+        if icon_toggle(ui, Icon::Inspect, "Look into the clip", tip, self.inspect.on).clicked() {
+            self.inspect.on = !self.inspect.on;
+        }
         ui.spacing_mut().item_spacing.x = gap;
+        let state = &mut self.state;
         ComboBox::from_id_salt("speed")
             .width(62.0)
             .icon(drop_down)

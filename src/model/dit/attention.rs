@@ -67,10 +67,18 @@ impl Attention {
 
     /// Attention of the tokens `[batch, tokens, width]` to the caption `[batch, text tokens, width]`; `text_bias`
     /// `[batch, text tokens]` hides the padding.
-    pub fn cross_attention(&self, x: Tensor<3>, caption: Tensor<3>, text_bias: Option<Tensor<2>>) -> Tensor<3> {
+    pub fn cross_attention(
+        &self,
+        x: Tensor<3>,
+        caption: Tensor<3>,
+        text_bias: Option<Tensor<2>>,
+        probe: &mut Probe<'_>,
+    ) -> Tensor<3> {
         let ([_, tokens, _], [_, text_tokens, _]) = (x.dims(), caption.dims());
         let query = self.split(self.to_q.forward(x));
         let key = self.split(self.to_k.forward(caption.clone()));
+        probe.see(Site::CrossQuery, || join(query.clone()));
+        probe.see(Site::CrossKey, || join(key.clone()));
         let value = self.split(self.to_v.forward(caption));
         let tiles = Tiles { key_frames: Arc::new(KeyFrames::dense(1)), query_tokens: tokens, key_tokens: text_tokens };
         self.merge(tile_attention(query, key, value, text_bias, tiles))

@@ -29,6 +29,10 @@ pub enum Site {
     RotatedQuery,
     RotatedKey,
     SelfAttention,
+    /// `[batch, heads * tokens, head]`.
+    CrossQuery,
+    /// `[batch, heads * text tokens, head]`.
+    CrossKey,
     CrossAttention,
     FeedForward,
     Block,
@@ -65,6 +69,11 @@ impl<'a> Probe<'a> {
 
     pub(super) fn recorder(&mut self) -> Option<&mut AttentionRecorder> {
         self.recorder.as_deref_mut()
+    }
+
+    /// Both: `watcher` as in [`Self::new`], `stop` as in [`Self::stopping`].
+    pub fn until(watcher: &'a mut dyn FnMut(Site, usize, Tensor<3>), stop: &'a dyn Fn() -> bool) -> Self {
+        Self { watcher: Some(watcher), stop: Some(stop), ..Self::default() }
     }
 
     pub(super) fn stops(&self) -> bool {
@@ -132,7 +141,7 @@ impl Block {
         let tokens = spans::span(Kind::Normalisation, || tokens + to_f32(x) * gate);
 
         // No norm before, no gate after: as the reference.
-        let x = self.attn2.cross_attention(tokens.clone(), context.caption.clone(), context.text_bias.clone());
+        let x = self.attn2.cross_attention(tokens.clone(), context.caption.clone(), context.text_bias.clone(), probe);
         probe.see(Site::CrossAttention, || x.clone());
         let tokens = spans::span(Kind::Normalisation, || tokens + to_f32(x));
 

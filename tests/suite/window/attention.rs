@@ -59,7 +59,7 @@ fn page(dark: bool, records: Vec<Option<Arc<AttentionRecord>>>) -> Harness<'stat
                 }
                 eframe::egui::Frame::new().fill(ui.visuals().panel_fill).inner_margin(12.0).show(ui, |ui| {
                     let subject = Subject {
-                        records: &shown.records,
+                        records: shown.records.clone(),
                         step: shown.step,
                         is_live: false,
                         recording: Some(Recording::Sampled),
@@ -184,8 +184,9 @@ fn the_table_has_every_number_and_files_are_asked_for() {
         .actions
         .iter()
         .map(|action| match action {
-            Action::SaveAttention { record, layer, head, kind } => {
-                format!("{kind:?} of layer {layer}, head {head:?}, call {}", record.call)
+            Action::SaveAttention(map) => {
+                let (kind, layer, head) = (map.kind, map.place.layer, map.place.head);
+                format!("{kind:?} of layer {layer}, head {head:?}, call {}", map.record.call)
             }
             other => format!("{other:?}"),
         })
