@@ -14,6 +14,7 @@ pub mod export_dialog;
 mod file_dialog;
 pub mod forecast;
 mod fuzzy;
+pub mod graphics;
 mod hint;
 mod history;
 pub mod icons;
