@@ -108,13 +108,14 @@ impl Card<'_> {
         }
         let rate = frames.frames_per_second.clamp(1.0, 60.0);
         let index = match self.playing {
-            Some(seconds) => {
+            Some(seconds) if ui.style().animation_time > 0.0 => {
                 if count > 1 {
                     ui.ctx().request_repaint_after_secs((1.0 / rate) as f32);
                 }
                 (seconds * rate) as usize % count
             }
-            None => 0,
+            // At rest, or nothing is to move by itself.
+            _ => 0,
         };
         let source = self.clip.id.0.cast_unsigned();
         let Some(texture) = textures.get(ui.ctx(), source, Pictures::Finished, index, frames) else { return };

@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use eframe::egui::{IconData, ViewportBuilder};
 use eframe::{NativeOptions, Renderer};
 
 use super::bench::Report;
+use super::graphics::Loss;
 use super::window::Window;
 use crate::studio::{DeviceWish, Home, Studio};
 
 const SIZE: [f32; 2] = [1440.0, 900.0];
 const LEAST_SIZE: [f32; 2] = [900.0, 600.0];
+/// A window that lives shorter than this before its device is lost is not opened again.
+const LEAST_LIFE: Duration = Duration::from_secs(10);
 const ICON: &[u8] = include_bytes!("../../assets/icon.png");
 
 /// What the command line says about the window.
@@ -39,6 +42,23 @@ pub struct WindowOptions {
 /// The library cannot be used, or the system has no window or no graphics for one.
 pub fn open(options: WindowOptions) -> anyhow::Result<()> {
     let studio = Arc::new(Studio::open(options.home.clone(), options.device.clone())?);
+    let mut note = None;
+    loop {
+        let (loss, opened) = (Loss::default(), Instant::now());
+        show(studio.clone(), options.clone(), loss.clone(), note.take())?;
+        let Some(reason) = loss.reason() else { return Ok(()) };
+        if opened.elapsed() < LEAST_LIFE {
+            anyhow::bail!(
+                "The graphics device of the window was lost again at once ({reason}). What was made is in the library, and what \
+                 waits is in the queue: update the graphics driver, or go on with `tilereel queue run`."
+            );
+        }
+        note = Some(format!("The window's graphics device was lost ({reason}), so the window was opened again; runs went on."));
+    }
+}
+
+/// One window, until it is closed or its device is lost.
+fn show(studio: Arc<Studio>, options: WindowOptions, loss: Loss, note: Option<String>) -> anyhow::Result<()> {
     let mut viewport = ViewportBuilder::default()
         .with_title("Tilereel")
         .with_app_id("tilereel")
@@ -54,7 +74,14 @@ pub fn open(options: WindowOptions) -> anyhow::Result<()> {
         persistence_path: Some(studio.home().window_file()),
         ..NativeOptions::default()
     };
-    let create: eframe::AppCreator<'_> = Box::new(move |context| Ok(Box::new(Window::new(context, studio, options))));
+    let create: eframe::AppCreator<'_> = Box::new(move |context| {
+        let mut window = Window::new(context, studio, options);
+        if let Some(painted_by) = &context.wgpu_render_state {
+            loss.watch(painted_by, &context.egui_ctx);
+        }
+        window.reopened(loss, note);
+        Ok(Box::new(window))
+    });
     eframe::run_native("tilereel", native, create).map_err(|error| {
         anyhow!(
             "The window cannot be opened: {error}. It needs a screen and graphics that Vulkan, Metal, DX12 or GL reach, in \

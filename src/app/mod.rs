@@ -17,6 +17,7 @@ pub mod export_dialog;
 mod file_dialog;
 pub mod forecast;
 mod fuzzy;
+pub mod graphics;
 mod hint;
 mod history;
 pub mod icons;

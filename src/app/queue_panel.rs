@@ -17,6 +17,9 @@ use crate::studio::{ItemId, ItemState, Live, QueueItem, State};
 
 /// How often the progress of a run is painted.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// Where the times come from.
+const ORIGIN: &str = "Times: of the run that goes on from its own steps; of those that wait from earlier runs on this device, or estimated \
+                      from their operations where nothing like them has run.";
 const HANDLE: Vec2 = vec2(14.0, 28.0);
 
 #[derive(Default)]
@@ -176,7 +179,10 @@ fn header(ui: &mut Ui, state: &State, times: &[Times], actions: &mut Vec<Action>
     Sides::new().height(theme::CONTROL_HEIGHT).shrink_left().show(
         ui,
         |ui| {
-            ui.add(Label::new(RichText::new(parts.join(" · ")).color(palette.text_dim)).truncate());
+            let line = ui.add(Label::new(RichText::new(parts.join(" · ")).color(palette.text_dim)).truncate());
+            if !parts.is_empty() {
+                line.on_hover_text(ORIGIN);
+            }
         },
         |ui| {
             if state.is_paused {
@@ -220,7 +226,8 @@ fn text(ui: &mut Ui, item: &QueueItem, live: Option<&Live>, times: Times, now: I
     let title = ui.add(Label::new(words.color(palette.text_strong)).truncate());
     title.on_hover_text(&item.recipe.prompt);
     let (line, colour) = second_line(item, live, times, now, palette);
-    ui.add(Label::new(RichText::new(line).small().color(colour)).truncate()).on_hover_text(facts(item));
+    let tip = format!("{}\n{ORIGIN}", facts(item));
+    ui.add(Label::new(RichText::new(line).small().color(colour)).truncate()).on_hover_text(tip);
     let share = match live {
         Some(live) => Some(live.share_done(now) as f32),
         None if item.steps_done > 0 => Some(item.steps_done as f32 / item.calls().max(1) as f32),

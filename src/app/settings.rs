@@ -294,7 +294,9 @@ impl SettingsPanel {
         response.widget_info(|| WidgetInfo::labeled(Role::Button, problem.is_none(), text.replace("  –  ", ", ")));
         let keys = self.keys.clone();
         let tip = match estimate {
-            Some(estimate) => format!("{keys}\nThe time is {}.", estimate.basis),
+            Some(estimate) => {
+                format!("{keys}\nThe time is {}. It is for the clip alone, without loading the model.", estimate.basis)
+            }
             None => keys,
         };
         let clicked = response.clicked();

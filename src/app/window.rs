@@ -11,6 +11,7 @@ use super::action::Action;
 use super::attention::{SavingMap, Subject};
 use super::bench::{Bench, Next};
 use super::export_dialog::ExportDialog;
+use super::graphics::Loss;
 use super::history::History;
 use super::inspector::{Inspector, Page};
 use super::keys_dialog::KeysDialog;
@@ -61,6 +62,8 @@ pub struct Window {
     pub(super) palette: Option<CommandPalette>,
     pub(super) keys_dialog: Option<KeysDialog>,
     run_end: RunEnd,
+    /// Of the device that paints it.
+    loss: Loss,
     library: LibraryPanel,
     queue: QueuePanel,
     pub(super) inspector: Inspector,
@@ -108,6 +111,7 @@ impl Window {
             palette: None,
             keys_dialog: None,
             run_end: RunEnd::default(),
+            loss: Loss::default(),
             library: LibraryPanel::default(),
             queue: QueuePanel::default(),
             inspector: Inspector::default(),
@@ -136,6 +140,14 @@ impl Window {
             window.act(&context.egui_ctx, Action::OpenFile(path));
         }
         window
+    }
+
+    /// Looks out for `loss`; `note` says why this window follows another one.
+    pub fn reopened(&mut self, loss: Loss, note: Option<String>) {
+        self.loss = loss;
+        if let Some(note) = note {
+            self.toasts.error(note);
+        }
     }
 
     pub fn studio(&self) -> &Studio {
@@ -362,6 +374,10 @@ impl Window {
 
 impl eframe::App for Window {
     fn logic(&mut self, context: &Context, _: &mut Frame) {
+        if self.loss.reason().is_some() {
+            // Nothing can be painted any more; another window takes over.
+            context.send_viewport_cmd(egui::ViewportCommand::Close);
+        }
         self.follow_studio(context);
         self.run_end.follow(context, &self.studio.state(), self.preferences.notify);
         let ready = self.settings.is_ready();

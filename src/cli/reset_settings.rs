@@ -5,12 +5,16 @@ use std::io::ErrorKind;
 
 use super::Status;
 use crate::studio::words::count;
-use crate::studio::{Database, Home};
+use crate::studio::{Database, Home, StudioError};
 
 pub fn run() -> anyhow::Result<Status> {
     let home = Home::standard()?;
-    // A window that is open would write its own again.
-    let _lock = home.lock()?;
+    let _lock = match home.lock() {
+        Err(StudioError::AlreadyOpen { folder }) => {
+            anyhow::bail!("Another Tilereel works on {}, and would write its settings again. Close it first.", folder.display())
+        }
+        lock => lock?,
+    };
     let database = Database::open(&home.database())?;
     let removed = database.reset_preferences()?;
     let window = home.window_file();

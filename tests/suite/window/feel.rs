@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use eframe::egui::{Color32, Event, Key, Modifiers, Rect, Theme, Vec2};
+use eframe::egui::{Color32, Event, Key, Modifiers, Rect, Theme, Vec2, ViewportCommand};
 use egui_kittest::kittest::{NodeT, Queryable};
 use egui_kittest::{Harness, SnapshotOptions, SnapshotResults};
 use tilereel::app::Window;
 use tilereel::app::action::Action;
+use tilereel::app::graphics::Loss;
 use tilereel::app::preferences::Level;
 use tilereel::app::theme::{DARK, LIGHT};
 use tilereel::studio::{ErrorReport, Fault, ItemState, NewItem, Remedy, Studio};
@@ -307,6 +308,41 @@ fn the_keyboard_reaches_everything_and_shows_where_it_is() {
         assert!(missed.is_empty(), "{theme:?}: Tab does not reach {missed:#?}");
         assert!(unseen.is_empty(), "{theme:?}: the focus is not seen on {unseen:#?}");
     }
+}
+
+/// The window has a device of its own, which the adapter's driver may take away like any other.
+#[test]
+fn a_window_whose_graphics_are_lost_makes_room_for_another() {
+    if tilereel::gpu::device::adapters().is_empty() {
+        println!("skipped: there is no adapter");
+        assert!(std::env::var_os("CI").is_none(), "CI installs one");
+        return;
+    }
+    let place = Place::new();
+    let (studio, options, loss) = (Arc::new(place.open()), options(&place), Loss::default());
+    let (watching, mut device) = (loss.clone(), None);
+    let mut harness = Harness::builder().with_step_dt(1.0 / 24.0).wgpu().build_eframe(|context| {
+        let mut window = Window::new(context, studio.clone(), options.clone());
+        let painted_by = context.wgpu_render_state.as_ref().expect("wgpu paints");
+        watching.watch(painted_by, &context.egui_ctx);
+        window.reopened(watching.clone(), None);
+        device = Some(painted_by.device.clone());
+        window
+    });
+    wait(&mut harness, "the device and the model", |window| window.is_ready());
+    let closes = |harness: &Harness<'_, Window>| {
+        let commands = harness.output().viewport_output.values().flat_map(|viewport| &viewport.commands);
+        commands.into_iter().any(|command| *command == ViewportCommand::Close)
+    };
+    assert!(!closes(&harness));
+    let device = device.expect("it was made");
+    device.destroy();
+    let _ = device.poll(wgpu::PollType::wait_indefinitely());
+    harness.step();
+    assert!(loss.reason().is_some_and(|reason| !reason.is_empty()), "{:?}", loss.reason());
+    assert!(closes(&harness), "it closes, and the program opens another");
+    drop(harness);
+    assert!(studio.device().is_some(), "the engine does not mind");
 }
 
 #[test]
