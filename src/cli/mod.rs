@@ -14,11 +14,14 @@ mod library;
 mod models;
 mod progress;
 mod queue;
+mod reading;
+mod reads;
 mod settings;
 mod sheet;
 mod show;
 mod verify;
 mod window;
+mod words;
 
 use std::fmt;
 use std::io::Write;
@@ -53,6 +56,10 @@ enum Command {
     Export(export::Arguments),
     /// Make a clip again from its own recipe and compare the frames.
     Verify(verify::Arguments),
+    /// Show what a point of a clip reads from every frame: its self-attention as heat, table or JSON.
+    Reads(Box<reads::Arguments>),
+    /// Show where a clip sees the words of its prompt: their cross-attention as heat, table or JSON.
+    Words(Box<words::Arguments>),
     /// List, show and change the clips that the studio keeps.
     #[command(subcommand)]
     Library(library::Command),
@@ -118,6 +125,8 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
         Command::Show(arguments) => show::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
+        Command::Reads(arguments) => reads::run(&arguments),
+        Command::Words(arguments) => words::run(&arguments),
         Command::Library(command) => library::run(command),
         Command::Queue(command) => queue::run(command),
         Command::Doctor(arguments) => doctor::run(&arguments),

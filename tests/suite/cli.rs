@@ -10,6 +10,7 @@ mod library;
 mod noise;
 mod places;
 mod queue;
+mod reading;
 mod resume;
 #[cfg(feature = "gui")]
 mod window;

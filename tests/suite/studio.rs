@@ -7,9 +7,10 @@ use tempfile::TempDir;
 use tilereel::clip::read_frames;
 use tilereel::generate::recipe::Recipe;
 use tilereel::gpu::device::{DeviceChoice, Precision};
+use tilereel::model::latent::TokenPlace;
 use tilereel::studio::{
-    ClipEntry, ClipId, DeviceWish, Draft, Fault, Home, ItemId, ItemState, ModelInfo, NewItem, Picture, State, Studio, Task,
-    Verdict, variations,
+    ClipEntry, ClipId, DeviceWish, Draft, Fault, Home, ItemId, ItemState, ModelInfo, NewItem, Picture, State, Studio,
+    StudioError, Task, Verdict, variations,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -118,6 +119,30 @@ fn a_clip_is_made_and_kept_with_all_its_steps() {
     };
     let (last, first) = (worst_psnr(6), worst_psnr(1));
     assert!(last > 40.0 && first < 30.0, "{last} dB after the last step, {first} dB after the first");
+}
+
+#[test]
+fn what_a_clip_attended_to_is_read_again() {
+    let place = Place::new();
+    let studio = place.open();
+    let clip = make(&studio, item(recipe("a red ball", 1))).id;
+    let at = TokenPlace { frame: 1, y: 1, x: 3 };
+    let reads = finish(&studio.point_reads(clip, 3, 2, at).expect("a task"));
+    assert_eq!((reads.place, reads.layer, reads.grid), (at, 2, [2, 2, 4]));
+    let maps = finish(&studio.word_maps(clip, 1, None).expect("a task"));
+    assert_eq!(maps.words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>(), ["a", "red", "ball"]);
+    for step in [0, 7] {
+        assert!(matches!(studio.point_reads(clip, step, 0, at), Err(StudioError::NoSuchStep { .. })));
+        assert!(matches!(studio.word_maps(clip, step, None), Err(StudioError::NoSuchStep { .. })));
+    }
+    // A run that goes on comes first.
+    let ids = studio.enqueue(&[slow("a blue cube")]).expect("queued");
+    wait(&studio, "its first step", |state| state.live.as_ref().filter(|live| live.calls_done > 0).map(|_| ()));
+    let task = studio.point_reads(clip, 1, 0, at).expect("a task");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(studio.state().live.is_some() && task.take_result().is_none(), "it waits");
+    studio.stop(ids[0]).expect("stopped");
+    assert_eq!(finish(&task).layer, 0);
 }
 
 #[test]

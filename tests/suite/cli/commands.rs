@@ -7,7 +7,8 @@ use super::Workplace;
 #[test]
 fn help_names_every_command() {
     let place = Workplace::new();
-    let commands = ["generate", "show", "export", "verify", "library", "queue", "doctor", "models", "sheet", "bench"];
+    let commands =
+        ["generate", "show", "export", "verify", "reads", "words", "library", "queue", "doctor", "models", "sheet", "bench"];
     place.run(&["--help"]).succeeds().says(&commands);
     for command in commands {
         place.run(&[command, "--help"]).succeeds().says(&["Usage: tilereel", command]);

@@ -1,6 +1,7 @@
 //! The window, driven as a person does: by clicks, drags and keys, and read through its accessibility tree.
 
 mod export;
+mod inspect;
 mod inspector;
 mod library;
 mod panels;

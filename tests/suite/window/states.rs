@@ -35,7 +35,7 @@ const PROMPTS: [&str; 5] = [
 ];
 
 /// Whether the adapter is there that the pictures were made on.
-fn paints_in_software() -> bool {
+pub fn paints_in_software() -> bool {
     let there = adapters().iter().any(|adapter| adapter.software);
     if !there {
         println!("skipped: there is no software adapter");
@@ -44,7 +44,7 @@ fn paints_in_software() -> bool {
     there
 }
 
-fn window(studio: &Arc<Studio>, place: &Place, theme: Theme) -> Harness<'static, Window> {
+pub fn window(studio: &Arc<Studio>, place: &Place, theme: Theme) -> Harness<'static, Window> {
     let (studio, options) = (studio.clone(), options(place));
     let mut harness = Harness::builder()
         .with_size(SIZE)
@@ -58,7 +58,7 @@ fn window(studio: &Arc<Studio>, place: &Place, theme: Theme) -> Harness<'static,
 }
 
 /// Waits for the pictures and stands still on one frame, without the text cursor.
-fn settle(harness: &mut Harness<'_, Window>) {
+pub fn settle(harness: &mut Harness<'_, Window>) {
     wait(harness, "pictures", |window| window.player().textures().bytes() > 0);
     // Thumbnails come one after the other.
     for _ in 0..40 {
@@ -72,7 +72,7 @@ fn settle(harness: &mut Harness<'_, Window>) {
     harness.run_steps(4);
 }
 
-fn picture(harness: &mut Harness<'_, Window>, name: &str, most_failed_pixels: usize, results: &mut SnapshotResults) {
+pub fn picture(harness: &mut Harness<'_, Window>, name: &str, most_failed_pixels: usize, results: &mut SnapshotResults) {
     let options = SnapshotOptions::new().output_path(FOLDER).threshold(COLOUR_DISTANCE).max_failed_pixels(most_failed_pixels);
     results.add(harness.try_snapshot_options(name, &options));
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
