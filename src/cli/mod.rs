@@ -17,6 +17,8 @@ mod library;
 mod models;
 mod progress;
 mod queue;
+mod reading;
+mod reads;
 mod reset_settings;
 mod settings;
 mod sheet;
@@ -24,6 +26,7 @@ mod show;
 mod timings;
 mod verify;
 mod window;
+mod words;
 mod world;
 
 use std::fmt;
@@ -63,6 +66,10 @@ enum Command {
     Verify(verify::Arguments),
     /// Compare two clips frame by frame: PSNR, SSIM, and what they cost to make.
     Compare(compare::Arguments),
+    /// Show what a point of a clip reads from every frame: its self-attention as heat, table or JSON.
+    Reads(Box<reads::Arguments>),
+    /// Show where a clip sees the words of its prompt: their cross-attention as heat, table or JSON.
+    Words(Box<words::Arguments>),
     /// List, show and change the clips that the studio keeps.
     #[command(subcommand)]
     Library(library::Command),
@@ -136,6 +143,8 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
         Command::Export(arguments) => export::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Compare(arguments) => compare::run(&arguments),
+        Command::Reads(arguments) => reads::run(&arguments),
+        Command::Words(arguments) => words::run(&arguments),
         Command::Library(command) => library::run(command),
         Command::Queue(command) => queue::run(command),
         Command::Timings(arguments) => timings::run(&arguments),

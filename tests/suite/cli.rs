@@ -12,6 +12,7 @@ mod library;
 mod noise;
 mod places;
 mod queue;
+mod reading;
 mod reset_settings;
 mod resume;
 #[cfg(feature = "gui")]

@@ -8,9 +8,10 @@ use tilereel::clip::read_frames;
 use tilereel::generate::attention_record::{AttentionRecord, Recording};
 use tilereel::generate::recipe::Recipe;
 use tilereel::gpu::device::{DeviceChoice, Precision};
+use tilereel::model::latent::TokenPlace;
 use tilereel::studio::{
     ClipEntry, ClipId, DEFAULT_RECORDING, DeviceWish, Draft, Fault, Home, ItemId, ItemState, Loaded, ModelInfo, NewItem, Picture,
-    State, Studio, Task, Verdict, variations,
+    State, Studio, StudioError, Task, Verdict, variations,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -170,6 +171,30 @@ fn attention_is_recorded_as_the_person_wishes() {
     assert!(reason.contains("attention-0001.png cannot be used"), "{reason}");
     drop(studio);
     assert_eq!(place.open().recording(), None);
+}
+
+#[test]
+fn what_a_clip_attended_to_is_read_again() {
+    let place = Place::new();
+    let studio = place.open();
+    let clip = make(&studio, item(recipe("a red ball", 1))).id;
+    let at = TokenPlace { frame: 1, y: 1, x: 3 };
+    let reads = finish(&studio.point_reads(clip, 3, 2, at).expect("a task"));
+    assert_eq!((reads.place, reads.layer, reads.grid), (at, 2, [2, 2, 4]));
+    let maps = finish(&studio.word_maps(clip, 1, None).expect("a task"));
+    assert_eq!(maps.words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>(), ["a", "red", "ball"]);
+    for step in [0, 7] {
+        assert!(matches!(studio.point_reads(clip, step, 0, at), Err(StudioError::NoSuchStep { .. })));
+        assert!(matches!(studio.word_maps(clip, step, None), Err(StudioError::NoSuchStep { .. })));
+    }
+    // A run that goes on comes first.
+    let ids = studio.enqueue(&[slow("a blue cube")]).expect("queued");
+    wait(&studio, "its first step", |state| state.live.as_ref().filter(|live| live.calls_done > 0).map(|_| ()));
+    let task = studio.point_reads(clip, 1, 0, at).expect("a task");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(studio.state().live.is_some() && task.take_result().is_none(), "it waits");
+    studio.stop(ids[0]).expect("stopped");
+    assert_eq!(finish(&task).layer, 0);
 }
 
 #[test]

@@ -135,6 +135,10 @@ impl Player {
             self.state.rewind();
             (self.moved_at, self.scrub, self.pan) = (None, None, Default::default());
             self.inspect.rewind();
+            if self.inspect.on {
+                // What is known of this clip comes with the next frame.
+                ui.ctx().request_repaint();
+            }
         }
         let now = ui.input(|input| input.time);
         if let Some(before) = self.moved_at {

@@ -66,8 +66,9 @@ pub(super) fn align(from: &[Letter], to: &[Letter]) -> Vec<Option<usize>> {
             let (skip_from, skip_to) = (best[column], best[column - 1]);
             let most = take.max(skip_from).max(skip_to);
             way |= match most {
-                _ if most == take => TAKE,
+                // Of two that are as good, the earlier one.
                 _ if most == skip_from => SKIP_FROM,
+                _ if most == take => TAKE,
                 _ => SKIP_TO,
             };
             ways[row * columns + column] = way;
@@ -170,6 +171,9 @@ mod tests {
         assert_eq!(origins, [0, 17, 18, 19, 20, 21, 22, 23, 24]);
         assert_eq!(aligned("the cat and the dog", "the dog"), "the dog");
         assert_eq!(aligned("Ｆｕｌｌ ﬁsh É", "full fish e\u{301}!"), "full fish e\u{301}_");
+        // Of equal words the first: a caption that is cut ends early.
+        let origins: Vec<usize> = align(&letters("ball ball ball"), &letters("ball")).into_iter().flatten().collect();
+        assert_eq!(origins, [0, 1, 2, 3]);
         assert_eq!((aligned("", "abc"), aligned("abc", "")), ("___".into(), String::new()));
     }
 }

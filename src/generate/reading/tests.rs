@@ -281,7 +281,7 @@ fn what_cannot_be_read_is_said() {
     let (after, before) = records(folder.path(), 3);
     let call = PastCall::of_records(&after, before);
     let mut point = |call: &PastCall, layer, place| point_reads(&mut model, call, layer, place, &mut Unobserved);
-    let message = |result: Result<PointReads, GenerateError>| result.unwrap_err().to_string();
+    let message = |result: Result<PointReads, crate::generate::GenerateError>| result.unwrap_err().to_string();
     assert!(message(point(&call, 12, PLACES[0])).contains("there is no layer 13, this model has 12"));
     assert!(message(point(&call, 0, TokenPlace { frame: 3, y: 0, x: 0 })).contains("outside of the clip"));
     // A record of another step before it.

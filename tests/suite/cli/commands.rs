@@ -7,8 +7,25 @@ use super::Workplace;
 #[test]
 fn help_names_every_command() {
     let place = Workplace::new();
-    let commands =
-        ["generate", "show", "export", "verify", "library", "queue", "doctor", "models", "sheet", "reset-settings", "bench"];
+    let commands = [
+        "generate",
+        "show",
+        "attention",
+        "export",
+        "verify",
+        "compare",
+        "reads",
+        "words",
+        "library",
+        "queue",
+        "timings",
+        "doctor",
+        "models",
+        "sheet",
+        "world",
+        "reset-settings",
+        "bench",
+    ];
     place.run(&["--help"]).succeeds().says(&commands);
     for command in commands {
         place.run(&[command, "--help"]).succeeds().says(&["Usage: tilereel", command]);

@@ -6,7 +6,7 @@ use super::queue::frames_hash;
 const SMALL: [&str; 10] = ["--device", "cpu", "--frames", "5", "--size", "64x32", "--steps", "8", "--seed", "3"];
 
 /// A library with the bundled example as clip 1 and a small clip as clip 2.
-fn with_a_clip() -> Workplace {
+pub fn with_a_clip() -> Workplace {
     let place = Workplace::new();
     place.run(&[&["queue", "add", "a red ball"], &SMALL[..]].concat()).succeeds();
     place.run(&["queue", "run", "--device", "cpu"]).succeeds();

@@ -4,6 +4,7 @@ mod attention;
 mod compare;
 mod export;
 mod feel;
+mod inspect;
 mod inspector;
 mod library;
 mod panels;

@@ -44,7 +44,7 @@ pub fn paints_in_software() -> bool {
     there
 }
 
-fn window(studio: &Arc<Studio>, place: &Place, theme: Theme) -> Harness<'static, Window> {
+pub fn window(studio: &Arc<Studio>, place: &Place, theme: Theme) -> Harness<'static, Window> {
     let (studio, options) = (studio.clone(), options(place));
     let mut harness = Harness::builder()
         .with_size(SIZE)
@@ -58,7 +58,7 @@ fn window(studio: &Arc<Studio>, place: &Place, theme: Theme) -> Harness<'static,
 }
 
 /// Waits for the pictures and stands still on one frame, without the text cursor.
-fn settle(harness: &mut Harness<'_, Window>) {
+pub fn settle(harness: &mut Harness<'_, Window>) {
     wait(harness, "pictures", |window| window.player().textures().bytes() > 0);
     // Thumbnails come one after the other.
     for _ in 0..40 {
