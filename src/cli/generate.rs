@@ -321,8 +321,8 @@ impl Arguments {
         (outcome, mut timings): (Outcome, Timings),
         started: Instant,
     ) -> anyhow::Result<()> {
-        // Part of a run says nothing about the time of a whole one.
-        let is_whole = plan.resume.is_none() && recipe.branch.is_none();
+        // Part of a run says nothing about the time of a whole one, nor does one that did more.
+        let is_usual = plan.resume.is_none() && recipe.branch.is_none() && self.recording() != Some(Recording::Exact);
         let Outcome { frames, latent, timing, earlier_devices } = outcome;
         recipe.made = Some(Made { earlier_devices, ..Made::on(&plan.device, &frames) });
         if let Some(path) = latent_path {
@@ -335,7 +335,7 @@ impl Arguments {
         if !self.keep_steps && self.recording().is_none() {
             remove_records(&records_folder(out));
         }
-        if is_whole {
+        if is_usual {
             Speeds::load().learn(&plan.device, &plan.estimate, &timing);
         }
         let seconds = started.elapsed().as_secs_f64();

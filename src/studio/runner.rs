@@ -302,8 +302,10 @@ impl<'a> Run<'a> {
     fn keep(&mut self, outcome: Outcome, timings: Timings) -> Result<(), ErrorReport> {
         (self.live.phase, self.live.phase_started) = (Phase::Keeping, Instant::now());
         self.show();
-        let is_whole = !self.begun_with_steps && self.live.decoded.is_empty();
-        if is_whole {
+        let is_exact = self.live.attention.iter().flatten().any(|record| record.recording == Recording::Exact);
+        // What else a run did says nothing about the time of another.
+        let is_usual = !self.begun_with_steps && self.live.decoded.is_empty() && !is_exact;
+        if is_usual {
             self.shared.home.speeds().learn(&self.device, &self.live.estimate, &outcome.timing);
         }
         let made = MadeClip {

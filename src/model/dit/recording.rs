@@ -41,12 +41,14 @@ pub fn sampled_rows(tokens: usize) -> Vec<usize> {
 /// Takes the place of the attention kernel in every layer of one call, and keeps what it measures.
 pub struct AttentionRecorder {
     recording: Recording,
+    /// The rows of the sample, once a layer needs them; all layers of a call have equally many tokens.
+    rows: Option<Tensor<1, Int>>,
     masses: Vec<Tensor<4>>,
 }
 
 impl AttentionRecorder {
     pub fn new(recording: Recording) -> Self {
-        Self { recording, masses: Vec::new() }
+        Self { recording, rows: None, masses: Vec::new() }
     }
 
     /// For each layer mass and standard error of every tile, `[heads, query frames, key frames, 2]` in f32, of the last clip
@@ -68,7 +70,7 @@ impl AttentionRecorder {
         let is_dense = tiles.key_frames.frames().len() == frames * frames;
         if is_dense || self.recording == Recording::Sampled {
             let kept = tiles.key_frames.clone();
-            let sample = (!is_dense).then(|| sampled_log_sums(last_clip(&query), last_clip(&key), key_bias.as_ref(), &tiles));
+            let sample = (!is_dense).then(|| self.sampled_log_sums(&query, &key, key_bias.as_ref(), &tiles));
             let (output, log_sums) = tile_attention_and_log_sums(query, key, value, key_bias, tiles);
             self.masses.push(tile_mass(log_sums, sample, kept));
             output
@@ -81,21 +83,25 @@ impl AttentionRecorder {
             tile_attention(query, key, value, key_bias, tiles)
         }
     }
-}
 
-/// The log-sums of some rows over all frames, `[1, heads, key frames, query frames * rows]`.
-fn sampled_log_sums(query: Tensor<4>, key: Tensor<4>, key_bias: Option<&Tensor<2>>, tiles: &Tiles) -> Tensor<4> {
-    let [_, heads, _, head] = query.dims();
-    let frames = tiles.key_frames.query_frames();
-    let rows: Vec<i32> = sampled_rows(tiles.query_tokens).into_iter().map(|row| row as i32).collect();
-    let count = rows.len();
-    let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [count]), &query.device());
-    let query: Tensor<5> = query.reshape([1, heads, frames, tiles.query_tokens, head]);
-    let query = query.select(3, rows).reshape([1, heads, frames * count, head]);
-    // One block of queries that sees everything: a frame's rows alone would leave most of a workgroup empty.
-    let key_frames = Arc::new(KeyFrames::of_one_query_frame(frames));
-    let tiles = Tiles { key_frames, query_tokens: frames * count, key_tokens: tiles.key_tokens };
-    tile_log_sums(query, key, key_bias.map(last_clip_of_bias), tiles)
+    /// The log-sums of some rows over all frames, `[1, heads, key frames, query frames * rows]`.
+    fn sampled_log_sums(&mut self, query: &Tensor<4>, key: &Tensor<4>, key_bias: Option<&Tensor<2>>, tiles: &Tiles) -> Tensor<4> {
+        let (query, key) = (last_clip(query), last_clip(key));
+        let [_, heads, _, head] = query.dims();
+        let frames = tiles.key_frames.query_frames();
+        let rows = self.rows.get_or_insert_with(|| {
+            let rows: Vec<i32> = sampled_rows(tiles.query_tokens).into_iter().map(|row| row as i32).collect();
+            let count = rows.len();
+            Tensor::from_data(TensorData::new(rows, [count]), &query.device())
+        });
+        let [count] = rows.dims();
+        let query: Tensor<5> = query.reshape([1, heads, frames, tiles.query_tokens, head]);
+        let query = query.select(3, rows.clone()).reshape([1, heads, frames * count, head]);
+        // One block of queries that sees everything: a frame's rows alone would leave most of a workgroup empty.
+        let key_frames = Arc::new(KeyFrames::of_one_query_frame(frames));
+        let tiles = Tiles { key_frames, query_tokens: frames * count, key_tokens: tiles.key_tokens };
+        tile_log_sums(query, key, key_bias.map(last_clip_of_bias), tiles)
+    }
 }
 
 /// With guidance the prompt's clip is the last.

@@ -45,7 +45,8 @@ fn recorded_attention_can_be_shown_and_written() {
     assert_eq!((&three["step"], &three["recording"], &three["frames"]), (&2.into(), &"exact".into(), &2.into()));
     let tiles = three["tiles"].as_array().expect("tiles");
     assert_eq!(tiles.len(), 4);
-    let cell = |tile: usize| format!("3,mean,{},{},{},0,", tile / 2, tile % 2, tiles[tile]["mass"]);
+    let mass = |tile: usize| tiles[tile]["mass"].as_f64().expect("a number") as f32;
+    let cell = |tile: usize| format!("3,mean,{},{},{},0,", tile / 2, tile % 2, mass(tile));
     for tile in 0..4 {
         assert!(table.contains(&cell(tile)), "the table has no {}", cell(tile));
     }

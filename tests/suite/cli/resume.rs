@@ -8,11 +8,17 @@ use super::Workplace;
 
 const RESUME: [&str; 4] = ["generate", "--device", "cpu", "--resume"];
 
-fn records(place: &Workplace, folder: &str) -> Vec<String> {
+/// All files of a folder.
+fn files(place: &Workplace, folder: &str) -> Vec<String> {
     let entries = fs::read_dir(place.path(folder)).into_iter().flatten().map(|entry| entry.expect("an entry"));
     let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     names
+}
+
+/// The records from which a run can go on.
+fn records(place: &Workplace, folder: &str) -> Vec<String> {
+    files(place, folder).into_iter().filter(|name| !name.starts_with("attention-")).collect()
 }
 
 /// A folder as a run leaves it that was stopped after `kept` records.
@@ -61,7 +67,10 @@ fn an_earlier_runs_records_do_not_mix_with_a_new_ones() {
     place.generate(&["a red ball", "--steps", "6", "--seed", "9", "--keep-steps", "--out", "clip.apng"]).succeeds();
     place.generate(&["a red ball", "--steps", "2", "--keep-steps", "--out", "clip.apng"]).succeeds();
     let whole = place.read("clip.apng");
-    assert_eq!(records(&place, "clip.apng.steps"), ["step-0001.safetensors", "step-0002.safetensors"]);
+    assert_eq!(
+        files(&place, "clip.apng.steps"),
+        ["attention-0001.png", "attention-0002.png", "step-0001.safetensors", "step-0002.safetensors"]
+    );
     place.run(&[&RESUME[..], &["clip.apng.steps"]].concat()).succeeds();
     assert!(whole == place.read("clip.apng"));
 }
