@@ -253,12 +253,13 @@ impl LibraryPanel {
         entry(ui, "Show", Action::ShowClip(id));
         entry(ui, if clip.favourite { "No favourite any more" } else { "Favourite" }, Action::Favourite(id, !clip.favourite));
         ui.separator();
-        if let Some(shown) = self.shown.filter(|&shown| shown != id) {
-            entry(ui, "Compare with the shown clip", Action::Compare { a: shown, b: id });
-        }
-        entry(ui, "Compare with its dense twin", Action::CompareWithDense(id));
-        entry(ui, "Compare with the settings' mask and model", Action::CompareWithSettings(id));
-        ui.separator();
+        ui.menu_button("Compare", |ui| {
+            if let Some(shown) = self.shown.filter(|&shown| shown != id) {
+                entry(ui, "With the shown clip", Action::Compare { a: shown, b: id });
+            }
+            entry(ui, "With its dense twin", Action::CompareWithDense(id));
+            entry(ui, "With the settings' mask and model", Action::CompareWithSettings(id));
+        });
         entry(ui, "Run again", Action::RunAgain(id));
         entry(ui, "Use its settings", use_settings(clip));
         entry(ui, "Copy recipe", Action::CopyRecipe(id));

@@ -52,7 +52,8 @@ pub fn show(ui: &mut Ui, name: &str, height: f32, pieces: &[Piece], whole: f64) 
 /// A row a piece: its colour, its name, its seconds, and its share of `whole`.
 pub fn legend(ui: &mut Ui, pieces: &[Piece], whole: f64) {
     let palette = Palette::of(ui);
-    ui.spacing_mut().item_spacing.y = 1.0;
+    ui.spacing_mut().item_spacing.y = 2.0;
+    ui.spacing_mut().interact_size.y = 17.0;
     for piece in pieces {
         let row = ui.horizontal(|ui| {
             let (rect, _) = ui.allocate_exact_size(Vec2::splat(SWATCH), Sense::hover());
@@ -60,7 +61,7 @@ pub fn legend(ui: &mut Ui, pieces: &[Piece], whole: f64) {
             ui.label(RichText::new(&piece.name).color(palette.text));
             ui.with_layout(eframe::egui::Layout::right_to_left(eframe::egui::Align::Center), |ui| {
                 let share = 100.0 * piece.seconds / whole.max(f64::MIN_POSITIVE);
-                let (rect, _) = ui.allocate_exact_size(vec2(48.0, 16.0), Sense::empty());
+                let (rect, _) = ui.allocate_exact_size(vec2(46.0, 16.0), Sense::empty());
                 let font = eframe::egui::FontId::proportional(13.0);
                 let align = eframe::egui::Align2::RIGHT_CENTER;
                 ui.painter().text(rect.right_center(), align, format!("{share:.1} %"), font, palette.text_dim);

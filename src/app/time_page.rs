@@ -138,6 +138,7 @@ fn layers(ui: &mut Ui, time: &PhaseTime) {
     let layers = time.layers();
     let longest = layers.iter().map(|(_, seconds)| seconds.iter().sum()).fold(0.0, f64::max);
     ui.spacing_mut().item_spacing.y = 3.0;
+    ui.spacing_mut().interact_size.y = LAYER_HEIGHT;
     for (layer, seconds) in layers {
         let sum: f64 = seconds.iter().sum();
         let pieces: Vec<Piece> = Kind::ALL
@@ -182,8 +183,7 @@ fn table(ui: &mut Ui, timings: &Timings) {
                 row.into_iter().for_each(|text| cell(ui, text));
                 ui.end_row();
             }
-            let (what, rest) =
-                if time.parts.is_empty() { ("whole", time.seconds) } else { ("idle and other", time.idle_seconds()) };
+            let (what, rest) = if time.parts.is_empty() { ("whole", time.seconds) } else { ("idle, other", time.idle_seconds()) };
             let row = [words::phase(time.phase).into(), String::new(), what.into(), format!("{rest:.4}"), String::new()];
             row.into_iter().for_each(|text| cell(ui, text));
             ui.end_row();

@@ -63,7 +63,7 @@ pub fn difference(a: &[u8], b: &[u8], gain: f32) -> Vec<u8> {
 const BLOCK: usize = 4;
 /// Pixels of a window.
 const WINDOW: i64 = 64;
-/// (0.01 * 255)^2 and (0.03 * 255)^2 for sums over a window, rounded as ffmpeg does.
+/// (0.01 * 255)^2 / 64 and (0.03 * 255)^2 for sums over a window, rounded; the paper has no 64, ffmpeg does.
 const C1: i64 = 416; // 0.01^2 * 255^2 * 64 + 0.5
 const C2: i64 = 235_963; // 0.03^2 * 255^2 * 64 * 63 + 0.5
 
@@ -171,7 +171,7 @@ mod tests {
                     let cross = |x: &[f64], y: &[f64], of: [f64; 2]| {
                         x.iter().zip(y).map(|(x, y)| (x - of[0]) * (y - of[1])).sum::<f64>() / 63.0
                     };
-                    let (c1, c2) = ((0.01f64 * 255.0).powi(2), (0.03f64 * 255.0).powi(2));
+                    let (c1, c2) = ((0.01f64 * 255.0).powi(2) / 64.0, (0.03f64 * 255.0).powi(2));
                     let variances = cross(&a, &a, [mean_a; 2]) + cross(&b, &b, [mean_b; 2]);
                     let covariance = cross(&a, &b, [mean_a, mean_b]);
                     all.push(
@@ -184,7 +184,7 @@ mod tests {
         let want = all.iter().sum::<f64>() / all.len() as f64;
         let got = Comparison::of(&a, &b).unwrap();
         let got = got.ssim.unwrap()[0];
-        // ffmpeg keeps its constants as whole numbers.
+        // ffmpeg keeps its constants as whole numbers, and its first is a 64th of the paper's.
         assert!((got - want).abs() < 1e-5 && want < 0.9, "{got} instead of {want}");
     }
 

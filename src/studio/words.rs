@@ -69,15 +69,15 @@ pub fn plan(plan: &MaskPlan) -> String {
 /// Where part of the time of a run went.
 pub fn share(share: Share) -> &'static str {
     match share {
-        Share::Load => "loading the model",
-        Share::Text => "text encoder",
+        Share::Load => "loading",
+        Share::Text => "text",
         Share::Attention => "attention",
-        Share::Linear => "linear layers",
+        Share::Linear => "linear",
         Share::Normalisation => "normalisation",
         Share::Vae => "VAE",
         Share::Copies => "copies",
-        Share::Idle => "idle and other",
-        Share::Keep => "keeping the clip",
+        Share::Idle => "idle, other",
+        Share::Keep => "keeping",
     }
 }
 

@@ -1,7 +1,7 @@
 //! Two clips in one picture, frame by frame and step by step: under a wipe, side by side, or what differs between them.
 
 use eframe::egui::{
-    Align2, Color32, CornerRadius, CursorIcon, EventFilter, FontId, Key, Painter, Pos2, Rangef, Rect, Role, Sense, Stroke, Ui,
+    Align2, Color32, CornerRadius, CursorIcon, EventFilter, FontId, Key, Painter, Pos2, Rect, Role, Sense, Stroke, Ui,
     WidgetInfo, pos2, vec2,
 };
 
@@ -186,8 +186,8 @@ impl Player {
         let x = image.left() + self.view.wipe * image.width();
         let lit = response.hovered() || response.dragged() || response.has_focus();
         let line = if lit { palette.accent } else { Color32::WHITE };
-        painter.vline(x, Rangef::from(image.y_range()), Stroke::new(4.0, Color32::from_black_alpha(110)));
-        painter.vline(x, Rangef::from(image.y_range()), Stroke::new(2.0, line));
+        painter.vline(x, image.y_range(), Stroke::new(4.0, Color32::from_black_alpha(110)));
+        painter.vline(x, image.y_range(), Stroke::new(2.0, line));
         let center = pos2(x, image.center().y);
         painter.circle(center, KNOB, Color32::from_black_alpha(200), Stroke::new(2.0, line));
         let arrow = |direction: f32| {

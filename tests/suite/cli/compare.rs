@@ -64,8 +64,8 @@ fn the_parts_of_a_run_come_to_its_time() {
 
     // Another run of it has the same frames, timed or not.
     place.refuses(&["timings", "1"], 1, &["before they were kept", "library rerun 1"]);
-    place.generate(&["--out", "timed.apng", "--timings"]).succeeds().says(&["sum of the parts", "layer 1"]);
-    place.generate(&["--out", "plain.apng"]).succeeds();
+    place.generate(&["a red ball", "--out", "timed.apng", "--timings"]).succeeds().says(&["sum of the parts", "layer 1"]);
+    place.generate(&["a red ball", "--out", "plain.apng"]).succeeds();
     let frames = |name: &str| read_frames(&place.path(name)).expect("a clip").sha256();
     assert_eq!(frames("timed.apng"), frames("plain.apng"));
 }
