@@ -19,8 +19,11 @@ pub struct Readings {
     points: Answered<PointQuestion, PointReads>,
     words: Answered<WordsQuestion, WordMaps>,
     /// The prompt and the masks of the step that was asked about last.
-    subject: Option<(ClipId, usize, Arc<str>, Arc<[String]>)>,
+    subject: Option<(About<usize>, Subject)>,
 }
+
+/// The prompt that a step read, and the names of all layers' masks.
+type Subject = (Arc<str>, Arc<[String]>);
 
 impl Readings {
     /// What is known for `question` about what is on stage, of whose clips `step` (from 1) is shown; what is not known is on its way.
@@ -47,20 +50,20 @@ impl Readings {
         }
     }
 
-    fn subject(&mut self, entry: &ClipEntry, step: usize) -> (Arc<str>, Arc<[String]>) {
-        if let Some((clip, of_step, prompt, masks)) = &self.subject
-            && (*clip, *of_step) == (entry.id, step)
+    fn subject(&mut self, entry: &ClipEntry, step: usize) -> Subject {
+        if let Some((about, subject)) = &self.subject
+            && *about == (entry.id, step)
         {
-            return (prompt.clone(), masks.clone());
+            return subject.clone();
         }
         let recipe = run_of_step(&entry.recipe, step);
         let plan = MaskPlan::from_json(&recipe.mask_plan.to_string());
         // A damaged plan has no layers to choose from; asking says what is wrong with it.
         let masks: Arc<[String]> =
             plan.map_or_else(|_| [].into(), |plan| plan.layers().iter().map(|layer| layer.name()).collect());
-        let prompt: Arc<str> = recipe.prompt.into();
-        self.subject = Some((entry.id, step, prompt.clone(), masks.clone()));
-        (prompt, masks)
+        let subject = (recipe.prompt.into(), masks);
+        self.subject = Some(((entry.id, step), subject.clone()));
+        subject
     }
 }
 

@@ -29,7 +29,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         return Ok(stopped());
     };
     let chosen = arguments.chosen(&maps)?;
-    let heat = |word: usize| HeatMaps::new(maps.grid, maps.map(word).to_vec());
+    let heat = |word: usize| HeatMaps::spread(maps.grid, maps.map(word).to_vec());
     match subject.kind {
         Kind::Picture => subject.write_sheet(&chosen.iter().map(|&word| heat(word)).collect::<Vec<_>>())?,
         Kind::Table => {

@@ -11,6 +11,8 @@ pub struct HeatMaps {
     pub grid: [usize; 3],
     /// `[frames][height][width]`, at least 0.
     pub values: Vec<f32>,
+    /// The value of the coldest colour, in every frame.
+    pub low: f32,
     /// The largest value, which has the hottest colour in every frame.
     pub peak: f32,
 }
@@ -19,9 +21,16 @@ pub struct HeatMaps {
 const COLDEST_ALPHA: f32 = 0.35;
 
 impl HeatMaps {
+    /// Heat from 0 to the largest value.
     pub fn new(grid: [usize; 3], values: Vec<f32>) -> Self {
         let peak = values.iter().copied().fold(0.0, f32::max);
-        Self { grid, values, peak }
+        Self { grid, values, low: 0.0, peak }
+    }
+
+    /// Heat from the least to the largest value: for values that differ little everywhere.
+    pub fn spread(grid: [usize; 3], values: Vec<f32>) -> Self {
+        let maps = Self::new(grid, values);
+        Self { low: maps.values.iter().copied().fold(maps.peak, f32::min), ..maps }
     }
 
     /// The value of a token; none outside of the grid.
@@ -35,12 +44,12 @@ impl HeatMaps {
         let [_, rows, columns] = self.grid;
         let values = &self.values[frame * rows * columns..(frame + 1) * rows * columns];
         let (down, across) = (taps(height, rows), taps(width, columns));
-        let scale = if self.peak > 0.0 { self.peak.recip() } else { 0.0 };
+        let scale = if self.peak > self.low { (self.peak - self.low).recip() } else { 0.0 };
         let mut pixels = Vec::with_capacity(width * height);
         for &(top, bottom, low) in &down {
             for &(left, right, far) in &across {
                 let row = |row: usize| values[row * columns + left] * (1.0 - far) + values[row * columns + right] * far;
-                let heat = (row(top) * (1.0 - low) + row(bottom) * low) * scale;
+                let heat = (row(top) * (1.0 - low) + row(bottom) * low - self.low) * scale;
                 let [r, g, b] = colour(heat);
                 let alpha = COLDEST_ALPHA + (1.0 - COLDEST_ALPHA) * heat.clamp(0.0, 1.0);
                 pixels.push([r, g, b, (alpha * 255.0).round() as u8]);
@@ -102,6 +111,11 @@ mod tests {
         assert_eq!(maps.picture(1, 2, 1)[0], [252, 255, 164, 255]);
         assert!(first[7][3] < first[10][3], "cold is less opaque");
         assert_eq!(HeatMaps::new([1, 1, 1], vec![0.0]).picture(0, 1, 1)[0][..3], [0, 0, 4]);
+        let spread = HeatMaps::spread([1, 1, 3], vec![0.05, 0.06, 0.07]);
+        assert_eq!((spread.low, spread.peak), (0.05, 0.07));
+        let row = spread.picture(0, 3, 1);
+        assert_eq!((rgb(row[0]), rgb(row[2])), (of(0.0), of(1.0)));
+        assert!(rgb(row[1]).iter().zip(of(0.5)).all(|(got, want)| got.abs_diff(want) <= 1));
     }
 
     #[test]

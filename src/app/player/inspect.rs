@@ -215,7 +215,7 @@ impl Inspect {
         }
         let maps = wanted.as_ref().map(|wanted| match wanted {
             Shown::Point(reads, head, seen) => HeatMaps::new(reads.grid, reads.weights(*head, *seen)),
-            Shown::Word(maps, word) => HeatMaps::new(maps.grid, maps.map(*word).to_vec()),
+            Shown::Word(maps, word) => HeatMaps::spread(maps.grid, maps.map(*word).to_vec()),
         });
         self.heat.set(maps.map(Arc::new));
         self.shown = wanted;

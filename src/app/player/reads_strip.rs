@@ -1,8 +1,8 @@
 //! What the chosen point reads from every latent frame: a small picture with its heat, a bar and a number for each.
 
 use eframe::egui::{
-    Align, Align2, Color32, ColorImage, ComboBox, CornerRadius, FontId, Layout, Painter, Rect, RichText, Role, Sense, Slider,
-    Stroke, StrokeKind, TextureHandle, TextureOptions, Ui, WidgetInfo, epaint::RectShape, pos2, vec2,
+    Align, Align2, Color32, ColorImage, ComboBox, CornerRadius, FontId, Label, Layout, Painter, Rect, RichText, Role, Sense,
+    Slider, Stroke, StrokeKind, TextureHandle, TextureOptions, Ui, WidgetInfo, epaint::RectShape, pos2, vec2,
 };
 
 use super::Player;
@@ -22,7 +22,9 @@ const BAR_HEIGHT: f32 = 6.0;
 const NUMBER_HEIGHT: f32 = 14.0;
 const GAP: f32 = 3.0;
 const LEAST_WIDTH_OF_NUMBER: f32 = 40.0;
-const LEGEND_WIDTH: f32 = 72.0;
+const LEGEND_WIDTH: f32 = 56.0;
+/// Room for the number at an end of the legend.
+const END_WIDTH: f32 = 40.0;
 const LEGEND_COLOURS: usize = 64;
 
 /// The height of the strip and its controls, with the room below, for a player of this width.
@@ -64,7 +66,7 @@ impl Player {
         ui.allocate_ui_with_layout(row, Layout::right_to_left(Align::Center), |ui| {
             self.legend(ui);
             let slider = Slider::new(&mut self.inspect.opacity, 0.0..=1.0).show_value(false);
-            ui.spacing_mut().slider_width = 72.0;
+            ui.spacing_mut().slider_width = 52.0;
             ui.add(slider).accessible_name("Strength of the heat").on_hover_text("How strong the heat lies over the picture");
             self.layer_choices(ui);
             ui.with_layout(Layout::left_to_right(Align::Center), |ui| self.point_text(ui, source));
@@ -123,40 +125,47 @@ impl Player {
             ui.label(dim("Click a point of the picture: what does it read?".to_owned()));
             return;
         };
+        let frame = point.frame + 1;
         let (x, y) = pixel_of(source, point);
+        let whole = format!(
+            "The token at {x}, {y} of frame {frame}. The softmax of its row goes over the frames that the layer's plan keeps."
+        );
         let text = match &inspect.answers.point {
             Answer::Ready(reads) => {
                 let kept = reads.kept.iter().filter(|&&kept| kept).count();
                 let frames = reads.kept.len();
                 let over = match inspect.seen {
-                    Seen::Plan if kept < frames => format!("reads {kept} of {frames} frames ({})", reads.mask),
-                    _ => format!("reads all {frames} frames"),
+                    Seen::Plan if kept < frames => format!("{kept} of {frames} frames"),
+                    _ => format!("all {frames} frames"),
                 };
-                dim(format!("{x}, {y} in frame {} {over}", point.frame + 1))
+                dim(format!("Frame {frame} reads {over}"))
             }
-            Answer::Computing | Answer::None => dim(format!("{x}, {y} in frame {}: reading", point.frame + 1)),
+            Answer::Computing | Answer::None => dim(format!("Reading frame {frame}")),
             Answer::Waiting => dim("Waits for the run that goes on".to_owned()),
             Answer::Failed(reason) => RichText::new(&**reason).color(palette.error),
         };
-        ui.add(eframe::egui::Label::new(text).truncate());
+        ui.add(Label::new(text).truncate()).on_hover_text(whole);
     }
 
     /// The colours with their ends, where there is heat.
     fn legend(&mut self, ui: &mut Ui) {
         let palette = Palette::of(ui);
-        let peak = self.inspect.heat().map(|maps| f64::from(maps.peak));
-        let text = peak.map_or(String::new(), |peak| format!("{} %", percent(peak)));
-        ui.add_sized(
-            vec2(46.0, theme::CONTROL_HEIGHT),
-            eframe::egui::Label::new(RichText::new(text).small().color(palette.text_dim)).halign(Align::Min),
-        );
+        let ends = self.inspect.heat().map(|maps| [maps.low, maps.peak].map(|end| format!("{} %", percent(f64::from(end)))));
+        let [low, peak] = ends.unwrap_or_default();
+        let end = |ui: &mut Ui, text: String, align: Align| {
+            let text = RichText::new(text).small().color(palette.text_dim);
+            ui.allocate_ui_with_layout(vec2(END_WIDTH, theme::CONTROL_HEIGHT), Layout::left_to_right(Align::Center), |ui| {
+                ui.add_sized(vec2(END_WIDTH, theme::CONTROL_HEIGHT), Label::new(text).halign(align));
+            });
+        };
+        end(ui, peak, Align::Min);
         let (rect, response) = ui.allocate_exact_size(vec2(LEGEND_WIDTH, 8.0), Sense::hover());
         let texture = legend_texture(ui);
         let uv = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
         ui.painter().add(RectShape::filled(rect, CornerRadius::same(2), Color32::WHITE).with_texture(texture.id(), uv));
-        ui.label(RichText::new("0").small().color(palette.text_dim));
+        end(ui, low, Align::Max);
         response.on_hover_text(
-            "The colours of the heat. The hottest is the largest value in any frame, so that frames can be compared.",
+            "The colours of the heat with its ends, the same in all frames: from nothing to the most for a point, from the least to the most for a word",
         );
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use eframe::egui::accesskit::Toggled;
 use eframe::egui::{Key, Pos2, Theme, Vec2, pos2};
-use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
+use egui_kittest::{Harness, SnapshotOptions, SnapshotResults, try_image_snapshot_options};
 use tilereel::app::player::Player;
 use tilereel::app::player::inspect::{Answer, Answers, Point, Question};
 use tilereel::app::player::source::{Source, Step};
@@ -15,7 +15,7 @@ use tilereel::clip::Frames;
 use tilereel::generate::reading::WordMaps;
 use tilereel::model::latent::TokenPlace;
 
-use super::states::{paints_in_software, picture, settle};
+use super::states::{COLOUR_DISTANCE, FOLDER, make_smaller, paints_in_software, settle};
 use super::whole::{wait, window};
 use crate::studio::Place;
 
@@ -97,6 +97,7 @@ fn clicks_play_until_the_clip_is_looked_into() {
     click_at(&mut harness, at);
     assert!(harness.state().player.state.playing && harness.state().question == Question::default());
     harness.state_mut().player.state.halt();
+    harness.state_mut().player.state.go_to(0, FRAMES);
 
     harness.key_press(Key::A);
     harness.run();
@@ -212,14 +213,14 @@ fn two_frames_can_stand_out() {
     assert!(harness.output().shapes.len() < elsewhere);
 }
 
-/// The example, looked into at a point of its 15th frame.
+/// The example, looked into at a point of its 11th frame, which is no reference frame of the layer.
 fn with_a_point(harness: &mut Harness<'_, Window>) {
     let player = harness.state_mut().player_mut();
     player.state.halt();
-    player.state.go_to(14, FRAMES);
+    player.state.go_to(10, FRAMES);
     player.inspect.on = true;
     player.inspect.layer = 5;
-    player.inspect.point = Some(Point { frame: 14, x: 0.55, y: 0.45 });
+    player.inspect.point = Some(Point { frame: 10, x: 0.53, y: 0.42 });
     wait(harness, "what the point reads", |window| matches!(window.player().inspect.answers.point, Answer::Ready(_)));
     harness.run_steps(3);
 }
@@ -231,7 +232,8 @@ fn the_example_is_looked_into() {
     with_a_point(&mut harness);
     let Answer::Ready(reads) = harness.state().player().inspect.answers.point.clone() else { unreachable!() };
     assert_eq!((reads.grid, reads.mask.as_str()), ([8, 9, 16], "2:6"));
-    assert_eq!(reads.place, TokenPlace { frame: 4, y: 4, x: 8 });
+    assert_eq!(reads.place, TokenPlace { frame: 3, y: 3, x: 8 });
+    assert_eq!(reads.kept.iter().filter(|&&kept| kept).count(), 3, "itself and two reference frames");
     let heat = harness.state().player().inspect.heat().expect("heat").clone();
     assert!((heat.values.iter().sum::<f32>() - 1.0).abs() < 1e-4);
     let shares = harness.get_all_by_label_contains("% of what the point reads").count();
@@ -259,6 +261,17 @@ fn the_example_is_looked_into() {
     assert_eq!(**harness.state().player().inspect.heat().expect("heat"), *dense);
 }
 
+/// The player alone: the rest of the window is in other pictures.
+fn player_picture(harness: &mut Harness<'_, Window>, name: &str, results: &mut SnapshotResults) {
+    const LEFT: u32 = 348;
+    const SIZE: [u32; 2] = [774, 622];
+    let whole = harness.render().expect("a picture");
+    let image = image::imageops::crop_imm(&whole, LEFT, 0, SIZE[0], SIZE[1]).to_image();
+    let options = SnapshotOptions::new().output_path(FOLDER).threshold(COLOUR_DISTANCE).max_failed_pixels(2000);
+    results.add(try_image_snapshot_options(&image, name, &options));
+    make_smaller(name);
+}
+
 #[test]
 fn it_looks_as_it_should() {
     if !paints_in_software() {
@@ -269,11 +282,11 @@ fn it_looks_as_it_should() {
     let mut harness = super::states::window(&studio, &place, Theme::Dark);
     settle(&mut harness);
     with_a_point(&mut harness);
-    let mut results = egui_kittest::SnapshotResults::new();
-    picture(&mut harness, "point-dark", 4000, &mut results);
+    let mut results = SnapshotResults::new();
+    player_picture(&mut harness, "point-dark", &mut results);
     harness.get_by_label("Word: ball").click();
     wait(&mut harness, "the words", |window| matches!(window.player().inspect.answers.words, Answer::Ready(_)));
     harness.hover_at(pos2(2.0, 2.0));
     harness.run_steps(6);
-    picture(&mut harness, "words-dark", 4000, &mut results);
+    player_picture(&mut harness, "words-dark", &mut results);
 }

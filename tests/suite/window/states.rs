@@ -17,10 +17,10 @@ use tilereel::studio::{NewItem, Studio};
 use super::whole::{act, options, wait};
 use crate::studio::Place;
 
-const FOLDER: &str = "assets/screenshots";
+pub const FOLDER: &str = "assets/screenshots";
 const SIZE: Vec2 = Vec2::new(1440.0, 900.0);
 /// The stored pictures have 256 colours, so a pixel may be off by a few levels; text on its ground is off by dozens.
-const COLOUR_DISTANCE: f32 = 100.0;
+pub const COLOUR_DISTANCE: f32 = 100.0;
 /// Times, free memory and the number of threads are those of the machine.
 const PIXELS_OF_NUMBERS: usize = 4000;
 /// While a run goes on, how far it is depends on the machine.
@@ -72,11 +72,15 @@ pub fn settle(harness: &mut Harness<'_, Window>) {
     harness.run_steps(4);
 }
 
-pub fn picture(harness: &mut Harness<'_, Window>, name: &str, most_failed_pixels: usize, results: &mut SnapshotResults) {
+fn picture(harness: &mut Harness<'_, Window>, name: &str, most_failed_pixels: usize, results: &mut SnapshotResults) {
     let options = SnapshotOptions::new().output_path(FOLDER).threshold(COLOUR_DISTANCE).max_failed_pixels(most_failed_pixels);
     results.add(harness.try_snapshot_options(name, &options));
+    make_smaller(name);
+}
+
+/// Has a picture that was made anew take a fifth of the space, for the repository's sake.
+pub fn make_smaller(name: &str) {
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        // A fifth of the size, for the repository's sake.
         let path = format!("{FOLDER}/{name}.png");
         let smaller = Command::new("pngquant").args(["--force", "--nofs", "--strip", "--output", &path, "256", &path]).status();
         println!("{path}: {}", if smaller.is_ok_and(|status| status.success()) { "made smaller" } else { "pngquant is missing" });
