@@ -87,6 +87,7 @@ impl Inspector {
                     }
                 }
             }
+            super::focus::follow(ui);
         });
         pointed
     }

@@ -22,7 +22,7 @@ const SIZE: Vec2 = Vec2::new(1440.0, 900.0);
 /// The stored pictures have 256 colours, so a pixel may be off by a few levels; text on its ground is off by dozens.
 pub const COLOUR_DISTANCE: f32 = 100.0;
 /// Times, free memory and the number of threads are those of the machine.
-const PIXELS_OF_NUMBERS: usize = 4000;
+pub const PIXELS_OF_NUMBERS: usize = 4000;
 /// While a run goes on, how far it is depends on the machine.
 const PIXELS_OF_PROGRESS: usize = 60_000;
 
@@ -72,7 +72,7 @@ pub fn settle(harness: &mut Harness<'_, Window>) {
     harness.run_steps(4);
 }
 
-fn picture(harness: &mut Harness<'_, Window>, name: &str, most_failed_pixels: usize, results: &mut SnapshotResults) {
+pub fn picture(harness: &mut Harness<'_, Window>, name: &str, most_failed_pixels: usize, results: &mut SnapshotResults) {
     let options = SnapshotOptions::new().output_path(FOLDER).threshold(COLOUR_DISTANCE).max_failed_pixels(most_failed_pixels);
     results.add(harness.try_snapshot_options(name, &options));
     make_smaller(name);
@@ -99,6 +99,9 @@ fn the_main_states_look_as_they_should() {
         let mut harness = window(&studio, &place, theme);
         picture(&mut harness, &format!("first-start-{}", name(theme)), PIXELS_OF_NUMBERS, &mut results);
     }
+
+    // The hint is for the first start alone.
+    studio.database().set_preference("window", &serde_json::json!({ "hint_seen": true })).expect("it is kept");
 
     // A library, and a run that goes on.
     let model = tilereel::studio::ModelInfo::open("fast").expect("mini");
