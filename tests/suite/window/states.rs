@@ -82,7 +82,7 @@ pub fn picture(harness: &mut Harness<'_, Window>, name: &str, most_failed_pixels
 pub fn make_smaller(name: &str) {
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         let path = format!("{FOLDER}/{name}.png");
-        let smaller = Command::new("pngquant").args(["--force", "--nofs", "--strip", "--output", &path, "256", &path]).status();
+        let smaller = Command::new("pngquant").args(["--force", "--nofs", "--strip", "--output", &path, "128", &path]).status();
         println!("{path}: {}", if smaller.is_ok_and(|status| status.success()) { "made smaller" } else { "pngquant is missing" });
     }
 }
