@@ -78,6 +78,7 @@ impl Inspector {
             if let Some(page) = &self.page {
                 raw(ui, &page.json);
             }
+            super::focus::follow(ui);
         });
     }
 

@@ -10,7 +10,7 @@ use eframe::egui::{
 use super::commands::{self, Command, Group};
 use super::controls::small_reset;
 use super::mask_dial::notice;
-use super::shortcuts::{Keys, normalised};
+use super::shortcuts::{Keys, normalised, shown};
 use super::theme::{self, Palette};
 
 const WIDTH: f32 = 620.0;
@@ -37,7 +37,8 @@ impl KeysDialog {
     /// Breaks when it is done.
     pub fn show(&mut self, context: &Context, keys: &mut Keys) -> ControlFlow<()> {
         self.listen(context, keys);
-        let modal = Modal::new(Id::unique("keys")).show(context, |ui| {
+        let frame = eframe::egui::Frame::popup(&context.global_style()).inner_margin(theme::SPACE_LARGE);
+        let modal = Modal::new(Id::unique("keys")).frame(frame).show(context, |ui| {
             ui.set_width(WIDTH.min(context.content_rect().width() - 60.0));
             ui.label(theme::title("Keys").color(Palette::of(ui).text_strong));
             let field = TextEdit::singleline(&mut self.query).desired_width(f32::INFINITY).margin(vec2(10.0, 6.0));
@@ -50,6 +51,7 @@ impl KeysDialog {
                     ui,
                     |ui| {
                         self.list(ui, keys);
+                        super::focus::follow(ui);
                     },
                 );
             });
@@ -125,7 +127,7 @@ impl KeysDialog {
                     ui.memory_mut(|memory| memory.request_focus(id));
                 }
                 if keys.is_changed(command.id) {
-                    let own: Vec<String> = command.keys.iter().map(|own| ui.ctx().format_shortcut(own)).collect();
+                    let own: Vec<String> = command.keys.iter().map(|own| shown(ui.ctx(), own)).collect();
                     let own = if own.is_empty() { "none".to_owned() } else { own.join(" or ") };
                     if small_reset(ui, &format!("keys of {}", command.name), &own) {
                         keys.reset(command.id);
@@ -141,7 +143,7 @@ impl KeysDialog {
 
     /// Whose keys they are, and what can be done.
     fn show_conflict(&mut self, ui: &mut Ui, Conflict { id, keys: wanted, other }: Conflict, keys: &mut Keys) {
-        let text = ui.ctx().format_shortcut(&wanted);
+        let text = shown(ui.ctx(), &wanted);
         notice(ui, &format!("{text} belongs to “{}”.", other.name));
         ui.horizontal(|ui| {
             if ui.button("Swap them").on_hover_text(format!("“{}” gets the keys of this command", other.name)).clicked() {

@@ -1,6 +1,6 @@
 //! Where the panels are: docked, movable, remembered.
 
-use eframe::egui::{self, Color32, Stroke, Style, Ui, Visuals, WidgetText};
+use eframe::egui::{self, Color32, Response, Stroke, Style, Ui, Visuals, WidgetText};
 use egui_tiles::{
     Behavior, Container, Linear, LinearDir, ResizeState, SimplificationOptions, TabState, TileId, Tiles, Tree, UiResponse,
 };
@@ -92,6 +92,11 @@ impl Behavior<Pane> for Docking<'_> {
 
     fn tab_title_for_pane(&mut self, pane: &Pane) -> WidgetText {
         pane.title().into()
+    }
+
+    fn on_tab_button(&mut self, _: &mut Tiles<Pane>, _: TileId, tab: Response) -> Response {
+        super::focus::ring(&tab);
+        tab
     }
 
     fn simplification_options(&self) -> SimplificationOptions {

@@ -12,6 +12,7 @@ mod error_card;
 mod export_choices;
 pub mod export_dialog;
 mod file_dialog;
+mod focus;
 pub mod forecast;
 mod fuzzy;
 pub mod graphics;

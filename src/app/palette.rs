@@ -152,6 +152,8 @@ impl CommandPalette {
                 .frame(Frame::NONE)
                 .font(eframe::egui::FontId::proportional(16.0))
                 .desired_width(f32::INFINITY)
+                .min_size(vec2(0.0, theme::CONTROL_HEIGHT))
+                .align(Align2::LEFT_CENTER)
                 .hint_text("What do you want to do?");
             let field = ui.add(field);
             field.widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Find a command"));

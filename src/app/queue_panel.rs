@@ -60,6 +60,7 @@ impl QueuePanel {
             for at in places {
                 self.row(ui, state, at, times[at], now, actions);
             }
+            super::focus::follow(ui);
         });
     }
 

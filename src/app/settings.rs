@@ -105,6 +105,7 @@ impl SettingsPanel {
                     self.controls.seed_and_clips(ui, draft, leaving.is_some() || editing.is_some());
                 }
                 ui.add_space(theme::SPACE_SMALL);
+                super::focus::follow(ui);
             });
         });
         if std::mem::take(&mut self.models.look_again) {

@@ -43,7 +43,7 @@ impl Keys {
     /// The keys of a command as a person reads them; empty if it has none.
     pub fn text(&self, context: &Context, id: &str) -> String {
         let keys = commands::find(id).map(|command| self.of(command)).unwrap_or_default();
-        keys.iter().map(|keys| context.format_shortcut(keys)).collect::<Vec<_>>().join(" or ")
+        keys.iter().map(|keys| shown(context, keys)).collect::<Vec<_>>().join(" or ")
     }
 
     /// The command that already has these keys.
@@ -83,6 +83,22 @@ impl Keys {
     pub fn reset_all(&mut self) {
         self.changed.clear();
     }
+}
+
+/// Keys as a person reads them: signs as they stand on the keyboard.
+pub fn shown(context: &Context, keys: &KeyboardShortcut) -> String {
+    let text = context.format_shortcut(keys);
+    let sign = match keys.logical_key {
+        Key::Comma => ",",
+        Key::Period => ".",
+        Key::Plus => "+",
+        Key::Minus => "-",
+        Key::Equals => "=",
+        Key::OpenBracket => "[",
+        Key::CloseBracket => "]",
+        _ => return text,
+    };
+    text.strip_suffix(keys.logical_key.name()).map_or(text.clone(), |modifiers| format!("{modifiers}{sign}"))
 }
 
 /// Modifiers as they are kept: the one that begins most shortcuts is the system's own.

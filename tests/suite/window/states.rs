@@ -22,7 +22,7 @@ const SIZE: Vec2 = Vec2::new(1440.0, 900.0);
 /// The stored pictures have 256 colours, so a pixel may be off by a few levels; text on its ground is off by dozens.
 const COLOUR_DISTANCE: f32 = 100.0;
 /// Times, free memory and the number of threads are those of the machine.
-const PIXELS_OF_NUMBERS: usize = 4000;
+pub(super) const PIXELS_OF_NUMBERS: usize = 4000;
 /// While a run goes on, how far it is depends on the machine.
 const PIXELS_OF_PROGRESS: usize = 60_000;
 
@@ -35,7 +35,7 @@ const PROMPTS: [&str; 5] = [
 ];
 
 /// Whether the adapter is there that the pictures were made on.
-fn paints_in_software() -> bool {
+pub(super) fn paints_in_software() -> bool {
     let there = adapters().iter().any(|adapter| adapter.software);
     if !there {
         println!("skipped: there is no software adapter");
@@ -58,7 +58,7 @@ fn window(studio: &Arc<Studio>, place: &Place, theme: Theme) -> Harness<'static,
 }
 
 /// Waits for the pictures and stands still on one frame, without the text cursor.
-fn settle(harness: &mut Harness<'_, Window>) {
+pub(super) fn settle(harness: &mut Harness<'_, Window>) {
     wait(harness, "pictures", |window| window.player().textures().bytes() > 0);
     // Thumbnails come one after the other.
     for _ in 0..40 {
@@ -72,7 +72,7 @@ fn settle(harness: &mut Harness<'_, Window>) {
     harness.run_steps(4);
 }
 
-fn picture(harness: &mut Harness<'_, Window>, name: &str, most_failed_pixels: usize, results: &mut SnapshotResults) {
+pub(super) fn picture(harness: &mut Harness<'_, Window>, name: &str, most_failed_pixels: usize, results: &mut SnapshotResults) {
     let options = SnapshotOptions::new().output_path(FOLDER).threshold(COLOUR_DISTANCE).max_failed_pixels(most_failed_pixels);
     results.add(harness.try_snapshot_options(name, &options));
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
@@ -95,6 +95,9 @@ fn the_main_states_look_as_they_should() {
         let mut harness = window(&studio, &place, theme);
         picture(&mut harness, &format!("first-start-{}", name(theme)), PIXELS_OF_NUMBERS, &mut results);
     }
+
+    // The hint is for the first start alone.
+    studio.database().set_preference("window", &serde_json::json!({ "hint_seen": true })).expect("it is kept");
 
     // A library, and a run that goes on.
     let model = tilereel::studio::ModelInfo::open("fast").expect("mini");
