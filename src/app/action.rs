@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::attention::MapFile;
+use super::inspector::Page;
 use super::layout::Pane;
 use super::player::keys::PlayerCommand;
 use super::preferences::Level;
@@ -130,6 +131,8 @@ pub enum Action {
     Play(PlayerCommand),
     /// Brings a panel to the front.
     Reveal(Pane),
+    /// Brings the inspector to the front, with one of its pages.
+    ShowPage(Page),
     /// Shows everything so large, in percent.
     Scale(u32),
     ReducedMotion(bool),

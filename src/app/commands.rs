@@ -3,12 +3,15 @@
 
 use eframe::egui::{Context, Key, KeyboardShortcut, Modifiers, ThemePreference};
 
-use super::action::Action;
+use super::action::{Action, AttentionFile};
+use super::attention::MapFile;
+use super::inspector::Page;
 use super::layout::Pane;
 use super::player::keys::PlayerCommand;
 use super::player::state::Look;
 use super::preferences::{Level, Preferences, SCALES};
 use super::stage::StagedClip;
+use crate::generate::attention_record::Recording;
 use crate::gpu::device::DeviceChoice;
 use crate::studio::{ClipEntry, DeviceState, DeviceWish, ItemId, ItemState, QueueItem, Remedy, State};
 
@@ -68,6 +71,13 @@ pub struct Situation<'a> {
     pub has_deleted: bool,
     pub verifies: bool,
     pub look: Look,
+    /// Of the inspector.
+    pub page: Page,
+    pub compares: bool,
+    pub recording: Option<Recording>,
+    pub times_parts: bool,
+    /// The map of attention that is on show.
+    pub map: Option<MapFile>,
 }
 
 impl Situation<'_> {
@@ -183,6 +193,61 @@ pub static ALL: &[Command] = &[
         unless(s.shows_live, Action::ShowLive, "It is shown")
     }),
     command!(
+        Run,
+        "record-off",
+        "Record no attention",
+        "The next clips are made without a record of where layers look",
+        [],
+        |s| { record(s, None) }
+    ),
+    command!(
+        Run,
+        "record-sampled",
+        "Record attention, sampled",
+        "What plans skip is estimated from a sample of rows, with its error",
+        [],
+        |s| record(s, Some(Recording::Sampled))
+    ),
+    command!(Run, "record-exact", "Record attention, exact", "Every row of every tile is measured, which is slower", [], |s| {
+        record(s, Some(Recording::Exact))
+    }),
+    command!(
+        Run,
+        "time-parts",
+        "Time the parts of runs, or do not",
+        "Layer by layer, which makes them a little slower",
+        [],
+        |s| { Ok(Action::TimeParts(!s.times_parts)) }
+    ),
+    command!(
+        Clip,
+        "compare-dense",
+        "Compare with dense",
+        "Makes the clip with all tiles, if it is not there, and shows both under a wipe",
+        [],
+        |s| Ok(Action::CompareWithDense(s.clip()?.entry.id))
+    ),
+    command!(
+        Clip,
+        "compare-settings",
+        "Compare with the settings' plan and model",
+        "Makes the clip so, if it is not there, and shows both under a wipe",
+        [],
+        |s| Ok(Action::CompareWithSettings(s.clip()?.entry.id))
+    ),
+    command!(Clip, "swap-compared", "Swap the two clips", "The left one goes to the right", [], |s| {
+        only_if(s.compares, Action::SwapCompared, "No two clips are compared")
+    }),
+    command!(Clip, "leave-compare", "Leave the comparison", "Shows the first clip alone; so does Escape", [], |s| {
+        only_if(s.compares, Action::LeaveCompare, "No two clips are compared")
+    }),
+    command!(Clip, "save-map", "Save the map of attention as PNG…", "The map on the page, with its scale", [], |s| {
+        save_map(s, AttentionFile::Png)
+    }),
+    command!(Clip, "save-map-csv", "Save the map of attention as CSV…", "A line for each tile of it", [], |s| {
+        save_map(s, AttentionFile::Csv)
+    }),
+    command!(
         Clip,
         "export",
         "Export the clip…",
@@ -287,6 +352,11 @@ pub static ALL: &[Command] = &[
     command!(Window, "to-inspector", "Go to the inspector", "Brings its panel to the front", [alt(Key::Num3)], |_| {
         Ok(Action::Reveal(Pane::Inspector))
     }),
+    command!(Window, "page-recipe", "Recipe page", "Everything that made the clip", [alt(Key::R)], |s| page(s, Page::Recipe)),
+    command!(Window, "page-attention", "Attention page", "Where each layer looked at each step", [alt(Key::A)], |s| {
+        page(s, Page::Attention)
+    }),
+    command!(Window, "page-time", "Time page", "Where the time went", [alt(Key::T)], |s| page(s, Page::Time)),
     command!(Window, "to-library", "Go to the library", "Brings its panel to the front", [alt(Key::Num4)], |_| {
         Ok(Action::Reveal(Pane::Library))
     }),
@@ -334,6 +404,19 @@ pub static ALL: &[Command] = &[
     }),
 ];
 
+fn record(situation: &Situation<'_>, recording: Option<Recording>) -> Now {
+    unless(situation.recording == recording, Action::RecordAttention(recording), "It is so")
+}
+
+fn save_map(situation: &Situation<'_>, kind: AttentionFile) -> Now {
+    let map = situation.map.clone().ok_or("The attention page shows no map")?;
+    Ok(Action::SaveAttention(MapFile { kind, ..map }))
+}
+
+fn page(situation: &Situation<'_>, page: Page) -> Now {
+    unless(situation.page == page, Action::ShowPage(page), "It is shown")
+}
+
 fn theme(situation: &Situation<'_>, theme: ThemePreference) -> Now {
     unless(situation.theme == theme, Action::Theme(theme), "It is on")
 }
@@ -380,6 +463,10 @@ pub fn entries(context: &Context, situation: &Situation<'_>, clips: &[ClipEntry]
     let words = |clip: &ClipEntry| format!("clip {}, {}", clip.id.0, clip.recipe.prompt);
     for clip in clips {
         entries.push(entry(format!("show {}", clip.id.0), "Show", &words(clip), Action::ShowClip(clip.id)));
+        if let Some(shown) = situation.clip.filter(|shown| shown.entry.id != clip.id) {
+            let compare = Action::Compare { a: shown.entry.id, b: clip.id };
+            entries.push(entry(format!("compare {}", clip.id.0), "Compare the shown clip with", &words(clip), compare));
+        }
     }
     for clip in trash {
         entries.push(entry(

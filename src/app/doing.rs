@@ -2,7 +2,7 @@
 
 use eframe::egui::Context;
 
-use super::action::Action;
+use super::action::{Action, AttentionFile};
 use super::attention::SavingMap;
 use super::commands::Situation;
 use super::export_dialog::ExportDialog;
@@ -224,6 +224,10 @@ impl Window {
             }
             Action::Keys => self.keys_dialog = Some(KeysDialog::default()),
             Action::Play(command) => self.player.ask(command),
+            Action::ShowPage(page) => {
+                self.inspector.page = page;
+                self.reveal(Pane::Inspector);
+            }
             Action::Reveal(pane) => self.reveal(pane),
             Action::Scale(percent) => self.prefer(context, |preferences| preferences.scale_percent = percent),
             Action::ReducedMotion(on) => self.prefer(context, |preferences| preferences.reduced_motion = on),
@@ -396,6 +400,11 @@ impl Window {
             has_deleted: self.last_deleted.is_some(),
             verifies: self.verifying.is_some(),
             look: self.player.state.look,
+            page: self.inspector.page,
+            compares: self.stage.comparing().is_some(),
+            recording: self.studio.recording(),
+            times_parts: self.studio.times_parts(),
+            map: self.inspector.attention.map(AttentionFile::Png).filter(|_| self.inspector.page == Page::Attention),
         }
     }
 

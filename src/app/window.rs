@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use eframe::egui::{self, Context, Ui};
 use eframe::{CreationContext, Frame};
 
-use super::action::Action;
-use super::attention::{SavingMap, Subject};
+use super::action::{Action, AttentionFile};
+use super::attention::{MapFile, SavingMap, Subject};
 use super::bench::{Bench, Next};
 use super::export_dialog::ExportDialog;
 use super::graphics::Loss;
@@ -172,6 +172,11 @@ impl Window {
         &self.stage
     }
 
+    /// The map of attention that is on show.
+    pub fn attention_map(&self) -> Option<MapFile> {
+        self.inspector.attention.map(AttentionFile::Png)
+    }
+
     pub fn player(&self) -> &Player {
         &self.player
     }
@@ -310,6 +315,10 @@ impl Window {
     fn keys(&self, context: &Context, state: &State, actions: &mut Vec<Action>) {
         if self.palette.is_some() || self.keys_dialog.is_some() || self.export.is_some() {
             return;
+        }
+        let is_free = !context.any_popup_open() && !context.text_edit_focused();
+        if self.stage.comparing().is_some() && is_free && context.input(|input| input.key_pressed(egui::Key::Escape)) {
+            actions.push(Action::LeaveCompare);
         }
         let pressed = super::keys::pressed(context, &self.preferences.keys);
         if pressed.is_empty() {

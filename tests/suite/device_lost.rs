@@ -164,7 +164,6 @@ fn a_device_that_keeps_going_away_ends_the_run_with_a_reason() {
     assert!(error.to_string().contains("again before another step"), "{error}");
     let (calls, said) = events(&run);
     assert_eq!((calls.len(), said.len()), (0, 1), "it was tried once more: {said:?}");
-    // With steps between, it may happen more often than twice.
     let run = sabotaged(&engine, &device, Moment::Phase(Phase::Decoding), 1);
     assert!(result(&run).is_ok(), "the next job has a device that works");
 }

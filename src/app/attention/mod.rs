@@ -65,6 +65,8 @@ pub struct AttentionPage {
     chosen: Option<[usize; 2]>,
     heatmap: Heatmap,
     overview: Overview,
+    /// The record that is on show.
+    record: Option<Arc<AttentionRecord>>,
 }
 
 const RECORDINGS: [(Option<Recording>, &str, &str); 3] = [
@@ -82,7 +84,8 @@ impl AttentionPage {
         let mut pointed = Pointed::default();
         let shown = subject.step.and_then(|step| subject.records.get(step).cloned().flatten());
         // The step on show may have none, as the one that is being made.
-        let Some(record) = shown.or_else(|| subject.records.iter().rev().flatten().next().cloned()) else {
+        self.record = shown.or_else(|| subject.records.iter().rev().flatten().next().cloned());
+        let Some(record) = self.record.clone() else {
             self.nothing(ui, subject, actions);
             return pointed;
         };
@@ -100,7 +103,7 @@ impl AttentionPage {
         pointed.tile = tile;
         self.numbers(ui, &record, tile);
         facts(ui, &record, self.place);
-        self.files(ui, &record, actions);
+        self.files(ui, actions);
 
         ui.add_space(theme::SPACE_SMALL);
         caption(ui, "Layers and steps");
@@ -110,6 +113,11 @@ impl AttentionPage {
         }
         recording(ui, subject.recording, actions);
         pointed
+    }
+
+    /// The map that is on show, to be written.
+    pub fn map(&self, kind: AttentionFile) -> Option<MapFile> {
+        Some(MapFile { record: self.record.clone()?, place: self.place, scale: self.scale, kind })
     }
 
     fn nothing(&self, ui: &mut Ui, subject: &Subject, actions: &mut Vec<Action>) {
@@ -177,15 +185,14 @@ impl AttentionPage {
         });
     }
 
-    fn files(&self, ui: &mut Ui, record: &Arc<AttentionRecord>, actions: &mut Vec<Action>) {
+    fn files(&self, ui: &mut Ui, actions: &mut Vec<Action>) {
         ui.horizontal(|ui| {
             for (kind, name, tip) in [
                 (AttentionFile::Png, "Save PNG", "The map with its scale, as a picture"),
                 (AttentionFile::Csv, "Save CSV", "A line for each tile: frames, mass, standard error, what the plan does"),
             ] {
                 if ui.button(name).on_hover_text(tip).clicked() {
-                    let map = MapFile { record: record.clone(), place: self.place, scale: self.scale, kind };
-                    actions.push(Action::SaveAttention(map));
+                    actions.extend(self.map(kind).map(Action::SaveAttention));
                 }
             }
         });

@@ -37,7 +37,7 @@ impl Workshop {
             // Its tensors are lost too, and dropping them may fail once more.
             let _ = catch_unwind(AssertUnwindSafe(|| self.model = None));
             let lost = |when, reason| GenerateError::DeviceLost { name: device.name.clone(), when, reason };
-            // A run that remakes the one before its branch leaves records of that one.
+            // A run goes on from its own records alone.
             let last = options.last.take();
             if let Some(record) = last.filter(|last| options.resume.as_ref().is_none_or(|resume| resume.recipe == last.recipe)) {
                 options.resume = Some(record);

@@ -10,6 +10,7 @@ use egui_kittest::{Harness, SnapshotResults};
 use tilereel::app::Window;
 use tilereel::app::action::Action;
 use tilereel::app::graphics::Loss;
+use tilereel::app::inspector::Page;
 use tilereel::app::preferences::Level;
 use tilereel::app::theme::{DARK, LIGHT};
 use tilereel::studio::{ErrorReport, Fault, ItemState, NewItem, Remedy, Studio};
@@ -20,6 +21,9 @@ use crate::studio::Place;
 
 /// Actions about a file of this system, which a dialog or a drop names.
 const OF_FILES: [&str; 4] = ["OpenFile", "OpenModel", "VerifyFile", "ShowInFolder"];
+
+/// Frames are gone to with the keys of the player, or by a click on what is drawn over them.
+const OF_FRAMES: [&str; 1] = ["GoToFrame"];
 
 /// The name of an action without what it is about.
 fn kind(action: &Action) -> String {
@@ -97,10 +101,20 @@ fn every_action_is_in_the_list_of_commands() {
     act(&mut harness, Action::ShowClip(example.id));
     act(&mut harness, Action::Verify(example.id));
     all.extend(offered(&mut harness));
+    act(&mut harness, Action::StopVerifying);
+    act(&mut harness, Action::ShowPage(Page::Attention));
+    wait(&mut harness, "the record", |window| window.attention_map().is_some());
+    all.extend(offered(&mut harness));
+    wait(&mut harness, "a clip", |window| window.studio().state().newest.is_some_and(|newest| newest != example.id));
     studio(&harness).pause();
+    let newest = studio(&harness).state().newest.expect("a clip");
+    act(&mut harness, Action::Compare { a: example.id, b: newest });
+    all.extend(offered(&mut harness));
 
-    let missing: Vec<String> =
-        kinds().into_iter().filter(|kind| !all.contains(kind) && !OF_FILES.contains(&kind.as_str())).collect();
+    let missing: Vec<String> = kinds()
+        .into_iter()
+        .filter(|kind| !all.contains(kind) && !OF_FILES.contains(&kind.as_str()) && !OF_FRAMES.contains(&kind.as_str()))
+        .collect();
     // A note comes when something goes wrong beside the runs.
     assert_eq!(missing, ["DismissNote"], "no command does these");
 }

@@ -10,6 +10,7 @@ use egui_kittest::kittest::Queryable;
 use egui_kittest::{Harness, SnapshotOptions, SnapshotResults};
 use tilereel::app::Window;
 use tilereel::app::action::Action;
+use tilereel::app::inspector::Page;
 use tilereel::app::settings::first_draft;
 use tilereel::gpu::device::adapters;
 use tilereel::studio::{NewItem, Studio};
@@ -122,6 +123,12 @@ fn the_main_states_look_as_they_should() {
         harness.run_steps(6);
         picture(&mut harness, &format!("finished-{}", name(theme)), PIXELS_OF_NUMBERS, &mut results);
     }
+
+    let mut harness = window(&studio, &place, Theme::Dark);
+    act(&mut harness, Action::ShowPage(Page::Attention));
+    wait(&mut harness, "the records", |window| window.attention_map().is_some());
+    settle(&mut harness);
+    picture(&mut harness, "attention-dark", PIXELS_OF_NUMBERS, &mut results);
 
     let mut harness = window(&studio, &place, Theme::Dark);
     act(&mut harness, Action::Export(clips[2].id));
