@@ -402,8 +402,8 @@ fn shade_ground(point: vec3<f32>, direction: vec3<f32>, distance: f32) -> vec3<f
     return mix(colour, horizon() * 0.92, fog);
 }
 
-fn is_nearer(this: f32, other: f32) -> bool {
-    return this > 0.0 && (other < 0.0 || this < other);
+fn is_nearer(one: f32, other: f32) -> bool {
+    return one > 0.0 && (other < 0.0 || one < other);
 }
 
 fn trace(origin: vec3<f32>, direction: vec3<f32>) -> vec3<f32> {

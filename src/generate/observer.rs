@@ -88,6 +88,18 @@ impl<O: Observer + ?Sized> Observer for &mut O {
         (**self).decoded(call, frames);
     }
 
+    fn recovered(&mut self, what: String) {
+        (**self).recovered(what);
+    }
+
+    fn wants_attention(&self) -> Option<Recording> {
+        (**self).wants_attention()
+    }
+
+    fn attention(&mut self, record: &Arc<AttentionRecord>) {
+        (**self).attention(record);
+    }
+
     fn stop(&self) -> bool {
         (**self).stop()
     }
