@@ -354,6 +354,9 @@ fn wide_slider(ui: &mut Ui, slider: Slider<'_>, number: DragValue<'_>) -> Respon
             ui.add(slider.show_value(false).clamping(SliderClamping::Never))
         })
         .inner;
+    if response.has_focus() {
+        icons::focus_ring(ui.painter(), response.rect, Palette::of(ui));
+    }
     ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
         ui.add_sized(vec2(NUMBER_WIDTH, theme::CONTROL_HEIGHT), number.update_while_editing(false)).labelled_by(response.id);
     });

@@ -171,6 +171,9 @@ impl PromptBox {
                 let button = Button::new(RichText::new(title).color(color)).frame(false);
                 let button = ui.add(button).on_hover_text("What the clip should not show. It works with guidance above 1.");
                 button.widget_info(|| WidgetInfo::selected(Role::Button, ui.is_enabled(), self.negative_is_open, title));
+                if button.has_focus() {
+                    focus_ring(ui.painter(), button.rect, Palette::of(ui));
+                }
                 if button.clicked() {
                     self.negative_is_open = !self.negative_is_open && !used;
                 }

@@ -184,14 +184,16 @@ pub fn tile_attention_and_log_sums(
 ) -> (Tensor<4>, Tensor<4>) {
     check(&query, &key, Some(&value), key_bias.as_ref(), &tiles);
     let tier = ShaderTier::of(&value.device(), value.dtype());
-    let (output, log_sums) = Dispatch::tile_attention_and_log_sums(
-        query.into_dispatch(),
-        key.into_dispatch(),
-        value.into_dispatch(),
-        key_bias.into(),
-        tiles,
-        tier,
-    );
+    let (output, log_sums) = spans::span(Kind::Attention, || {
+        Dispatch::tile_attention_and_log_sums(
+            query.into_dispatch(),
+            key.into_dispatch(),
+            value.into_dispatch(),
+            key_bias.into(),
+            tiles,
+            tier,
+        )
+    });
     (Tensor::from_dispatch(output), Tensor::from_dispatch(log_sums))
 }
 
@@ -199,7 +201,10 @@ pub fn tile_attention_and_log_sums(
 pub fn tile_log_sums(query: Tensor<4>, key: Tensor<4>, key_bias: Option<Tensor<2>>, tiles: Tiles) -> Tensor<4> {
     check(&query, &key, None, key_bias.as_ref(), &tiles);
     let tier = ShaderTier::of(&key.device(), key.dtype());
-    Tensor::from_dispatch(Dispatch::tile_log_sums(query.into_dispatch(), key.into_dispatch(), key_bias.into(), tiles, tier))
+    let log_sums = spans::span(Kind::Attention, || {
+        Dispatch::tile_log_sums(query.into_dispatch(), key.into_dispatch(), key_bias.into(), tiles, tier)
+    });
+    Tensor::from_dispatch(log_sums)
 }
 
 fn check(query: &Tensor<4>, key: &Tensor<4>, value: Option<&Tensor<4>>, key_bias: Option<&Tensor<2>>, tiles: &Tiles) {

@@ -218,7 +218,7 @@ fn the_simple_level_hides_settings_and_says_that_they_stand() {
         assert!(harness.query_all_by_label(shown).next().is_some(), "{shown}");
     }
     for (hidden, before) in hidden.into_iter().zip(in_lab) {
-        assert_eq!(count(&harness, hidden) + 1, before, "{hidden}");
+        assert!(count(&harness, hidden) < before, "{hidden}");
     }
     assert_eq!((harness.state().draft().guidance_scale, harness.state().draft().clips), (4.5, 3), "they stand");
     drop(harness);
