@@ -123,7 +123,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         squares += residual * residual;
     }
     let variance = total(thread, vec3<f32>(squares, 0.0, 0.0)).x / max(f32(rows) - 1.0, 1.0);
-    let left_out = 1.0 - f32(rows) / f32(query_tokens);
+    // A quotient may be off by a little, and there is no root of less than nothing.
+    let left_out = max(1.0 - f32(rows) / f32(query_tokens), 0.0);
     result = vec2<f32>(max(mean.x + mean.y * (share - mean.z), 0.0), sqrt(variance * left_out / f32(rows)));
 #end
     if thread == 0u {

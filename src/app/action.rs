@@ -140,19 +140,3 @@ pub enum Action {
     /// Shows the first hint, or takes it away for good.
     Hint(bool),
 }
-
-/// What a map of attention is written as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AttentionFile {
-    Png,
-    Csv,
-}
-
-impl AttentionFile {
-    pub fn ending(self) -> &'static str {
-        match self {
-            Self::Png => "png",
-            Self::Csv => "csv",
-        }
-    }
-}

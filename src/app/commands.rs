@@ -3,8 +3,8 @@
 
 use eframe::egui::{Context, Key, KeyboardShortcut, Modifiers, ThemePreference};
 
-use super::action::{Action, AttentionFile};
-use super::attention::MapFile;
+use super::action::Action;
+use super::attention::{AttentionFile, MapFile};
 use super::inspector::Page;
 use super::layout::Pane;
 use super::player::keys::PlayerCommand;

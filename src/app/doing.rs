@@ -2,8 +2,8 @@
 
 use eframe::egui::Context;
 
-use super::action::{Action, AttentionFile};
-use super::attention::SavingMap;
+use super::action::Action;
+use super::attention::{AttentionFile, SavingMap};
 use super::commands::Situation;
 use super::export_dialog::ExportDialog;
 use super::inspector::Page;

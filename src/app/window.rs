@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use eframe::egui::{self, Context, Ui};
 use eframe::{CreationContext, Frame};
 
-use super::action::{Action, AttentionFile};
-use super::attention::{MapFile, SavingMap, Subject};
+use super::action::Action;
+use super::attention::{AttentionFile, MapFile, SavingMap, Subject};
 use super::bench::{Bench, Next};
 use super::export_dialog::ExportDialog;
 use super::graphics::Loss;

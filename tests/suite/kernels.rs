@@ -173,8 +173,8 @@ impl Attention {
         let want = reference::log_sums(&self.sizes(), &operands.query, &operands.key, operands.bias.as_deref());
         for log_sums in [log_sums, alone] {
             let error = reference::log_sums_error(&self.sizes(), &log_sums, &want);
-            // Logits of hundreds are rounded to 3e-5 in f32.
-            let limit = if self.query_scale > 100.0 { 2e-4 } else { 1e-5 };
+            // Logits of hundreds are rounded to 3e-5 in f32, and matrices sum them in an order of their own.
+            let limit = if self.query_scale > 100.0 { 1e-3 } else { 1e-5 };
             println!("{} {}: {what}: log-sums {error:.1e}", device.name, device.precision);
             assert!(error <= limit, "{} {}: {what}: log-sums are off by {error:.1e}", device.name, device.precision);
         }

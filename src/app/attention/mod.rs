@@ -14,9 +14,9 @@ use eframe::egui::{ComboBox, DragValue, Grid, Label, RichText, Ui};
 
 use self::heatmap::Heatmap;
 use self::overview::Overview;
-pub use self::save::{MapFile, SavingMap};
+pub use self::save::{AttentionFile, MapFile, SavingMap};
 use self::scale::ScaleChoice;
-use super::action::{Action, AttentionFile};
+use super::action::Action;
 use super::empty_state;
 use super::icons::{Icon, icon_toggle};
 use super::segments;

@@ -5,12 +5,27 @@ use std::sync::Arc;
 
 use eframe::egui::Context;
 
-use super::super::action::AttentionFile;
 use super::super::file_dialog::{Answer, FileDialog};
 use super::Place;
 use super::scale::ScaleChoice;
 use crate::generate::attention_record::AttentionRecord;
 use crate::studio::{StudioError, save_attention};
+
+/// What a map of attention is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttentionFile {
+    Png,
+    Csv,
+}
+
+impl AttentionFile {
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Png => "png",
+            Self::Csv => "csv",
+        }
+    }
+}
 
 /// A map, and what it is to become.
 #[derive(Clone, Debug, PartialEq)]

@@ -201,6 +201,8 @@ fn a_picture_plays_under_the_pointer_and_is_uploaded_once() {
     let mut harness = strip(place, STRIP);
     let thumbnail = |harness: &Harness<'_, Stage<Strip>>| harness.state().place.studio.picture(Picture::Thumbnail(example));
     until(&mut harness, "the thumbnail", |harness| matches!(thumbnail(harness), Loaded::Ready(_)));
+    // The harness stills all motion by itself.
+    harness.ctx.all_styles_mut(|style| style.animation_time = 0.1);
     harness.run();
     let uploads = |harness: &Harness<'_, Stage<Strip>>| harness.state().panel.panel.textures().uploads();
     assert_eq!(uploads(&harness), 1, "a still picture while nobody points at it");

@@ -255,6 +255,8 @@ fn little_is_painted_over() {
     let place = Place::new();
     let mut harness = window(&place, |_| {});
     wait(&mut harness, "the example's frames", |window| window.player().textures().bytes() > 0);
+    // As at every start but the first.
+    act(&mut harness, Action::Hint(false));
     harness.run_steps(10);
     let (context, shapes) = (harness.ctx.clone(), harness.output().shapes.clone());
     let mut area = 0.0;
