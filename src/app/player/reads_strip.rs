@@ -195,7 +195,8 @@ impl Player {
 
         let painter = ui.painter();
         self.cell_picture(ui, place, latent, source);
-        if is_skipped {
+        // The plan skips nothing of a word.
+        if is_skipped && self.inspect.shown_word().is_none() {
             hatch(painter, place, palette);
         }
         if latent == latent_frame(self.state.frame(source.frames)) {

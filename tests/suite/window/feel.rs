@@ -227,7 +227,7 @@ fn the_simple_level_hides_settings_and_says_that_they_stand() {
     harness.state_mut().draft_mut().guidance_scale = 4.5;
     harness.state_mut().draft_mut().clips = 3;
     harness.run_steps(2);
-    click(&mut harness, "2 more settings differ from the model's own");
+    choose(&mut harness, "2 more settings differ from the model's own");
     harness.run_steps(3);
     assert_eq!(harness.state().preferences().level, Level::Lab, "the line leads to them");
 }
