@@ -103,14 +103,14 @@ fn shape_of(body: Body) -> i32 {
     return i32(body.kind.x);
 }
 
-fn to_local(body: Body, w: vec3<f32>) -> vec3<f32> {
+fn local_direction(body: Body, w: vec3<f32>) -> vec3<f32> {
     let turn = body.turn;
     let a = vec3<f32>(turn.z * w.x + turn.w * w.y, turn.z * w.y - turn.w * w.x, w.z);
     let b = vec3<f32>(turn.x * a.x - turn.y * a.z, a.y, turn.y * a.x + turn.x * a.z);
     return select(b, vec3<f32>(b.x, b.z, -b.y), body.kind.y > 0.5);
 }
 
-fn to_world(body: Body, l: vec3<f32>) -> vec3<f32> {
+fn world_direction(body: Body, l: vec3<f32>) -> vec3<f32> {
     let turn = body.turn;
     let b = select(l, vec3<f32>(l.x, -l.z, l.y), body.kind.y > 0.5);
     let a = vec3<f32>(turn.x * b.x + turn.y * b.z, b.y, turn.x * b.z - turn.y * b.x);
@@ -118,7 +118,7 @@ fn to_world(body: Body, l: vec3<f32>) -> vec3<f32> {
 }
 
 fn local(body: Body, point: vec3<f32>) -> vec3<f32> {
-    return to_local(body, (point - body.place.xyz) * (1.0 / body.place.w));
+    return local_direction(body, (point - body.place.xyz) * (1.0 / body.place.w));
 }
 
 fn hit(body: Body, origin: vec3<f32>, direction: vec3<f32>) -> f32 {
@@ -134,8 +134,8 @@ fn hit(body: Body, origin: vec3<f32>, direction: vec3<f32>) -> f32 {
         return -1.0;
     }
     var t = max(-along - half_way, 0.0);
-    let start = to_local(body, p);
-    let way = to_local(body, direction);
+    let start = local_direction(body, p);
+    let way = local_direction(body, direction);
     let shape = shape_of(body);
     for (var i = 0u; i < MARCH; i++) {
         let d = distance_to(shape, start + way * t);
@@ -158,7 +158,7 @@ fn normal_of(body: Body, point: vec3<f32>) -> vec3<f32> {
     let b = distance_to(shape, l + e.yyx);
     let c = distance_to(shape, l + e.yxy);
     let d = distance_to(shape, l + e.xxx);
-    return normalized(to_world(body, vec3<f32>(a - b - c + d, -a - b + c + d, -a + b - c + d)));
+    return normalized(world_direction(body, vec3<f32>(a - b - c + d, -a - b + c + d, -a + b - c + d)));
 }
 
 fn normalized(a: vec3<f32>) -> vec3<f32> {
@@ -180,8 +180,8 @@ fn shadow_of(body: Body, point: vec3<f32>, light: vec3<f32>) -> f32 {
     }
     var t = max(-along - half_way, 0.04);
     var lit = 1.0;
-    let start = to_local(body, p);
-    let way = to_local(body, light);
+    let start = local_direction(body, p);
+    let way = local_direction(body, light);
     let shape = shape_of(body);
     for (var i = 0u; i < SHADOW_MARCH; i++) {
         let d = distance_to(shape, start + way * t);

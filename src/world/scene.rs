@@ -41,6 +41,7 @@ impl Scene {
     }
 
     /// As a clip of the world, but with these attributes.
+    #[expect(clippy::approx_constant, reason = "the recipe's hills begin anywhere below 6.28, not below a full turn")]
     pub fn with_attributes(seed: u64, clip: u64, attributes: Attributes) -> Self {
         let within = |draw, low: f64, high: f64| low + (high - low) * uniform(seed, clip, draw);
         let side = |draw| if uniform(seed, clip, draw) < 0.5 { -1.0 } else { 1.0 };

@@ -70,7 +70,7 @@ impl Heatmap {
 
         if ui.is_rect_visible(all) {
             let painter = ui.painter_at(all.expand(2.0));
-            self.paint_map(ui, &painter, map, record, &mass, place, scale);
+            self.paint_map(ui, map, record, &mass, place, scale);
             paint_plan(&painter, map, record, place, &mass, scale);
             paint_numbers(ui, &painter, map, record, place);
             let outline = |tile: [usize; 2], color| {
@@ -92,16 +92,7 @@ impl Heatmap {
         hovered
     }
 
-    fn paint_map(
-        &mut self,
-        ui: &Ui,
-        painter: &Painter,
-        map: Rect,
-        record: &Arc<AttentionRecord>,
-        mass: &TileMap,
-        place: Place,
-        scale: ScaleChoice,
-    ) {
+    fn paint_map(&mut self, ui: &Ui, map: Rect, record: &Arc<AttentionRecord>, mass: &TileMap, place: Place, scale: ScaleChoice) {
         let is_painted = self
             .painted
             .as_ref()
@@ -111,7 +102,7 @@ impl Heatmap {
             self.painted = Some((Painted { record: record.clone(), place, scale }, texture));
         }
         if let Some((_, texture)) = &self.painted {
-            painter.image(texture.id(), map, Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0)), Color32::WHITE);
+            ui.painter().image(texture.id(), map, Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0)), Color32::WHITE);
         }
     }
 

@@ -57,14 +57,14 @@ impl Body {
     }
 
     /// A direction of the world in the object's frame: the roll undone, then the yaw, then the axis stood up.
-    fn to_local(&self, w: Vec3) -> Vec3 {
+    fn local_direction(&self, w: Vec3) -> Vec3 {
         let [yaw_cosine, yaw_sine, roll_cosine, roll_sine] = self.turn;
         let a = vec3(roll_cosine * w.x + roll_sine * w.y, roll_cosine * w.y - roll_sine * w.x, w.z);
         let b = vec3(yaw_cosine * a.x - yaw_sine * a.z, a.y, yaw_sine * a.x + yaw_cosine * a.z);
         if self.lies() { vec3(b.x, b.z, -b.y) } else { b }
     }
 
-    fn to_world(&self, l: Vec3) -> Vec3 {
+    fn world_direction(&self, l: Vec3) -> Vec3 {
         let [yaw_cosine, yaw_sine, roll_cosine, roll_sine] = self.turn;
         let b = if self.lies() { vec3(l.x, -l.z, l.y) } else { l };
         let a = vec3(yaw_cosine * b.x + yaw_sine * b.z, b.y, yaw_cosine * b.z - yaw_sine * b.x);
@@ -73,7 +73,7 @@ impl Body {
 
     /// A point of the world in the object's frame.
     pub fn local(&self, point: Vec3) -> Vec3 {
-        self.to_local((point - self.centre()) * (1.0 / self.radius()))
+        self.local_direction((point - self.centre()) * (1.0 / self.radius()))
     }
 
     /// In radii.
@@ -95,7 +95,7 @@ impl Body {
             return -1.0;
         }
         let mut t = (-along - half).max(0.0);
-        let (start, way) = (self.to_local(p), self.to_local(direction));
+        let (start, way) = (self.local_direction(p), self.local_direction(direction));
         for _ in 0..MARCH {
             let d = distance(self.shape(), start + way * t);
             if d < NEAR {
@@ -115,7 +115,7 @@ impl Body {
         let l = self.local(point);
         let at = |x, y, z| distance(self.shape(), l + vec3(x, y, z));
         let (a, b, c, d) = (at(E, -E, -E), at(-E, -E, E), at(-E, E, -E), at(E, E, E));
-        self.to_world(vec3(a - b - c + d, -a - b + c + d, -a + b - c + d)).normalize()
+        self.world_direction(vec3(a - b - c + d, -a - b + c + d, -a + b - c + d)).normalize()
     }
 
     /// How much of the light reaches a point past the object, 0 to 1.
@@ -133,7 +133,7 @@ impl Body {
             return 1.0;
         }
         let (mut t, mut lit) = ((-along - half).max(0.04), 1.0_f32);
-        let (start, way) = (self.to_local(p), self.to_local(light));
+        let (start, way) = (self.local_direction(p), self.local_direction(light));
         for _ in 0..SHADOW_MARCH {
             let d = distance(self.shape(), start + way * t);
             // Half of the penumbra lies inside the outline.
