@@ -1,13 +1,27 @@
 //! A few choices side by side, of which one holds.
 
-use eframe::egui::{Align, Button, Layout, Rect, Shape, Ui, vec2};
+use eframe::egui::{Align, Button, Layout, Rect, Shape, TextStyle, TextWrapMode, Ui, WidgetText, vec2};
 
 use super::theme::{self, Palette};
+
+/// Beside the names, where a row is narrow.
+const LEAST_PADDING: f32 = 3.0;
 
 /// Shows `choices` (value, name, what it means) in a row; true if another one was chosen.
 pub fn show<T: Copy + PartialEq>(ui: &mut Ui, value: &mut T, choices: &[(T, &str, &str)]) -> bool {
     let row = vec2(ui.available_width(), theme::CONTROL_HEIGHT);
-    ui.allocate_ui_with_layout(row, Layout::left_to_right(Align::Center), |ui| inline(ui, value, choices)).inner
+    ui.allocate_ui_with_layout(row, Layout::left_to_right(Align::Center), |ui| {
+        let names: f32 = choices.iter().map(|(_, name, _)| text_width(ui, name)).sum();
+        let room = (ui.available_width() - names) / (2 * choices.len().max(1)) as f32;
+        let padding = &mut ui.spacing_mut().button_padding.x;
+        *padding = padding.min(room.floor()).max(LEAST_PADDING);
+        inline(ui, value, choices)
+    })
+    .inner
+}
+
+fn text_width(ui: &Ui, text: &str) -> f32 {
+    WidgetText::from(text).into_galley(ui, Some(TextWrapMode::Extend), f32::INFINITY, TextStyle::Button).size().x
 }
 
 /// As [`show`], within a row.

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -114,13 +113,7 @@ impl Arguments {
             "json" => format!("{:#}\n", to_json(record, layers, self.head, &rows())),
             _ => return Err(UsageError(format!("{} ends in neither .png, .csv nor .json.", out.display())).into()),
         };
-        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let written = tempfile::NamedTempFile::new_in(folder).and_then(|file| {
-            std::fs::write(file.path(), text)?;
-            file.persist(out).map_err(|error| error.error)?;
-            Ok(())
-        });
-        written.with_context(|| format!("Cannot write {}", out.display()))
+        Ok(clip::write_whole(out, text.as_bytes()).map_err(GenerateError::from)?)
     }
 }
 

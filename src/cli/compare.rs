@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
@@ -180,10 +179,5 @@ fn write_sheet(out: &Path, [a, b]: &[Side; 2], gain: f32) -> anyhow::Result<()> 
 }
 
 fn write(out: &Path, text: &str) -> anyhow::Result<()> {
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let cannot = || format!("{} cannot be written", out.display());
-    let staged = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
-    std::fs::write(staged.path(), text).with_context(cannot)?;
-    staged.persist(out).with_context(cannot)?;
-    Ok(())
+    Ok(clip::write_whole(out, text.as_bytes()).map_err(GenerateError::from)?)
 }

@@ -1,7 +1,6 @@
 //! Records of attention that are not at hand: read from disk on a thread of their own, and kept for a while.
 
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,17 +79,13 @@ pub fn save_attention(
     scale: Scale,
     path: &Path,
 ) -> Result<(), StudioError> {
-    if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("csv")) {
+    let written = if path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv")) {
+        clip::write_whole(path, to_csv(&record.rows(layer, head)).as_bytes())
+    } else {
         let picture = draw(&[record.heatmap(layer, head)], scale);
-        clip::write_clip(path, &picture, None, &WriteOptions::default()).map_err(GenerateError::from)?;
-        return Ok(());
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
-        file.write_all(to_csv(&record.rows(layer, head)).as_bytes())?;
-        file.persist(path).map_err(|error| error.error)
-    });
-    written.map(drop).map_err(StudioError::files("written", path))
+        clip::write_clip(path, &picture, None, &WriteOptions::default()).map(drop)
+    };
+    Ok(written.map_err(GenerateError::from)?)
 }
 
 fn lock(records: &Mutex<Records>) -> MutexGuard<'_, Records> {

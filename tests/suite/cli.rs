@@ -36,7 +36,7 @@ struct Workplace {
 impl Workplace {
     fn new() -> Self {
         let root = tempfile::Builder::new().prefix("tilereel süd ").tempdir().expect("a temporary folder");
-        for folder in ["work", "data", "home"] {
+        for folder in ["place", "data", "home"] {
             fs::create_dir(root.path().join(folder)).expect("a folder in it");
         }
         Self { root }
@@ -44,7 +44,7 @@ impl Workplace {
 
     /// A path in the folder that the program runs in.
     fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join("work").join(name)
+        self.root.path().join("place").join(name)
     }
 
     fn write(&self, name: &str, content: impl AsRef<[u8]>) {

@@ -156,19 +156,14 @@ fn cell(map: Rect, frames: usize, [query, key]: [usize; 2]) -> Rect {
 fn paint_plan(painter: &Painter, map: Rect, record: &AttentionRecord, place: Place, mass: &TileMap, scale: ScaleChoice) {
     let frames = record.frames();
     let scale = scale.up_to(mass.largest());
-    let mut strokes = Vec::new();
-    for query in 0..frames {
-        for key in 0..frames {
-            if record.state(place.layer, query, key) != TileState::Skipped {
-                continue;
-            }
-            let is_light = scale.place(mass.at(query, key)) > 0.6;
-            let color = if is_light { Color32::from_black_alpha(170) } else { Color32::from_white_alpha(110) };
-            let inner = cell(map, frames, [query, key]).shrink(map.width() / frames as f32 * 0.22);
-            strokes.push(Shape::line_segment([inner.left_bottom(), inner.right_top()], Stroke::new(1.0, color)));
-        }
-    }
-    painter.extend(strokes);
+    let states = record.states(place.layer);
+    let skipped = states.iter().zip(mass.values()).enumerate().filter(|(_, (state, _))| **state == TileState::Skipped);
+    painter.extend(skipped.map(|(tile, (_, &mass))| {
+        let is_light = scale.place(mass) > 0.6;
+        let color = if is_light { Color32::from_black_alpha(170) } else { Color32::from_white_alpha(110) };
+        let inner = cell(map, frames, [tile / frames, tile % frames]).shrink(map.width() / frames as f32 * 0.22);
+        Shape::line_segment([inner.left_bottom(), inner.right_top()], Stroke::new(1.0, color))
+    }));
 }
 
 /// Numbers of the frames: key frames above, query frames on the left; those of reference frames stand out.

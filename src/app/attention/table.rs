@@ -10,7 +10,7 @@ use crate::generate::attention_record::{AttentionRecord, TileState};
 pub fn show(ui: &mut Ui, record: &AttentionRecord, place: Place) {
     let palette = Palette::of(ui);
     let mass = record.mass(place.layer, place.head);
-    let frames = record.frames();
+    let (frames, states) = (record.frames(), record.states(place.layer));
     ScrollArea::horizontal().id_salt("attention table").show(ui, |ui| {
         ui.style_mut().wrap_mode = Some(TextWrapMode::Extend);
         Grid::new("attention tiles").striped(true).spacing([theme::SPACE_SMALL, 3.0]).show(ui, |ui| {
@@ -24,7 +24,7 @@ pub fn show(ui: &mut Ui, record: &AttentionRecord, place: Place) {
                 head(ui, (query + 1).to_string());
                 for key in 0..frames {
                     let value = format!("{:.1}", 100.0 * mass.at(query, key));
-                    let (text, color) = match record.state(place.layer, query, key) {
+                    let (text, color) = match states[query * frames + key] {
                         TileState::Skipped => (format!("({value})"), palette.text_dim),
                         TileState::Reference => (value, palette.accent),
                         TileState::Computed => (value, palette.text),

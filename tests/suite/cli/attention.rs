@@ -70,7 +70,7 @@ fn what_was_not_recorded_is_said() {
     place.refuses(&["attention", "kept.webp", "--head", "first"], 2, &["number or mean"]);
     place.refuses(&["attention", "kept.webp", "--step", "3"], 1, &["step 3 was not recorded"]);
     place.refuses(&["attention", "kept.webp", "--out", "x.txt"], 2, &[".png, .csv nor .json"]);
-    place.refuses(&["attention", "kept.webp", "--out", "nowhere/x.csv"], 1, &["Cannot write", "nowhere"]);
+    place.refuses(&["attention", "kept.webp", "--out", "nowhere/x.csv"], 1, &["nowhere does not exist"]);
     let record = place.path("kept.webp.steps").join("attention-0002.png");
     std::fs::write(&record, b"no picture").expect("a file");
     place.refuses(&["attention", "kept.webp"], 1, &["attention-0002.png cannot be used"]);

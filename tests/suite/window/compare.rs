@@ -1,6 +1,5 @@
 //! Two clips compared in the window, and the page that says where the time went.
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,16 +173,6 @@ fn the_time_of_a_run_is_told_by_layer() {
     harness.get_by_label("Run again and time it");
 }
 
-/// A picture of few colours, for the repository's sake.
-fn small_picture(harness: &mut Harness<'_, Window>, name: &str, results: &mut SnapshotResults) {
-    picture(harness, name, PIXELS_OF_TIMES, results);
-    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        let path = format!("assets/screenshots/{name}.png");
-        // Without the program it stays as it is, which `picture` has said.
-        let _ = Command::new("pngquant").args(["--force", "--nofs", "--strip", "--output", &path, "64", &path]).status();
-    }
-}
-
 #[test]
 fn both_look_as_they_should() {
     if !paints_in_software() {
@@ -202,9 +191,9 @@ fn both_look_as_they_should() {
     }
     harness.state_mut().player_mut().state.go_to(17, 29);
     harness.run_steps(4);
-    small_picture(&mut harness, "compare-dark", &mut results);
+    picture(&mut harness, "compare-dark", PIXELS_OF_TIMES, &mut results);
     act(&mut harness, Action::LeaveCompare);
     harness.get_by_role_and_label(Role::Button, "Time").click();
     harness.run_steps(6);
-    small_picture(&mut harness, "time-dark", &mut results);
+    picture(&mut harness, "time-dark", PIXELS_OF_TIMES, &mut results);
 }

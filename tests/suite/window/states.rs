@@ -20,7 +20,7 @@ use crate::studio::Place;
 
 pub const FOLDER: &str = "assets/screenshots";
 const SIZE: Vec2 = Vec2::new(1440.0, 900.0);
-/// The stored pictures have 256 colours, so a pixel may be off by a few levels; text on its ground is off by dozens.
+/// The stored pictures have 128 colours, so a pixel may be off by a few levels; text on its ground is off by dozens.
 pub const COLOUR_DISTANCE: f32 = 100.0;
 /// Times, free memory and the number of threads are those of the machine.
 pub const PIXELS_OF_NUMBERS: usize = 4000;
