@@ -289,14 +289,18 @@ impl SettingsPanel {
             Some(estimate) if problem.is_none() => format!("{does}  –  {}", about(estimate.seconds * f64::from(clips))),
             _ => does.clone(),
         };
-        let button = theme::primary_button(ui, &text);
-        let size = vec2(ui.available_width(), GENERATE_HEIGHT);
+        let width = ui.available_width();
+        // In a narrow panel the time is left to the tooltip, for half of it would be worse than none.
+        let shown = if theme::primary_button_width(ui, &text) <= width { &text } else { &does };
+        let button = theme::primary_button(ui, shown);
+        let size = vec2(width, GENERATE_HEIGHT);
         let response = ui.add_enabled_ui(problem.is_none(), |ui| ui.add_sized(size, button)).inner;
         response.widget_info(|| WidgetInfo::labeled(Role::Button, problem.is_none(), text.replace("  –  ", ", ")));
         let keys = self.keys.clone();
         let tip = match estimate {
             Some(estimate) => {
-                format!("{keys}\nThe time is {}. It is for the clip alone, without loading the model.", estimate.basis)
+                let time = about(estimate.seconds * f64::from(clips));
+                format!("{keys}\nIt takes {time}: {}. That is for the clip alone, without loading the model.", estimate.basis)
             }
             None => keys,
         };

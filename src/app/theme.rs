@@ -55,6 +55,13 @@ pub fn primary_button<'a>(ui: &Ui, text: &str) -> Button<'a> {
     Button::new(RichText::new(text).family(strong_family()).color(palette.on_accent)).fill(palette.accent_fill)
 }
 
+/// How wide that button must be to show all of its text.
+pub fn primary_button_width(ui: &Ui, text: &str) -> f32 {
+    let font = FontId::new(TextStyle::Button.resolve(ui.style()).size, strong_family());
+    let text = ui.painter().layout_no_wrap(text.to_owned(), font, Color32::PLACEHOLDER);
+    text.size().x + 2.0 * ui.spacing().button_padding.x
+}
+
 /// A button that destroys something.
 pub fn danger_button<'a>(ui: &Ui, text: impl Into<String>) -> Button<'a> {
     Button::new(WidgetText::from(text.into()).color(Palette::of(ui).error))

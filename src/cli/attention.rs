@@ -19,10 +19,10 @@ pub struct Arguments {
     /// The step, counted from 1 [default: the last that was recorded]
     #[arg(long)]
     step: Option<usize>,
-    /// The layer, counted from 0, or `all`
+    /// The layer, counted from 1, or `all`
     #[arg(long, default_value = "all", value_parser = number_or("all"))]
     layer: NumberOr,
-    /// The head, counted from 0, or `mean`
+    /// The head, counted from 1, or `mean`
     #[arg(long, default_value = "mean", value_parser = number_or("mean"))]
     head: NumberOr,
     /// A picture (.png), every tile in a line (.csv), or both records and lines as JSON (.json) [default: print a table]
@@ -40,21 +40,22 @@ enum Colours {
     Log,
 }
 
-/// None is the word that stands for all. (By another name than `Option`, which would make the flag one that may be left out.)
+/// From 0, though people count from 1; None is the word that stands for all. (By another name than `Option`, which would make
+/// the flag one that may be left out.)
 type NumberOr = Option<usize>;
 
 fn number_or(word: &'static str) -> impl Fn(&str) -> Result<NumberOr, String> + Clone {
-    move |text| match text.parse() {
-        Ok(number) => Ok(Some(number)),
-        Err(_) if text == word => Ok(None),
-        Err(_) => Err(format!("write a number or {word}")),
+    move |text| match text.parse::<usize>().ok().and_then(|number| number.checked_sub(1)) {
+        Some(index) => Ok(Some(index)),
+        None if text == word => Ok(None),
+        None => Err(format!("write a number from 1 on or {word}")),
     }
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let record = arguments.record()?;
-    let exists = |what: &str, number: NumberOr, count: usize| match number.filter(|&number| number >= count) {
-        Some(number) => Err(UsageError(format!("There is no {what} {number}; they are numbered from 0 to {}.", count - 1))),
+    let exists = |what: &str, index: NumberOr, count: usize| match index.filter(|&index| index >= count) {
+        Some(index) => Err(UsageError(format!("There is no {what} {}; they are numbered from 1 to {count}.", index + 1))),
         None => Ok(()),
     };
     exists("layer", arguments.layer, record.layers())?;
@@ -132,7 +133,7 @@ fn to_json(record: &AttentionRecord, layers: &[usize], head: NumberOr, tiles: &[
     let layers: Vec<_> = layers
         .iter()
         .map(|&layer| {
-            json!({ "layer": layer, "plan": record.layer(layer).name(), "density": record.density(layer),
+            json!({ "layer": layer + 1, "plan": record.layer(layer).name(), "density": record.density(layer),
                 "kept_share": record.kept_share(layer, head) })
         })
         .collect();
@@ -145,7 +146,7 @@ fn print(record: &AttentionRecord, layers: &[usize], head: NumberOr) {
         Recording::Sampled => "skipped tiles estimated from a sample of rows",
         Recording::Exact => "measured on all rows",
     };
-    let of_head = head.map_or_else(|| "mean of all heads".to_owned(), |head| format!("head {head}"));
+    let of_head = head.map_or_else(|| "mean of all heads".to_owned(), |head| format!("head {}", head + 1));
     say!("step {}, {of_head}, {how}", record.call + 1);
     say!("{:>5}  {:<8} {:>8} {:>10}   largest skipped tile", "layer", "plan", "density", "mass kept");
     for &layer in layers {
@@ -159,7 +160,8 @@ fn print(record: &AttentionRecord, layers: &[usize], head: NumberOr) {
             format!("{:.2} %{error} (frame {} of frame {})", 100.0 * row.mass, row.key_frame, row.query_frame)
         });
         say!(
-            "{layer:>5}  {:<8} {:>6.1} % {:>8.2} %   {largest}",
+            "{:>5}  {:<8} {:>6.1} % {:>8.2} %   {largest}",
+            layer + 1,
             record.layer(layer).name(),
             100.0 * record.density(layer),
             100.0 * record.kept_share(layer, head)

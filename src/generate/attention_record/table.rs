@@ -9,8 +9,9 @@ use super::{AttentionRecord, TileState};
 /// One tile.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TileRow {
+    /// Counted from 1, as people read them; frames are counted from 0.
     pub layer: usize,
-    /// None for the mean of all heads.
+    /// Counted from 1; None for the mean of all heads.
     pub head: Option<usize>,
     pub query_frame: usize,
     pub key_frame: usize,
@@ -26,8 +27,8 @@ impl AttentionRecord {
         let frames = self.frames();
         let tiles = mass.values().iter().zip(error.values()).zip(states).enumerate();
         let row = |(tile, ((&mass, &standard_error), state))| TileRow {
-            layer,
-            head,
+            layer: layer + 1,
+            head: head.map(|head| head + 1),
             query_frame: tile / frames,
             key_frame: tile % frames,
             mass,

@@ -51,7 +51,7 @@ fn recorded_attention_can_be_shown_and_written() {
         assert!(table.contains(&cell(tile)), "the table has no {}", cell(tile));
     }
 
-    for (flags, name) in [(&["--layer", "0"][..], "one.png"), (&["--scale", "log"][..], "all.png")] {
+    for (flags, name) in [(&["--layer", "1"][..], "one.png"), (&["--scale", "log"][..], "all.png")] {
         place.run(&[&["attention", "clip.webp", "--out", name], flags].concat()).succeeds();
         let picture = read_frames(&place.path(name)).expect("a picture");
         assert!(picture.count() == 1 && picture.width > 300 && picture.height > 300, "{} x {}", picture.width, picture.height);
@@ -65,9 +65,9 @@ fn what_was_not_recorded_is_said() {
     place.refuses(&["attention", "clip.webp"], 2, &["has no record of its attention", "--recipe clip.webp --attention sampled"]);
     place.generate(&["a red ball", "--out", "kept.webp", "--keep-steps"]).succeeds();
     place.run(&["attention", "kept.webp"]).succeeds().says(&["estimated from a sample of rows"]);
-    place.refuses(&["attention", "kept.webp", "--layer", "12"], 2, &["no layer 12", "0 to 11"]);
+    place.refuses(&["attention", "kept.webp", "--layer", "13"], 2, &["no layer 13", "1 to 12"]);
     place.refuses(&["attention", "kept.webp", "--head", "99"], 2, &["no head 99"]);
-    place.refuses(&["attention", "kept.webp", "--head", "first"], 2, &["number or mean"]);
+    place.refuses(&["attention", "kept.webp", "--head", "0"], 2, &["number from 1 on or mean"]);
     place.refuses(&["attention", "kept.webp", "--step", "3"], 1, &["step 3 was not recorded"]);
     place.refuses(&["attention", "kept.webp", "--out", "x.txt"], 2, &[".png, .csv nor .json"]);
     place.refuses(&["attention", "kept.webp", "--out", "nowhere/x.csv"], 1, &["nowhere does not exist"]);
