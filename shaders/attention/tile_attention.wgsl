@@ -3,6 +3,9 @@
 // One workgroup owns QUERY_BLOCK query tokens of one frame and one head, and walks through the key tokens of the key frames
 // that its frame keeps; tiles that are not kept are never looked at. Each thread owns ROWS rows by a strided set of columns.
 //
+// With log_sums the sums of every tile go into a record. With sampled the groups past those of the queries own sampled rows of
+// all frames and one key frame each, kept or not, and give their log-sums alone.
+//
 // Loops over channels and keys of a block have a fixed, small number of rounds, so that drivers unroll them. On lavapipe they
 // have to: it ends all loops of a thread, without an error, after 65,535 rounds together.
 #if half
@@ -39,7 +42,7 @@ const LEAST_SUM = 1.0e-37;                  // so that no logarithm is infinite
 @group(0) @binding({{ place_of_extra }}) var<storage, read_write> work: array<f32>;         // tiles walked by each workgroup
 #end
 #if log_sums
-@group(0) @binding({{ place_of_extra }}) var<storage, read_write> log_sums: array<f32>;     // [batch * heads, kept tiles, query tokens of a frame]
+@group(0) @binding({{ place_of_extra }}) var<storage, read_write> record: array<f32>;       // at RECORD_AT: [batch * heads, kept tiles, query tokens of a frame], the sample
 #end
 @group(0) @binding({{ place_of_info }}) var<storage, read> info: array<u32>;
 
@@ -50,7 +53,11 @@ const QUERY_FRAMES = 2u;
 const KEY_FRAMES = 3u;
 const HEADS = 4u;
 const SCALE_BITS = 5u;
-const TABLE = 6u;
+const RECORD_AT = 6u;         // where this launch's log-sums begin
+const FIRST_HEAD = 7u;        // of the clip that is sampled, among the heads of all clips
+const SAMPLED_ROWS = 8u;      // of all frames together
+const ROWS_AT = 9u;           // where in info they are listed
+const TABLE = 10u;
 
 var<workgroup> query_block: array<f32, QUERY_BLOCK * HEAD_PADDED>;
 var<workgroup> key_block: array<f32, KEY_BLOCK * HEAD_PADDED>;      // keys, then values
@@ -64,18 +71,38 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let query_tokens = info[QUERY_TOKENS];
     let key_tokens = info[KEY_TOKENS];
     let blocks = (query_tokens + QUERY_BLOCK - 1u) / QUERY_BLOCK;
+    let head = group.y;                                                     // of batch * heads
+#if sampled
+    let is_sample = group.x >= info[QUERY_FRAMES] * blocks;
+    if is_sample && head < info[FIRST_HEAD] {
+        return;
+    }
+    let sample_blocks = (info[SAMPLED_ROWS] + QUERY_BLOCK - 1u) / QUERY_BLOCK;
+    let sample = group.x - select(0u, info[QUERY_FRAMES] * blocks, is_sample);
+    let sample_frame = sample / sample_blocks;
+    let frame = select(group.x / blocks, 0u, is_sample);
+    let first_row = select(group.x % blocks, sample % sample_blocks, is_sample) * QUERY_BLOCK;
+    let rows = select(query_tokens, info[SAMPLED_ROWS], is_sample);
+    let query_base = (head * info[QUERY_FRAMES] + frame) * query_tokens + select(first_row, 0u, is_sample);
+#else
     let frame = group.x / blocks;
     let first_row = (group.x % blocks) * QUERY_BLOCK;
-    let head = group.y;                                                     // of batch * heads
+    let rows = query_tokens;
     let query_base = (head * info[QUERY_FRAMES] + frame) * query_tokens + first_row;
+#end
     let scale = bitcast<f32>(info[SCALE_BITS]);
 
     for (var i = thread; i < QUERY_BLOCK * HEAD_PADDED; i += THREADS) {
         let row = i / HEAD_PADDED;
         let channel = i % HEAD_PADDED;
         var x = 0.0;
-        if first_row + row < query_tokens && channel < HEAD_SIZE {
-            x = f32(query[(query_base + row) * HEAD_SIZE + channel]) * scale;
+        if first_row + row < rows && channel < HEAD_SIZE {
+#if sampled
+            let place = select(row, info[info[ROWS_AT] + min(first_row + row, info[SAMPLED_ROWS] - 1u)], is_sample);
+#else
+            let place = row;
+#end
+            x = f32(query[(query_base + place) * HEAD_SIZE + channel]) * scale;
         }
         query_block[i] = x;
     }
@@ -91,9 +118,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #end
     var walked = 0u;
 
+    let table_begin = info[TABLE + frame];
+#if sampled
+    let table_end = select(info[TABLE + frame + 1u], table_begin + 1u, is_sample);
+#else
     let table_end = info[TABLE + frame + 1u];
-    for (var entry = info[TABLE + frame]; entry < table_end; entry += 1u) {
+#end
+    for (var entry = table_begin; entry < table_end; entry += 1u) {
+#if sampled
+        let key_frame = select(info[TABLE + info[QUERY_FRAMES] + 1u + entry], sample_frame, is_sample);
+#else
         let key_frame = info[TABLE + info[QUERY_FRAMES] + 1u + entry];
+#end
         let key_base = (head * info[KEY_FRAMES] + key_frame) * key_tokens;
         walked += 1u;
 #if log_sums
@@ -182,17 +218,27 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #end
         }
 #if log_sums
-        if thread < QUERY_BLOCK && first_row + thread < query_tokens {
-            let tile = head * info[TABLE + info[QUERY_FRAMES]] + entry;
-            log_sums[tile * query_tokens + first_row + thread] = row_maximum[thread] + log(max(frame_sum, LEAST_SUM));
+        if thread < QUERY_BLOCK && first_row + thread < rows {
+            let kept_tiles = info[TABLE + info[QUERY_FRAMES]];
+            var at = (head * kept_tiles + entry) * query_tokens;
+#if sampled
+            let sample_at = groups.y * kept_tiles * query_tokens;
+            at = select(at, sample_at + ((head - info[FIRST_HEAD]) * info[KEY_FRAMES] + sample_frame) * rows, is_sample);
+#end
+            record[info[RECORD_AT] + at + first_row + thread] = row_maximum[thread] + log(max(frame_sum, LEAST_SUM));
         }
 #end
     }
 
 #if attend
+#if sampled
+    if is_sample {
+        return;
+    }
+#end
     for (var r = 0u; r < ROWS; r += 1u) {
         let row = top + r;
-        if first_row + row < query_tokens {
+        if first_row + row < rows {
             let inverse = 1.0 / row_sum[row];
 #if row_log_sums
             if lane == 0u {

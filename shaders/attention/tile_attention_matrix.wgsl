@@ -5,7 +5,8 @@
 // values of the next round travel into registers while this round is computed. No element of a matrix can be touched in
 // registers, so scores cross to the lanes through workgroup memory, PART keys at a time, and come back as f16 weights. The sums
 // are rescaled only when a maximum grew by more than a factor of 2^SLACK. With log_sums every range is a tile, and what it
-// adds to a row's sum is written down at its end.
+// adds to a row's sum is written into a record at its end. With sampled the groups past those of the queries own sampled rows of
+// all frames and one key frame each, kept or not, and give their log-sums alone.
 enable f16;
 enable wgpu_cooperative_matrix;
 // naga takes every local variable for non-uniform and refuses matrices behind such a condition; this is its only switch.
@@ -50,7 +51,7 @@ const LEAST_SUM = 1.0e-37;                // so that no logarithm is infinite
 @group(0) @binding({{ place_of_extra }}) var<storage, read_write> work: array<f32>;         // tiles walked by each workgroup
 #end
 #if log_sums
-@group(0) @binding({{ place_of_extra }}) var<storage, read_write> log_sums: array<f32>;     // [batch * heads, kept tiles, query tokens of a frame]
+@group(0) @binding({{ place_of_extra }}) var<storage, read_write> record: array<f32>;       // at RECORD_AT: [batch * heads, kept tiles, query tokens of a frame], the sample
 #end
 @group(0) @binding({{ place_of_info }}) var<storage, read> info: array<u32>;
 
@@ -63,7 +64,11 @@ const HEADS = 4u;             // of one clip
 const SCALE_BITS = 5u;
 const BATCH_HEADS = 6u;
 const KEPT_TILES = 7u;        // of a head
-const TABLE = 8u;             // per query frame, long ones first: frame, place of its ranges, their number; a range: first key, end
+const RECORD_AT = 8u;         // where this launch's log-sums begin
+const FIRST_HEAD = 9u;        // of the clip that is sampled, among the heads of all clips
+const SAMPLED_ROWS = 10u;     // of all frames together
+const ROWS_AT = 11u;          // where in info they are listed
+const TABLE = 12u;            // per query frame, long ones first: frame, place of its ranges, their number; a range: first key, end
 
 var<workgroup> key_tile: array<vec4<f16>, K_SIZE>;
 #if attend
@@ -79,7 +84,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let query_tokens = info[QUERY_TOKENS];
     let blocks = (query_tokens + SUBGROUPS * ROWS - 1u) / (SUBGROUPS * ROWS);
     let index = group.y * groups.x + group.x;
-    if index >= info[BATCH_HEADS] * info[QUERY_FRAMES] * blocks {
+    let own_groups = info[BATCH_HEADS] * info[QUERY_FRAMES] * blocks;
+#if sampled
+    let is_sample = index >= own_groups;
+    let sample = index - select(0u, own_groups, is_sample);
+    let sample_blocks = (info[SAMPLED_ROWS] + SUBGROUPS * ROWS - 1u) / (SUBGROUPS * ROWS);
+    let all_groups = own_groups + (info[BATCH_HEADS] - info[FIRST_HEAD]) * info[KEY_FRAMES] * sample_blocks;
+#else
+    let all_groups = own_groups;
+#end
+    if index >= all_groups {
 #if count_work
         if thread == 0u {
             work[index] = 0.0;
@@ -87,12 +101,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #end
         return;
     }
-    let head = index / (info[QUERY_FRAMES] * blocks);                     // of all clips
     let entry = TABLE + (index / blocks) % info[QUERY_FRAMES] * 3u;
-    let first_row = (index % blocks) * SUBGROUPS * ROWS + subgroup * ROWS;  // in its frame
     var range = info[entry + 1u];
+#if sampled
+    let sample_head = info[FIRST_HEAD] + sample / (info[KEY_FRAMES] * sample_blocks);
+    let sample_frame = sample / sample_blocks % info[KEY_FRAMES];
+    let head = select(index / (info[QUERY_FRAMES] * blocks), sample_head, is_sample);       // of all clips
+    let first_row = select(index % blocks, sample % sample_blocks, is_sample) * SUBGROUPS * ROWS + subgroup * ROWS;
+    let rows = select(query_tokens, info[SAMPLED_ROWS], is_sample);
+    let range_end = range + select(info[entry + 2u], 1u, is_sample) * 2u;
+    let query_base = (head * info[QUERY_FRAMES] + select(info[entry], 0u, is_sample)) * query_tokens;
+#else
+    let head = index / (info[QUERY_FRAMES] * blocks);                     // of all clips
+    let first_row = (index % blocks) * SUBGROUPS * ROWS + subgroup * ROWS;  // in its frame
+    let rows = query_tokens;
     let range_end = range + info[entry + 2u] * 2u;
     let query_base = (head * info[QUERY_FRAMES] + info[entry]) * query_tokens;
+#end
     let keys_of_head = info[KEY_FRAMES] * info[KEY_TOKENS];
     let key_base = head * keys_of_head;
     let scale = bitcast<f32>(info[SCALE_BITS]) * 1.4426950408889634;      // exponents are powers of two
@@ -107,7 +132,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     // The query block, 16 channels at a time, through the scratch of the weights. Rows past the end are copies.
 #for h in 0..{{ head / 16 }}
     for (var i = lane; i < ROWS * 4u; i += 32u) {
-        let token = min(first_row + i / 4u, query_tokens - 1u);
+        let row_in = min(first_row + i / 4u, rows - 1u);
+#if sampled
+        let token = select(row_in, info[info[ROWS_AT] + min(row_in, info[SAMPLED_ROWS] - 1u)], is_sample);
+#else
+        let token = row_in;
+#end
         weights[weight_at + (i / 4u) * LDP + i % 4u] = query[(query_base + token) * HEAD4 + {{ h }}u * 4u + i % 4u];
     }
     subgroupBarrier();
@@ -141,6 +171,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #end
     var key_token = info[range];
     var key_end = info[range + 1u];
+#if sampled
+    if is_sample {
+        key_token = sample_frame * info[KEY_TOKENS];
+        key_end = key_token + info[KEY_TOKENS];
+    }
+#end
     {
         let last4 = (key_end - key_token) * HEAD4 - 1u;
         let from_ = (key_base + key_token) * HEAD4;
@@ -356,9 +392,13 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let row_sum = frame_sum;
 #end
         if keys_left <= KEYS {
-            if share == 0u && first_row + row < query_tokens {
-                let at = (head * info[KEPT_TILES] + tile) * query_tokens + first_row + row;
-                log_sums[at] = (reference + log2(max(row_sum, LEAST_SUM))) * 0.6931471805599453;
+            if share == 0u && first_row + row < rows {
+                var at = (head * info[KEPT_TILES] + tile) * query_tokens;
+#if sampled
+                let sample_at = info[BATCH_HEADS] * info[KEPT_TILES] * query_tokens;
+                at = select(at, sample_at + ((head - info[FIRST_HEAD]) * info[KEY_FRAMES] + sample_frame) * rows, is_sample);
+#end
+                record[info[RECORD_AT] + at + first_row + row] = (reference + log2(max(row_sum, LEAST_SUM))) * 0.6931471805599453;
             }
             frame_sum = 0.0;
         }
@@ -384,7 +424,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let r = i / 4u;
         let factor = subgroupShuffle(inverse, r * LANES);
         let o = scores[score_at + r * LDS + i % 4u] * factor;
-        if first_row + r < query_tokens {
+#if sampled
+        if first_row + r < rows && !is_sample {
+#else
+        if first_row + r < rows {
+#end
             output[(query_base + first_row + r) * HEAD4 + {{ h }}u * 4u + i % 4u] = vec4<f16>(o);
         }
     }

@@ -120,7 +120,7 @@ impl Networks {
         let timesteps = vec![walk.sampler.timestep(call); copies];
         let stop = || observer.stop();
         let recording = observer.wants_attention();
-        let mut recorder = recording.map(AttentionRecorder::new);
+        let mut recorder = recording.map(|recording| AttentionRecorder::new(recording, self.transformer.layers()));
         let mut probe = Probe::stopping(&stop).recording(recorder.as_mut());
         let output = self.transformer.forward(latents, &timesteps, walk.text, None, key_frames, &mut probe);
         // A model that also predicts a variance gives it in the second half of the channels.
@@ -133,7 +133,7 @@ impl Networks {
             return Err(GenerateError::Stopped);
         }
         let attention =
-            recording.map(|recording| Arc::new(AttentionRecord::of_masses(call, recording, walk.plan.clone(), &masses)));
+            recording.map(|recording| Arc::new(AttentionRecord::of_masses(call, recording, walk.plan.clone(), &masses.concat())));
         if !guided {
             return Ok((values, attention));
         }

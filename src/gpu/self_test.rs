@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use burn::tensor::{FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use half::f16;
 
 use super::device::{ComputeDevice, Precision};
@@ -19,8 +19,10 @@ use super::kernels::group_norm::{EPSILON, GROUPS, group_norm_affine};
 use super::kernels::linear::{Activation, linear, linear_on_matrices};
 use super::kernels::product::{LARGE, SMALL, SQUARE, Tile};
 use super::kernels::reference::{self, relative_l2, seeded};
-use super::kernels::tile_attention::{Gives, Tiles, tile_attention, tile_attention_and_log_sums, tile_log_sums};
-use super::kernels::tile_mass::tile_mass;
+use super::kernels::tile_attention::{
+    Gives, RecordPlace, Sample, Tiles, tile_attention, tile_attention_and_log_sums, tile_attention_recorded, tile_log_sums,
+};
+use super::kernels::tile_mass::{RecordSizes, RecordedLayer, RecordedSample, tile_mass};
 use super::tier::KernelTier;
 use crate::mask::MaskFamily;
 
@@ -82,6 +84,7 @@ impl Bench<'_> {
             self.line("log-sums beside tile attention", LOG_SUMS, || {
                 self.attention(20, [37, 37], 1.0, false, Gives::AttentionAndLogSums)
             }),
+            self.line("log-sums of a sample", LOG_SUMS, || self.attention(20, [37, 37], 1.0, true, Gives::AttentionAndSample)),
             self.line("log-sums of tiles", LOG_SUMS, || self.attention(96, [37, 37], 1.0, false, Gives::LogSums)),
             self.line("mass of tiles", LOG_SUMS, || self.tile_mass(None)),
             self.line("mass of tiles, sampled", LOG_SUMS, || self.tile_mass(Some(5))),
@@ -108,6 +111,12 @@ impl Bench<'_> {
             }),
             self.line("log-sums beside tile attention on matrices", LOG_SUMS, || {
                 self.attention(96, [200, 48], 1.0, false, Gives::AttentionAndLogSums)
+            }),
+            self.line("log-sums of a sample on matrices", LOG_SUMS, || {
+                self.attention(96, [200, 48], 1.0, false, Gives::AttentionAndSample)
+            }),
+            self.line("log-sums of a sample on matrices, head of 48", LOG_SUMS, || {
+                self.attention(48, [50, 49], 1.0, true, Gives::AttentionAndSample)
             }),
             self.line("log-sums of tiles on matrices, head of 48", LOG_SUMS, || {
                 self.attention(48, [50, 49], 1.0, false, Gives::LogSums)
@@ -162,8 +171,10 @@ impl Bench<'_> {
             key_frames: &key_frames,
             scale: (head as f64).powf(-0.5) as f32,
         };
+        let rows: Vec<u32> = (0..frames * query_tokens).step_by(query_tokens.div_ceil(4)).map(|row| row as u32).collect();
         let want = match gives {
             Gives::AttentionAndLogSums | Gives::LogSums => reference::log_sums(&call, &query, &key, bias.as_deref()),
+            Gives::AttentionAndSample => reference::sampled_log_sums(&call, &query, &key, bias.as_deref(), &rows),
             _ => reference::tile_attention(&call, &query, &key, &value, bias.as_deref()),
         };
         let query = self.tensor(query, queries);
@@ -175,6 +186,14 @@ impl Bench<'_> {
             let (query, key, value, bias, tiles) = (query.clone(), key.clone(), value.clone(), bias.clone(), tiles.clone());
             match gives {
                 Gives::AttentionAndLogSums => tile_attention_and_log_sums(query, key, value, bias, tiles).1,
+                Gives::AttentionAndSample => {
+                    let place = RecordPlace { at: 3, sample: Some(Sample { rows: Arc::new(rows.clone()) }) };
+                    let sample_at = place.sample_at(batch * heads, &tiles);
+                    let length = place.length([batch, heads], frames, &tiles);
+                    let record = Tensor::empty([3 + length], (&self.device.device, DType::F32));
+                    let (_, record) = tile_attention_recorded([query, key, value], bias, record, place, tiles);
+                    record.narrow(0, sample_at, want.len()).reshape([1, heads, frames, rows.len()])
+                }
                 Gives::LogSums => tile_log_sums(query, key, bias, tiles),
                 _ => tile_attention(query, key, value, bias, tiles),
             }
@@ -193,10 +212,16 @@ impl Bench<'_> {
         let (log_sums, sample) = (wide(20, shape.iter().product()), wide(21, sample_shape.iter().product()));
         let sample = sampled_rows.map(|_| sample);
         let want = reference::tile_mass([batch, heads, query_tokens], &log_sums, sample.as_deref(), &key_frames);
-        let tensor = |values, shape: [usize; 4]| Tensor::from_data(TensorData::new(values, shape), &self.device.device);
-        let (log_sums, sample) = (tensor(log_sums, shape), sample.map(|sample| tensor(sample, sample_shape)));
+        let log_sums_at = log_sums.len() / batch;
+        let sample_at = log_sums.len();
+        let values = [log_sums, sample.unwrap_or_default()].concat();
+        let length = values.len();
+        let record = Tensor::<1>::from_data(TensorData::new(values, [length]), &self.device.device);
+        let sample = sampled_rows.map(|rows| RecordedSample { at: sample_at, rows });
+        let layer = RecordedLayer { log_sums_at, sample, key_frames };
+        let sizes = RecordSizes { heads, query_tokens, frames };
         self.leave_junk(want.len())?;
-        Ok((self.steady(|| tile_mass(log_sums.clone(), sample.clone(), key_frames.clone()))?, want))
+        Ok((self.steady(|| tile_mass(record.clone(), vec![layer.clone()], sizes))?, want))
     }
 
     /// Two clips of odd sizes.

@@ -12,9 +12,10 @@ use tilereel::gpu::kernels::linear::{Activation, linear, linear_on_matrices};
 use tilereel::gpu::kernels::product::{LARGE, SMALL, SQUARE};
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
 use tilereel::gpu::kernels::tile_attention::{
-    Tiles, tile_attention, tile_attention_and_log_sums, tile_attention_work, tile_log_sums,
+    RecordPlace, Sample, Tiles, tile_attention, tile_attention_and_log_sums, tile_attention_recorded, tile_attention_work,
+    tile_log_sums,
 };
-use tilereel::gpu::kernels::tile_mass::tile_mass;
+use tilereel::gpu::kernels::tile_mass::{RecordSizes, RecordedLayer, RecordedSample, tile_mass};
 use tilereel::gpu::self_test;
 use tilereel::gpu::tier::KernelTier;
 use tilereel::mask::{FrameMask, KeyFrames, MaskFamily, Mode, Placement};
@@ -179,6 +180,7 @@ impl Attention {
             assert!(error <= limit, "{} {}: {what}: log-sums are off by {error:.1e}", device.name, device.precision);
         }
 
+        self.check_sample(device, what, &operands, &output);
         let counts = read(tile_attention_work(query, key, value, bias, self.tiles()));
         let walked: f64 = counts.iter().map(|&count| f64::from(count)).sum();
         let calls = self.batch * self.heads;
@@ -186,6 +188,36 @@ impl Attention {
         // A kernel that walks runs of keys counts them in shares of a tile.
         let kept = (self.key_frames.frames().len() * calls * blocks) as f64;
         assert!((walked - kept).abs() < 1e-3, "{}: {what}: {walked} tiles walked, {kept} kept", device.name);
+    }
+}
+
+impl Attention {
+    /// The log-sums of sampled rows, in a record that holds more.
+    fn check_sample(&self, device: &ComputeDevice, what: &str, operands: &Operands, output: &[f32]) {
+        let (query, key, value, bias) = self.tensors(device, operands);
+        let frames = self.key_frames.query_frames();
+        let rows: Vec<u32> = (0..frames)
+            .flat_map(|frame| (0..self.query_tokens).step_by(7).map(move |row| (frame * self.query_tokens + row) as u32))
+            .collect();
+        let key_frames = self.key_shape()[2] / self.key_tokens;
+        let place = RecordPlace { at: 11, sample: Some(Sample { rows: Arc::new(rows.clone()) }) };
+        let length = place.length([self.batch, self.heads], key_frames, &self.tiles());
+        let sample_at = place.sample_at(self.batch * self.heads, &self.tiles());
+        let before = vec![7.0; place.at + length + 1];
+        let record = exact(device, &before, [before.len()]);
+        let (same, record) = tile_attention_recorded([query, key, value], bias, record, place.clone(), self.tiles());
+        assert!(read(same) == output, "{} {}: {what}: a sample changes the attention", device.name, device.precision);
+        let record = read(record);
+        assert!(
+            record[..place.at].iter().chain(record.last()).all(|&value| value == 7.0),
+            "{what}: it writes outside of its place"
+        );
+        let want = reference::sampled_log_sums(&self.sizes(), &operands.query, &operands.key, operands.bias.as_deref(), &rows);
+        let all = KeyFrames::of_one_query_frame(key_frames);
+        let got = &record[sample_at..][..want.len()];
+        let error = reference::log_sums_error(&self.sizes().of_rows(rows.len(), &all), got, &want);
+        let limit = if self.query_scale > 100.0 { 1e-3 } else { 1e-5 };
+        assert!(error <= limit, "{} {}: {what}: the sample's log-sums are off by {error:.1e}", device.name, device.precision);
     }
 }
 
@@ -319,9 +351,20 @@ fn masses_of_tiles() {
                 let sample = rows.map(|_| wide(21, sample_shape.iter().product()));
                 let want = reference::tile_mass([batch, heads, query_tokens], &log_sums, sample.as_deref(), &key_frames);
                 leave_junk(&device, want.len());
-                let sample = sample.map(|sample| exact(&device, &sample, sample_shape));
-                let got = read(tile_mass(exact(&device, &log_sums, shape), sample, key_frames.clone()));
-                let error = relative_l2(&got, &want);
+                // Twice the same layer, between values that belong to nobody.
+                let junk = vec![f32::NAN; 5];
+                let values = [junk.clone(), log_sums.clone(), junk, sample.unwrap_or_default()].concat();
+                let layer = RecordedLayer {
+                    log_sums_at: 5 + log_sums.len() / batch,
+                    sample: rows.map(|rows| RecordedSample { at: 10 + log_sums.len(), rows }),
+                    key_frames: key_frames.clone(),
+                };
+                let sizes = RecordSizes { heads, query_tokens, frames };
+                let record = exact(&device, &values, [values.len()]);
+                let both = read(tile_mass(record, vec![layer.clone(), layer], sizes));
+                let (got, again) = both.split_at(want.len());
+                assert!(got == again, "{}: mask {index}: layers differ", device.name);
+                let error = relative_l2(got, &want);
                 assert!(error <= 1e-5, "{}: mask {index}, {query_tokens} queries, {rows:?} rows: {error:.1e}", device.name);
                 // Corrections that do not belong to the sample can make a mass negative, which is cut off; else rows sum to 1.
                 if rows.is_none() {

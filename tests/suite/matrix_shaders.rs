@@ -8,7 +8,7 @@ use tilereel::gpu::kernels::conv3d::{self, Geometry};
 use tilereel::gpu::kernels::linear::{self, Activation};
 use tilereel::gpu::kernels::product::{LARGE, SMALL, SQUARE, Tile};
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
-use tilereel::gpu::kernels::tile_attention::{self, Gives, Tiles};
+use tilereel::gpu::kernels::tile_attention::{self, Gives, RecordPlace, Sample, Tiles};
 use tilereel::gpu::kernels::{Shader, ShaderCall};
 use tilereel::mask::{FrameMask, KeyFrames, MaskFamily};
 
@@ -172,16 +172,21 @@ fn check_attention(
     let bias = |key: usize| [0.0, -10_000.0, 0.5][key % 3];
     let bias: Option<Vec<f32>> = key_bias.then(|| (0..batch * frames * key_tokens).map(bias).collect());
     let tiles = Tiles { key_frames: Arc::new(key_frames.clone()), query_tokens, key_tokens };
-    let call = tile_attention::matrix::shader_call(cut, [batch, heads, head], frames, &tiles, key_bias, gives);
-    let call = ShaderCall { shader: corrupt(call.shader.clone()), ..call };
     let attends = gives != Gives::LogSums;
-    let gives_log_sums = matches!(gives, Gives::AttentionAndLogSums | Gives::LogSums);
+    let gives_log_sums = matches!(gives, Gives::AttentionAndLogSums | Gives::AttentionAndSample | Gives::LogSums);
+    // Uneven steps, of every frame as many.
+    let rows = (0..frames).flat_map(|frame| (0..query_tokens).step_by(5).map(move |row| (frame * query_tokens + row) as u32));
+    let sample = (gives == Gives::AttentionAndSample).then(|| Sample { rows: Arc::new(rows.collect()) });
+    let place = RecordPlace { at: 2, sample };
+    let shader = corrupt(tile_attention::matrix::shader_of(cut, &tiles, key_bias, gives));
+    let recorded = gives_log_sums.then_some(&place);
+    let call = tile_attention::matrix::shader_call(shader, cut, [batch, heads, head], frames, &tiles, recorded);
     let mut bindings = vec![Binding::Half(&query), Binding::Half(&key)];
     bindings.extend(attends.then_some(Binding::Half(&value)));
     bindings.extend(bias.as_deref().map(Binding::Full));
     bindings.extend(attends.then_some(Binding::Output(query.len())));
-    let log_sums = batch * heads * key_frames.frames().len() * query_tokens;
-    bindings.extend(gives_log_sums.then_some(Binding::FullOutput(log_sums)));
+    let length = place.length([batch, heads], frames, &tiles);
+    bindings.extend(gives_log_sums.then_some(Binding::FullOutput(place.at + length)));
     let sizes = reference::TileAttention {
         batch,
         heads,
@@ -194,12 +199,20 @@ fn check_attention(
     };
     let mut results = Vec::new();
     for got in run(&call, &bindings)? {
-        let error = if attends && results.is_empty() {
-            relative_l2(&got, &reference::tile_attention(&sizes, &query, &key, &value, bias.as_deref()))
-        } else {
-            reference::log_sums_error(&sizes, &got, &reference::log_sums(&sizes, &query, &key, bias.as_deref()))
-        };
-        results.push((got, error));
+        if attends && results.is_empty() {
+            let error = relative_l2(&got, &reference::tile_attention(&sizes, &query, &key, &value, bias.as_deref()));
+            results.push((got, error));
+            continue;
+        }
+        let (log_sums, of_sample) = got[place.at..].split_at(place.sample_at(batch * heads, &tiles) - place.at);
+        let want = reference::log_sums(&sizes, &query, &key, bias.as_deref());
+        results.push((log_sums.to_vec(), reference::log_sums_error(&sizes, log_sums, &want)));
+        if let Some(Sample { rows }) = &place.sample {
+            let want = reference::sampled_log_sums(&sizes, &query, &key, bias.as_deref(), rows);
+            let all = KeyFrames::of_one_query_frame(frames);
+            let error = reference::log_sums_error(&sizes.of_rows(rows.len(), &all), of_sample, &want);
+            results.push((of_sample.to_vec(), error));
+        }
     }
     Ok(results)
 }
@@ -228,8 +241,8 @@ fn attention_of_odd_sizes() {
                 println!("{what}, {gives:?}: {error:.1e}");
                 let limit = match (gives, index) {
                     // Logits of thousands are rounded to 2e-4 in f32.
-                    (Gives::LogSums, _) | (_, 1) if case.query_scale > 100.0 => 1e-3,
-                    (Gives::LogSums, _) | (_, 1) => 1e-5,
+                    (Gives::LogSums, _) | (_, 1..) if case.query_scale > 100.0 => 1e-3,
+                    (Gives::LogSums, _) | (_, 1..) => 1e-5,
                     _ => 6e-4,
                 };
                 assert!(*error <= limit, "{what}, {gives:?}: {error:.2e}");
@@ -239,6 +252,8 @@ fn attention_of_odd_sizes() {
         let attention = run(Gives::Attention);
         let both = run(Gives::AttentionAndLogSums);
         assert!(both[0] == attention[0], "{what}: log-sums change the attention");
+        let sampled = run(Gives::AttentionAndSample);
+        assert!(sampled[..2] == both[..], "{what}: a sample changes the attention or the log-sums");
         let log_sums = run(Gives::LogSums);
         assert!(log_sums[0] == both[1], "{what}: log-sums alone are others");
     }
@@ -256,6 +271,6 @@ fn missing_barriers_and_wrong_places_are_found() {
     };
     assert!(broken("subgroupBarrier();", "").is_err(), "nobody noticed the missing barrier of a subgroup");
     assert!(broken("        workgroupBarrier();\n", "").is_err(), "nobody noticed the missing barrier of a workgroup");
-    let moved = broken("query_tokens - 1u)", "query_tokens + 100000u)");
+    let moved = broken("rows - 1u)", "rows + 100000u)");
     assert!(moved.is_err() || moved.is_ok_and(|outputs| outputs[0].1 > 6e-4), "nobody noticed the wrong place");
 }

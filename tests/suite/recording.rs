@@ -71,7 +71,7 @@ impl Call<'_> {
         let embedding = tensor(2, [1, 1, 2, 7, channels], 1.0).reshape([2, 7, channels]);
         let text = TextContext { embedding, mask: vec![1.0; 14] };
         let key_frames: Vec<_> = self.masks.iter().map(|mask| Arc::new(mask.key_frames())).collect();
-        let mut recorder = recording.map(AttentionRecorder::new);
+        let mut recorder = recording.map(|recording| AttentionRecorder::new(recording, LAYERS));
         let (mut queries, mut keys) = (Vec::new(), Vec::new());
         let mut watch = |site: Site, _: usize, values: Tensor<3>| {
             let values = || values.cast(FloatDType::F32).try_into_vec_as().expect("readable");
@@ -84,7 +84,8 @@ impl Call<'_> {
         let mut probe = Probe::new(&mut watch).recording(recorder.as_mut());
         let output = self.transformer.forward(latents, &[500.0, 500.0], &text, None, &key_frames, &mut probe);
         let masses = recorder.map_or_else(Vec::new, AttentionRecorder::into_masses);
-        let masses = masses.into_iter().map(|mass| mass.try_into_vec_as().expect("readable")).collect();
+        let masses: Vec<f32> = masses.into_iter().flat_map(|mass| mass.try_into_vec_as::<f32>().expect("readable")).collect();
+        let masses = masses.chunks(2 * HEADS * FRAMES * FRAMES).map(<[f32]>::to_vec).collect();
         Seen { output: output.try_into_vec_as().expect("readable"), queries, keys, masses }
     }
 

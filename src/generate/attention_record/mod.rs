@@ -81,13 +81,13 @@ impl AttentionRecord {
         Self { call, recording, plan, heads, mass: halves(mass), standard_error: halves(standard_error) }
     }
 
-    /// A record from what the networks measured: for each layer mass and standard error, `[heads, query frames, key frames, 2]`.
+    /// A record from what the networks measured: mass and standard error, `[layers, heads, query frames, key frames, 2]`.
     /// Rows are brought to a sum of 1, from which rounding has moved them a little.
-    pub(super) fn of_masses(call: usize, recording: Recording, plan: Arc<MaskPlan>, masses: &[Vec<f32>]) -> Self {
+    pub(super) fn of_masses(call: usize, recording: Recording, plan: Arc<MaskPlan>, masses: &[f32]) -> Self {
         let frames = plan.frames();
-        let heads = masses.first().map_or(0, |layer| layer.len() / (2 * frames * frames));
+        let heads = masses.len() / (plan.layers().len() * 2 * frames * frames);
         let (mut mass, mut standard_error) = (Vec::new(), Vec::new());
-        for row in masses.iter().flat_map(|layer| layer.chunks_exact(2 * frames)) {
+        for row in masses.chunks_exact(2 * frames) {
             let sum: f32 = row.iter().step_by(2).sum();
             mass.extend(row.iter().step_by(2).map(|value| value / sum));
             standard_error.extend(row.iter().skip(1).step_by(2));

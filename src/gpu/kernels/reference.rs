@@ -4,6 +4,7 @@ use super::conv3d::Geometry;
 use crate::mask::KeyFrames;
 
 /// Sizes of one call of tile attention.
+#[derive(Clone, Copy)]
 pub struct TileAttention<'a> {
     pub batch: usize,
     pub heads: usize,
@@ -15,6 +16,13 @@ pub struct TileAttention<'a> {
     pub key_frames_total: usize,
     pub key_frames: &'a KeyFrames,
     pub scale: f32,
+}
+
+impl<'a> TileAttention<'a> {
+    /// The sizes of some rows of the last clip, which see `all` key frames.
+    pub fn of_rows(&self, rows: usize, all: &'a KeyFrames) -> Self {
+        Self { batch: 1, query_tokens: rows, key_frames: all, ..*self }
+    }
 }
 
 /// `softmax(query key^T * scale + key_bias) value` over the kept tiles; layouts as the kernel's.
@@ -76,6 +84,23 @@ pub fn log_sums(call: &TileAttention<'_>, query: &[f32], key: &[f32], key_bias: 
         }
     }
     log_sums
+}
+
+/// The log-sums of some query rows of the last clip over all key frames, `[heads, key frames, rows]`.
+pub fn sampled_log_sums(
+    call: &TileAttention<'_>,
+    query: &[f32],
+    key: &[f32],
+    key_bias: Option<&[f32]>,
+    rows: &[u32],
+) -> Vec<f64> {
+    let (queries, keys) = (call.key_frames.query_frames() * call.query_tokens, call.key_frames_total * call.key_tokens);
+    let clip = (call.batch - 1) * call.heads;
+    let row = |head: usize, row: u32| &query[((clip + head) * queries + row as usize) * call.head..][..call.head];
+    let query: Vec<f32> = (0..call.heads).flat_map(|head| rows.iter().flat_map(move |&at| row(head, at))).copied().collect();
+    let all = KeyFrames::of_one_query_frame(call.key_frames_total);
+    let key_bias = key_bias.map(|bias| &bias[(call.batch - 1) * keys..]);
+    log_sums(&call.of_rows(rows.len(), &all), &query, &key[clip * keys * call.head..], key_bias)
 }
 
 /// The row log-sums `[batch, heads, queries]`: `log(sum over all kept keys of exp(query key^T * scale + key_bias))`.

@@ -12,95 +12,119 @@ use std::sync::Arc;
 
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::wgpu::{CubeBackend, CubeTensor};
+use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Shape, Tensor, TensorData};
 
 use super::cpu::tile_mass::{TileMassInput, tile_mass as cpu_tile_mass};
 use super::launch::{self, Shader, ShaderCall};
-use super::{OptionalTensor, values};
+use super::values;
 use crate::gpu::shader::Variant;
 use crate::mask::KeyFrames;
 
-#[backend_extension(Cube, Flex)]
-pub(crate) trait TileMassKernel: Backend {
-    fn tile_mass(
-        log_sums: FloatTensor<Self>,
-        #[extension_type] sample: OptionalTensor<Self>,
-        key_frames: Arc<KeyFrames>,
-    ) -> FloatTensor<Self>;
+/// What a layer's launches wrote into a record, for one clip.
+#[derive(Clone, Debug)]
+pub struct RecordedLayer {
+    /// Where its log-sums `[heads, kept tiles, query tokens of a frame]` begin.
+    pub log_sums_at: usize,
+    /// Without it all masses are shares among the kept tiles, without errors.
+    pub sample: Option<RecordedSample>,
+    pub key_frames: Arc<KeyFrames>,
 }
 
-/// Mass and standard error of every tile, `[heads, query frames, key frames, 2]` in f32, of the last clip of the batch.
-///
-/// `log_sums` is `[batch, heads, kept tiles, query tokens of a frame]`, as `tile_attention` gives them for `key_frames`.
-/// `sample` is `[1, heads, key frames, query frames * sampled rows]`: the log-sums of some rows of every query frame, over all
-/// frames. Without it all masses are shares among the kept tiles, without errors.
-pub fn tile_mass(log_sums: Tensor<4>, sample: Option<Tensor<4>>, key_frames: Arc<KeyFrames>) -> Tensor<4> {
-    let [_, heads, tiles, _] = log_sums.dims();
-    let frames = key_frames.query_frames();
-    assert_eq!(tiles, key_frames.frames().len(), "one log-sum a kept tile");
-    if let Some(sample) = &sample {
-        let [batch, sample_heads, key_frames, rows] = sample.dims();
-        assert_eq!(
-            [batch, sample_heads, key_frames, rows % frames],
-            [1, heads, frames, 0],
-            "rows of every frame, over all frames"
-        );
+/// The log-sums `[heads, key frames, query frames * rows]` of some rows of every query frame, over all frames.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordedSample {
+    pub at: usize,
+    /// Of one frame.
+    pub rows: usize,
+}
+
+/// What all layers of a record have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordSizes {
+    pub heads: usize,
+    /// Of one frame.
+    pub query_tokens: usize,
+    pub frames: usize,
+}
+
+#[backend_extension(Cube, Flex)]
+pub(crate) trait TileMassKernel: Backend {
+    fn tile_mass(record: FloatTensor<Self>, layers: Vec<RecordedLayer>, sizes: RecordSizes) -> FloatTensor<Self>;
+}
+
+/// Mass and standard error of every tile of every layer, `[layers, heads, query frames, key frames, 2]` in f32, from a record
+/// that [`tile_attention_recorded`](super::tile_attention::tile_attention_recorded) filled.
+pub fn tile_mass(record: Tensor<1>, layers: Vec<RecordedLayer>, sizes: RecordSizes) -> Tensor<5> {
+    let RecordSizes { heads, query_tokens, frames } = sizes;
+    let [length] = record.dims();
+    for RecordedLayer { log_sums_at, sample, key_frames } in &layers {
+        assert_eq!(key_frames.query_frames(), frames, "all layers see the same frames");
+        let end = log_sums_at + heads * key_frames.frames().len() * query_tokens;
+        let sample_end = sample.map_or(0, |sample| sample.at + heads * frames * frames * sample.rows);
+        assert!(end.max(sample_end) <= length, "the record does not hold its layers");
     }
-    Tensor::from_dispatch(Dispatch::tile_mass(log_sums.into_dispatch(), sample.into(), key_frames))
+    Tensor::from_dispatch(Dispatch::tile_mass(record.into_dispatch(), layers, sizes))
 }
 
 const WORKGROUP_SIZE: u32 = 64;
+/// Words of `info` in front of the layers, and those of a layer: LAYERS and LAYER_WORDS of the shader.
+const LAYERS: usize = 3;
+const LAYER_WORDS: usize = 4;
 
-pub fn shader(sampled: bool) -> Shader {
+pub fn shader() -> Shader {
     Shader {
         name: "tile_mass",
         template: include_str!("../../../shaders/attention/tile_mass.wgsl"),
-        variant: Variant::default().switch("sampled", sampled),
+        variant: Variant::default(),
         workgroup_size: WORKGROUP_SIZE,
-        constants: &[("THREADS", WORKGROUP_SIZE as usize)],
+        constants: &[("THREADS", WORKGROUP_SIZE as usize), ("LAYERS", LAYERS), ("LAYER_WORDS", LAYER_WORDS)],
     }
 }
 
-/// The launch for log-sums `[batch, heads, _, query tokens]` and so many sampled rows of a frame.
-pub fn shader_call([batch, heads, query_tokens]: [usize; 3], sampled_rows: Option<usize>, key_frames: &KeyFrames) -> ShaderCall {
-    let frames = key_frames.query_frames();
-    let sizes = [frames, query_tokens, sampled_rows.unwrap_or(0), (batch - 1) * heads].map(|size| size as u32);
-    let info = sizes.into_iter().chain(key_frames.offsets().iter().chain(key_frames.frames()).copied()).collect();
-    ShaderCall { shader: shader(sampled_rows.is_some()), workgroups: [(frames * frames) as u32, heads as u32, 1], info }
+/// The launch for a record of such layers.
+pub fn shader_call(layers: &[RecordedLayer], sizes: RecordSizes) -> ShaderCall {
+    let RecordSizes { heads, query_tokens, frames } = sizes;
+    let mut info: Vec<u32> = [frames, query_tokens, heads].map(|size| size as u32).to_vec();
+    let mut table = LAYERS + LAYER_WORDS * layers.len();
+    for RecordedLayer { log_sums_at, sample, key_frames } in layers {
+        let (sample_at, rows) = sample.map_or((0, 0), |sample| (sample.at, sample.rows));
+        info.extend([*log_sums_at, sample_at, rows, table].map(|word| word as u32));
+        table += key_frames.offsets().len() + key_frames.frames().len();
+    }
+    for RecordedLayer { key_frames, .. } in layers {
+        info.extend(key_frames.offsets().iter().chain(key_frames.frames()));
+    }
+    ShaderCall { shader: shader(), workgroups: [(frames * frames) as u32, heads as u32, layers.len() as u32], info }
 }
 
 impl TileMassKernel for CubeBackend {
-    fn tile_mass(log_sums: FloatTensor<Self>, sample: OptionalTensor<Self>, key_frames: Arc<KeyFrames>) -> FloatTensor<Self> {
-        let row_major = |tensor: CubeTensor| launch::row_major(tensor, DType::F32);
-        let (log_sums, sample) = (row_major(log_sums), sample.into_option().map(row_major));
-        let [batch, heads, _, query_tokens]: [usize; 4] = log_sums.meta.shape().dims();
-        let frames = key_frames.query_frames();
-        let sampled_rows = sample.as_ref().map(|sample| sample.meta.shape()[3] / frames);
-        let call = shader_call([batch, heads, query_tokens], sampled_rows, &key_frames);
-        let output = launch::empty(&log_sums, Shape::new([heads, frames, frames, 2]), DType::F32);
-        let inputs: Vec<_> = [&log_sums].into_iter().chain(&sample).collect();
-        launch::launch(call, &inputs, &[&output]);
+    fn tile_mass(record: FloatTensor<Self>, layers: Vec<RecordedLayer>, sizes: RecordSizes) -> FloatTensor<Self> {
+        let record = launch::row_major(record, DType::F32);
+        let RecordSizes { heads, frames, .. } = sizes;
+        let output = launch::empty(&record, Shape::new([layers.len(), heads, frames, frames, 2]), DType::F32);
+        launch::launch(shader_call(&layers, sizes), &[&record], &[&output]);
         output
     }
 }
 
 impl TileMassKernel for Flex {
-    fn tile_mass(log_sums: FloatTensor<Self>, sample: OptionalTensor<Self>, key_frames: Arc<KeyFrames>) -> FloatTensor<Self> {
-        let [_, heads, _, query_tokens]: [usize; 4] = log_sums.layout().shape().dims();
-        let frames = key_frames.query_frames();
-        let log_sums = log_sums.to_contiguous();
-        let sample = sample.into_option().map(|sample| sample.to_contiguous());
-        let all = values(&log_sums);
-        let clip = heads * key_frames.frames().len() * query_tokens;
-        let input = TileMassInput {
-            heads,
-            query_tokens,
-            log_sums: &all[all.len() - clip..],
-            sample: sample.as_ref().map(values),
-            key_frames: &key_frames,
+    fn tile_mass(record: FloatTensor<Self>, layers: Vec<RecordedLayer>, sizes: RecordSizes) -> FloatTensor<Self> {
+        let RecordSizes { heads, query_tokens, frames } = sizes;
+        let record = record.to_contiguous();
+        let all = values(&record);
+        let of_layer = |RecordedLayer { log_sums_at, sample, key_frames }: &RecordedLayer| {
+            let input = TileMassInput {
+                heads,
+                query_tokens,
+                log_sums: &all[*log_sums_at..][..heads * key_frames.frames().len() * query_tokens],
+                sample: sample.map(|sample| &all[sample.at..][..heads * frames * frames * sample.rows]),
+                key_frames,
+            };
+            cpu_tile_mass(&input)
         };
-        FlexTensor::from_data(TensorData::new(cpu_tile_mass(&input), [heads, frames, frames, 2]))
+        let masses: Vec<f32> = layers.iter().flat_map(of_layer).collect();
+        FlexTensor::from_data(TensorData::new(masses, [layers.len(), heads, frames, frames, 2]))
     }
 }

@@ -32,9 +32,7 @@ pub fn all() -> Vec<(String, Shader)> {
             }
         }
     }
-    for sampled in SWITCH {
-        variants.push((format!("tile_mass{}", word("sampled", sampled)), tile_mass::shader(sampled)));
-    }
+    variants.push(("tile_mass".to_owned(), tile_mass::shader()));
     variants.extend(on_matrices());
     variants
 }
@@ -95,6 +93,7 @@ fn given(gives: Gives) -> &'static str {
         Gives::Attention => "",
         Gives::AttentionAndWork => " count_work",
         Gives::AttentionAndLogSums => " log_sums",
+        Gives::AttentionAndSample => " log_sums sampled",
         Gives::AttentionAndRowLogSums => " row_log_sums",
         Gives::LogSums => " only_log_sums",
     }

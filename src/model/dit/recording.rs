@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::gpu::kernels::tile_attention::{Tiles, tile_attention, tile_attention_and_log_sums, tile_log_sums};
-use crate::gpu::kernels::tile_mass::tile_mass;
+use crate::gpu::kernels::tile_attention::{
+    RecordPlace, Sample, Tiles, tile_attention, tile_attention_recorded, tile_log_sums_recorded,
+};
+use crate::gpu::kernels::tile_mass::{RecordSizes, RecordedLayer, RecordedSample, tile_mass};
 use crate::mask::KeyFrames;
 use crate::model::noise::uniform;
 
@@ -38,22 +40,39 @@ pub fn sampled_rows(tokens: usize) -> Vec<usize> {
     (0..rows).map(place).collect()
 }
 
+/// The values of a record, unless one layer alone has more: 64 MiB.
+const RECORD_VALUES: usize = 1 << 24;
+
 /// Takes the place of the attention kernel in every layer of one call, and keeps what it measures.
+///
+/// Layers write their log-sums into one record as long as there is room, so that the masses of many layers are one launch.
 pub struct AttentionRecorder {
     recording: Recording,
+    layers_left: usize,
     /// The rows of the sample, once a layer needs them; all layers of a call have equally many tokens.
-    rows: Option<Tensor<1, Int>>,
-    masses: Vec<Tensor<4>>,
+    rows: Option<Arc<Vec<u32>>>,
+    record: Option<Record>,
+    masses: Vec<Tensor<5>>,
+}
+
+/// A record that fills.
+struct Record {
+    values: Tensor<1>,
+    used: usize,
+    layers: Vec<RecordedLayer>,
+    sizes: RecordSizes,
 }
 
 impl AttentionRecorder {
-    pub fn new(recording: Recording) -> Self {
-        Self { recording, rows: None, masses: Vec::new() }
+    /// For a call of a network with so many layers.
+    pub fn new(recording: Recording, layers: usize) -> Self {
+        Self { recording, layers_left: layers, rows: None, record: None, masses: Vec::new() }
     }
 
-    /// For each layer mass and standard error of every tile, `[heads, query frames, key frames, 2]` in f32, of the last clip
-    /// of the batch.
-    pub fn into_masses(self) -> Vec<Tensor<4>> {
+    /// Mass and standard error of every tile of all layers, `[layers, heads, query frames, key frames, 2]` in f32, of the last
+    /// clip of the batch; some layers a tensor.
+    pub fn into_masses(mut self) -> Vec<Tensor<5>> {
+        self.finish_record();
         self.masses
     }
 
@@ -66,41 +85,73 @@ impl AttentionRecorder {
         key_bias: Option<Tensor<2>>,
         tiles: Tiles,
     ) -> Tensor<4> {
-        let frames = tiles.key_frames.query_frames();
-        let is_dense = tiles.key_frames.frames().len() == frames * frames;
+        let [batch, heads, _, _] = query.dims();
+        let key_frames = tiles.key_frames.clone();
+        let frames = key_frames.query_frames();
+        let is_dense = key_frames.frames().len() == frames * frames;
         if is_dense || self.recording == Recording::Sampled {
-            let kept = tiles.key_frames.clone();
-            let sample = (!is_dense).then(|| self.sampled_log_sums(&query, &key, key_bias.as_ref(), &tiles));
-            let (output, log_sums) = tile_attention_and_log_sums(query, key, value, key_bias, tiles);
-            self.masses.push(tile_mass(log_sums, sample, kept));
+            let sample = (!is_dense).then(|| Sample { rows: self.sampled_rows(&tiles) });
+            let rows = sample.as_ref().map(|sample| sample.rows.len() / frames);
+            let mut place = RecordPlace { at: 0, sample };
+            let mut record = self.record_for(&query, place.length([batch, heads], frames, &tiles), &tiles);
+            place.at = record.used;
+            record.used += place.length([batch, heads], frames, &tiles);
+            let sample = rows.map(|rows| RecordedSample { at: place.sample_at(batch * heads, &tiles), rows });
+            let log_sums_at = place.of_clip([batch - 1, heads], &tiles);
+            record.layers.push(RecordedLayer { log_sums_at, sample, key_frames });
+            let (output, values) = tile_attention_recorded([query, key, value], key_bias, record.values, place, tiles);
+            self.record = Some(Record { values, ..record });
             output
         } else {
             let all = Arc::new(KeyFrames::dense(frames));
             let every_tile = Tiles { key_frames: all.clone(), ..tiles };
-            let log_sums =
-                tile_log_sums(last_clip(&query), last_clip(&key), key_bias.as_ref().map(last_clip_of_bias), every_tile);
-            self.masses.push(tile_mass(log_sums, None, all));
+            let length = RecordPlace { at: 0, sample: None }.length([1, heads], frames, &every_tile);
+            let mut record = self.record_for(&query, length, &every_tile);
+            let at = record.used;
+            record.used += length;
+            record.layers.push(RecordedLayer { log_sums_at: at, sample: None, key_frames: all });
+            let bias = key_bias.as_ref().map(last_clip_of_bias);
+            let values = tile_log_sums_recorded(last_clip(&query), last_clip(&key), bias, record.values, at, every_tile);
+            self.record = Some(Record { values, ..record });
             tile_attention(query, key, value, key_bias, tiles)
         }
     }
 
-    /// The log-sums of some rows over all frames, `[1, heads, key frames, query frames * rows]`.
-    fn sampled_log_sums(&mut self, query: &Tensor<4>, key: &Tensor<4>, key_bias: Option<&Tensor<2>>, tiles: &Tiles) -> Tensor<4> {
-        let (query, key) = (last_clip(query), last_clip(key));
-        let [_, heads, _, head] = query.dims();
-        let frames = tiles.key_frames.query_frames();
+    /// The record with room for so many values more.
+    fn record_for(&mut self, query: &Tensor<4>, length: usize, tiles: &Tiles) -> Record {
+        let layers_left = self.layers_left;
+        self.layers_left -= 1;
+        let has_room = |record: &Record| record.used + length <= record.values.dims()[0];
+        if !self.record.as_ref().is_some_and(has_room) {
+            self.finish_record();
+        }
+        self.record.take().unwrap_or_else(|| {
+            let [batch, heads, _, _] = query.dims();
+            let frames = tiles.key_frames.query_frames();
+            // No layer has more than a dense one, or a sample of all rows.
+            let largest = (batch + 1) * heads * frames * frames * tiles.query_tokens;
+            let room = length.max(RECORD_VALUES.min(layers_left * largest));
+            let values = Tensor::empty([room], (&query.device(), DType::F32));
+            let sizes = RecordSizes { heads, query_tokens: tiles.query_tokens, frames };
+            Record { values, used: 0, layers: Vec::new(), sizes }
+        })
+    }
+
+    fn finish_record(&mut self) {
+        if let Some(Record { values, layers, sizes, .. }) = self.record.take() {
+            self.masses.push(tile_mass(values, layers, sizes));
+        }
+    }
+
+    /// The sampled rows of all frames.
+    fn sampled_rows(&mut self, tiles: &Tiles) -> Arc<Vec<u32>> {
+        let (frames, tokens) = (tiles.key_frames.query_frames(), tiles.query_tokens);
         let rows = self.rows.get_or_insert_with(|| {
-            let rows: Vec<i32> = sampled_rows(tiles.query_tokens).into_iter().map(|row| row as i32).collect();
-            let count = rows.len();
-            Tensor::from_data(TensorData::new(rows, [count]), &query.device())
+            let of_frame = sampled_rows(tokens);
+            let rows = (0..frames).flat_map(|frame| of_frame.iter().map(move |row| (frame * tokens + row) as u32));
+            Arc::new(rows.collect())
         });
-        let [count] = rows.dims();
-        let query: Tensor<5> = query.reshape([1, heads, frames, tiles.query_tokens, head]);
-        let query = query.select(3, rows.clone()).reshape([1, heads, frames * count, head]);
-        // One block of queries that sees everything: a frame's rows alone would leave most of a workgroup empty.
-        let key_frames = Arc::new(KeyFrames::of_one_query_frame(frames));
-        let tiles = Tiles { key_frames, query_tokens: frames * count, key_tokens: tiles.key_tokens };
-        tile_log_sums(query, key, key_bias.map(last_clip_of_bias), tiles)
+        rows.clone()
     }
 }
 

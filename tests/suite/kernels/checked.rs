@@ -84,7 +84,7 @@ fn attention_stays_inside_its_buffers() {
         let attention = Attention { key_bias, ..Attention::masked(&mask, 37, head) };
         let operands = attention.operands(cpu);
         let shader = tile_attention::shader("f32", head, key_bias, Gives::Attention);
-        let call = tile_attention::shader_call(shader, [attention.batch, attention.heads, head], 3, &attention.tiles());
+        let call = tile_attention::shader_call(shader, [attention.batch, attention.heads, head], 3, &attention.tiles(), None);
         let mut inputs = vec![operands.query.as_slice(), &operands.key, &operands.value];
         inputs.extend(operands.bias.as_deref());
         let got = checked.run(&call, &inputs, operands.query.len());

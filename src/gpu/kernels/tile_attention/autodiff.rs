@@ -10,7 +10,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend};
 
 use super::super::OptionalTensor;
-use super::{Attended, TileAttentionKernel, Tiles};
+use super::{Attended, RecordPlace, Seen, TileAttentionKernel, Tiles};
 use crate::gpu::tier::ShaderTier;
 
 /// What the backward pass needs of the forward pass.
@@ -97,28 +97,32 @@ impl<B: Backend + TileAttentionKernel, C: CheckpointStrategy> TileAttentionKerne
         Self::from_inner(B::tile_attention_work(query, key, value, inner(key_bias), tiles, tier))
     }
 
-    fn tile_attention_and_log_sums(
-        query: FloatTensor<Self>,
-        key: FloatTensor<Self>,
-        value: FloatTensor<Self>,
+    fn tile_attention_recorded(
+        seen: Seen<Self>,
         key_bias: OptionalTensor<Self>,
+        record: FloatTensor<Self>,
+        place: RecordPlace,
         tiles: Tiles,
         tier: ShaderTier,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let [query, key, value] = [query, key, value].map(Self::inner);
-        let (output, log_sums) = B::tile_attention_and_log_sums(query, key, value, inner(key_bias), tiles, tier);
-        (Self::from_inner(output), Self::from_inner(log_sums))
+        let Seen { query, key, value } = seen;
+        let [query, key, value, record] = [query, key, value, record].map(Self::inner);
+        let seen = Seen { query, key, value };
+        let (output, record) = B::tile_attention_recorded(seen, inner(key_bias), record, place, tiles, tier);
+        (Self::from_inner(output), Self::from_inner(record))
     }
 
-    fn tile_log_sums(
+    fn tile_log_sums_recorded(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
         key_bias: OptionalTensor<Self>,
+        record: FloatTensor<Self>,
+        place: RecordPlace,
         tiles: Tiles,
         tier: ShaderTier,
     ) -> FloatTensor<Self> {
-        let [query, key] = [query, key].map(Self::inner);
-        Self::from_inner(B::tile_log_sums(query, key, inner(key_bias), tiles, tier))
+        let [query, key, record] = [query, key, record].map(Self::inner);
+        Self::from_inner(B::tile_log_sums_recorded(query, key, inner(key_bias), record, place, tiles, tier))
     }
 
     fn tile_attention_and_row_log_sums(

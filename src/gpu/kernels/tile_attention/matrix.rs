@@ -1,7 +1,7 @@
 //! The matrix tier of the attention, for the head sizes of the published models that divide into matrices and count.
 
 use super::super::launch::{Shader, ShaderCall};
-use super::{Gives, Tiles, scale};
+use super::{Gives, RecordPlace, Tiles, record_words, sampled_rows, scale};
 use crate::gpu::shader::Variant;
 
 /// How the attention of one head size is cut into workgroups.
@@ -61,29 +61,39 @@ pub fn shader(cut: Cut, key_bias: bool, ragged: bool, gives: Gives) -> Shader {
     }
 }
 
+/// The shader for tiles of such a size.
+pub fn shader_of(cut: Cut, tiles: &Tiles, key_bias: bool, gives: Gives) -> Shader {
+    shader(cut, key_bias, is_ragged(cut, tiles), gives)
+}
+
+fn is_ragged(cut: Cut, tiles: &Tiles) -> bool {
+    !tiles.key_tokens.is_multiple_of(cut.keys)
+}
+
 /// Words of `info` in front of the table: TABLE of the shader.
-const TABLE: usize = 8;
+const TABLE: usize = 12;
 /// The most workgroups in the first dimension before they go on in the second.
 const FOLD: usize = 65_535;
 
-/// The launch for queries `[batch, heads, _, head]` and so many key frames.
+/// The launch of `shader` for queries `[batch, heads, _, head]` and so many key frames; with a place it gives log-sums.
 pub fn shader_call(
+    shader: Shader,
     cut: Cut,
     [batch, heads, head]: [usize; 3],
     key_frames: usize,
     tiles: &Tiles,
-    key_bias: bool,
-    gives: Gives,
+    place: Option<&RecordPlace>,
 ) -> ShaderCall {
     let query_frames = tiles.key_frames.query_frames();
     let sizes = [tiles.query_tokens, tiles.key_tokens, query_frames, key_frames, heads].map(|size| size as u32);
     let kept = &tiles.key_frames;
     let last_sizes = [scale(head).to_bits(), (batch * heads) as u32, kept.frames().len() as u32];
-    let mut info: Vec<u32> = sizes.into_iter().chain(last_sizes).collect();
-    let ragged = !tiles.key_tokens.is_multiple_of(cut.keys);
+    let words = sizes.into_iter().chain(last_sizes).chain(record_words(place, [batch, heads]));
+    let rows_at = TABLE - 1;
+    let mut info: Vec<u32> = words.chain([0]).collect();
     // Neighbouring frames in one range save the launch some words. It must not change which keys are a round together, or
     // results would depend on whether log-sums are wanted, which need a range a frame.
-    let may_join = !ragged && !gives.gives_log_sums();
+    let may_join = !is_ragged(cut, tiles) && place.is_none();
     let (mut ranges, mut places) = (Vec::<u32>::new(), Vec::new());
     for frame in 0..query_frames {
         let begin = ranges.len();
@@ -101,8 +111,12 @@ pub fn shader_call(
     order.sort_by_key(|&frame| std::cmp::Reverse(kept.of(frame).len()));
     info.extend(order.into_iter().flat_map(|frame| [frame as u32, places[frame].0 as u32, places[frame].1 as u32]));
     info.extend(ranges);
+    let rows = sampled_rows(place);
+    info[rows_at] = info.len() as u32;
+    info.extend(rows);
 
-    let count = batch * heads * query_frames * tiles.query_tokens.div_ceil(cut.query_block());
+    let of_frames = batch * heads * query_frames * tiles.query_tokens.div_ceil(cut.query_block());
+    let count = of_frames + heads * key_frames * rows.len().div_ceil(cut.query_block());
     let down = count.div_ceil(FOLD).max(1);
-    ShaderCall { shader: shader(cut, key_bias, ragged, gives), workgroups: [count.div_ceil(down) as u32, down as u32, 1], info }
+    ShaderCall { shader, workgroups: [count.div_ceil(down) as u32, down as u32, 1], info }
 }
