@@ -1,4 +1,5 @@
-// LayerNorm without affine, then AdaLN's `* (1 + scale) + shift`, on rows that stay in registers.
+// LayerNorm without affine, then AdaLN's `* (1 + scale) + shift`, on rows that stay in registers. Without `centred` it
+// is T5's norm instead: no mean, no shift, and the row of the table is the whole factor.
 //
 // LANES threads share a row, ROWS rows a workgroup. The variance is taken around the mean, so that nothing cancels.
 #if half
@@ -60,9 +61,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var value_{{ i }} = {{ wide }}();
     if lane + {{ i }}u * LANES < ELEMENTS {
         value_{{ i }} = x[first + {{ i }}u * LANES];
+#if centred
         part += value_{{ i }};
+#else
+        part += value_{{ i }} * value_{{ i }};
+#end
     }
 #end
+#if centred
     let mean = total(thread, lane, across(part)) / f32(WIDTH);
     part = {{ wide }}();
 #for i in 0..{{ pieces }}
@@ -71,18 +77,25 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         part += value_{{ i }} * value_{{ i }};
     }
 #end
+#end
     let variance = total(thread, lane, across(part)) / f32(WIDTH);
     let inverse = 1.0 / sqrt(variance + bitcast<f32>(info[EPSILON_BITS]));
     if row >= info[COUNT] {
         return;
     }
     let rows_before = row / info[TOKENS] * info[TABLE_ROWS];
+#if centred
     let shift = (rows_before + info[SHIFT_ROW]) * ELEMENTS + lane;
+#end
     let scale = (rows_before + info[SCALE_ROW]) * ELEMENTS + lane;
 #for i in 0..{{ pieces }}
     if lane + {{ i }}u * LANES < ELEMENTS {
         let at = {{ i }}u * LANES;
+#if centred
         output[first + at] = {{ stored }}(value_{{ i }} * inverse * (1.0 + table[scale + at]) + table[shift + at]);
+#else
+        output[first + at] = {{ stored }}(value_{{ i }} * inverse * table[scale + at]);
+#end
     }
 #end
 }

@@ -2,7 +2,9 @@
 // chunks up.
 //
 // With n = (x - mean) / deviation, g the gradient of the output and s = g (1 + scale): the gradient of x is
-// (s - mean(s) - n mean(s n)) / deviation, that of shift the sum of g, that of scale the sum of g n.
+// (s - mean(s) - n mean(s n)) / deviation, that of shift the sum of g, that of scale the sum of g n. Without `centred`
+// there are neither mean nor shift: n = x / root mean square, s = g scale, and the gradient of x is
+// (s - n mean(s n)) / root mean square.
 //
 // One workgroup owns a chunk of ROUNDS * ROWS tokens of one clip. LANES threads share a row, and keep their columns from row
 // to row, so that the sums over rows stay in registers.
@@ -20,7 +22,7 @@ const ROWS = {{ rows }}u;
 @group(0) @binding(1) var<storage, read_write> table: array<{{ wide }}>;        // [batch, rows of the table, width], f32
 @group(0) @binding(2) var<storage, read_write> gradient: array<{{ stored }}>;   // of the output; as x
 @group(0) @binding(3) var<storage, read_write> x_gradient: array<{{ wide }}>;   // as x
-@group(0) @binding(4) var<storage, read_write> sums: array<{{ wide }}>;         // [batch, chunks, shift or scale, width], f32
+@group(0) @binding(4) var<storage, read_write> sums: array<{{ wide }}>;         // [batch, chunks, (shift,) scale, width], f32
 @group(0) @binding(5) var<storage, read> info: array<u32>;
 
 // Words of `info`; the launcher writes them in this order.
@@ -80,11 +82,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let scale = (group.y * info[TABLE_ROWS] + info[SCALE_ROW]) * ELEMENTS + lane;
 #for i in 0..{{ pieces }}
     var factor_{{ i }} = {{ wide }}();
-    var shift_sum_{{ i }} = {{ wide }}();
     var scale_sum_{{ i }} = {{ wide }}();
+#if centred
+    var shift_sum_{{ i }} = {{ wide }}();
     if lane + {{ i }}u * LANES < ELEMENTS {
         factor_{{ i }} = 1.0 + table[scale + {{ i }}u * LANES];
     }
+#else
+    if lane + {{ i }}u * LANES < ELEMENTS {
+        factor_{{ i }} = table[scale + {{ i }}u * LANES];
+    }
+#end
 #end
 
     for (var round = 0u; round < info[ROUNDS]; round += 1u) {
@@ -98,12 +106,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         var given_{{ i }} = {{ wide }}();
         if lane + {{ i }}u * LANES < ELEMENTS {
             value_{{ i }} = x[first + {{ i }}u * LANES];
+#if centred
             part += value_{{ i }};
+#else
+            part += value_{{ i }} * value_{{ i }};
+#end
             if inside {
                 given_{{ i }} = {{ wide }}(gradient[first + {{ i }}u * LANES]);
             }
         }
 #end
+#if centred
         let mean = total(thread, lane, vec2<f32>(across(part), 0.0)).x / f32(WIDTH);
         part = {{ wide }}();
 #for i in 0..{{ pieces }}
@@ -112,13 +125,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             part += value_{{ i }} * value_{{ i }};
         }
 #end
+#end
         let variance = total(thread, lane, vec2<f32>(across(part), 0.0)).x / f32(WIDTH);
         let inverse = 1.0 / sqrt(variance + bitcast<f32>(info[EPSILON_BITS]));
         part = {{ wide }}();
         var part_with_normal = {{ wide }}();
 #for i in 0..{{ pieces }}
         value_{{ i }} = value_{{ i }} * inverse;
+#if centred
         shift_sum_{{ i }} += given_{{ i }};
+#end
         scale_sum_{{ i }} += given_{{ i }} * value_{{ i }};
         given_{{ i }} = given_{{ i }} * factor_{{ i }};
         part += given_{{ i }};
@@ -128,14 +144,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         if inside {
 #for i in 0..{{ pieces }}
             if lane + {{ i }}u * LANES < ELEMENTS {
+#if centred
                 x_gradient[first + {{ i }}u * LANES] = inverse * (given_{{ i }} - means.x - value_{{ i }} * means.y);
+#else
+                x_gradient[first + {{ i }}u * LANES] = inverse * (given_{{ i }} - value_{{ i }} * means.y);
+#end
             }
 #end
         }
     }
 
-    let first_sum = (group.y * groups.x + group.x) * 2u * ELEMENTS;
-#for quantity in 0..2
+    let first_sum = (group.y * groups.x + group.x) * {{ quantities }}u * ELEMENTS;
+#for quantity in 0..{{ quantities }}
 #for i in 0..{{ pieces }}
     if lane + {{ i }}u * LANES < ELEMENTS {
         let element = lane + {{ i }}u * LANES;

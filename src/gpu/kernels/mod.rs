@@ -14,6 +14,7 @@ pub mod linear;
 pub mod norm_modulate;
 pub mod product;
 pub mod reference;
+pub mod rms_norm;
 pub mod rows;
 pub mod tile_attention;
 pub mod tile_mass;

@@ -62,7 +62,7 @@ pub fn shader(cut: RowCut) -> Shader {
     Shader {
         name: "norm_modulate",
         template: include_str!("../../../shaders/transformer/norm_modulate.wgsl"),
-        variant: cut.put_into(Variant::default()),
+        variant: cut.put_into(Variant::default()).switch("centred", true),
         workgroup_size: WORKGROUP_SIZE,
         constants: &[("THREADS", WORKGROUP_SIZE as usize)],
     }
@@ -80,7 +80,11 @@ pub fn gradient_shader(cut: RowCut) -> Shader {
     Shader {
         name: "norm_modulate_gradient",
         template: include_str!("../../../shaders/transformer/norm_modulate_gradient.wgsl"),
-        variant: cut.put_into(Variant::default()).switch("quantity_0_is_shift", true),
+        variant: cut
+            .put_into(Variant::default())
+            .switch("centred", true)
+            .switch("quantity_0_is_shift", true)
+            .value("quantities", 2),
         workgroup_size: WORKGROUP_SIZE,
         constants: &[("THREADS", WORKGROUP_SIZE as usize)],
     }

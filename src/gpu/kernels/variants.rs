@@ -10,7 +10,7 @@ use super::linear::Activation;
 use super::product::{LARGE, SMALL, SQUARE};
 use super::rows::{RowCut, column_sums_shader};
 use super::tile_attention::{Gives, LARGEST_HEAD};
-use super::{Vectors, conv3d, gate_residual, gelu, heads, linear, norm_modulate, tile_attention, tile_mass};
+use super::{Vectors, conv3d, gate_residual, gelu, heads, linear, norm_modulate, rms_norm, tile_attention, tile_mass};
 
 /// Storage types of tensors.
 const ELEMENTS: [&str; 2] = ["f32", "f16"];
@@ -104,6 +104,8 @@ fn between_products() -> Vec<(String, Shader)> {
             let (cut, of_width) = (RowCut::new(vectors, width), format!("{vectors} width={width}"));
             variants.push((format!("norm_modulate {of_width}"), norm_modulate::shader(cut)));
             variants.push((format!("norm_modulate_gradient {of_width}"), norm_modulate::gradient_shader(cut)));
+            variants.push((format!("rms_norm {of_width}"), rms_norm::shader(cut)));
+            variants.push((format!("rms_norm_gradient {of_width}"), rms_norm::gradient_shader(cut)));
             variants.push((format!("gate_residual {of_width} gated"), gate_residual::shader(vectors, width, true)));
             variants.push((format!("gate_gradient {of_width}"), gate_residual::gradient_shader(cut)));
         }

@@ -19,5 +19,6 @@ pub mod heads;
 pub mod lanes;
 mod microkernel;
 pub mod norm_modulate;
+pub mod rms_norm;
 pub mod tile_attention;
 pub mod tile_mass;

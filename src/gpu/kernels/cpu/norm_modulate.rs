@@ -20,7 +20,7 @@ pub struct NormModulate {
 }
 
 /// Tokens that a thread takes at once. It orders the sums over tokens, so it must not depend on the machine.
-const TOKENS_A_BLOCK: usize = 32;
+pub(super) const TOKENS_A_BLOCK: usize = 32;
 /// Partial sums of a row; a multiple of every vector's width.
 const LANES: usize = 32;
 
@@ -86,7 +86,7 @@ pub fn norm_modulate_gradient(
 
 /// The sum of `value` over a row and another, in an order that depends on the length only.
 #[inline(always)]
-fn sum_over(left: &[f32], right: &[f32], value: impl Fn(f32, f32) -> f32) -> f32 {
+pub(super) fn sum_over(left: &[f32], right: &[f32], value: impl Fn(f32, f32) -> f32) -> f32 {
     let mut sums = [0.0f32; LANES];
     let (left_blocks, right_blocks) = (left.chunks_exact(LANES), right.chunks_exact(LANES));
     let rest = left_blocks.remainder().iter().zip(right_blocks.remainder());

@@ -26,6 +26,15 @@ pub fn norm_modulate(
     output
 }
 
+/// `x / sqrt(mean of x^2 + epsilon) * weight` over rows of the weight's length.
+pub fn rms_norm(epsilon: f64, x: &[f64], weight: &[f64]) -> Vec<f64> {
+    let rows = x.chunks_exact(weight.len()).flat_map(|x| {
+        let mean_square = x.iter().map(|value| value * value).sum::<f64>() / x.len() as f64;
+        x.iter().zip(weight).map(move |(value, weight)| value / (mean_square + epsilon).sqrt() * weight)
+    });
+    rows.collect()
+}
+
 /// `stream + x * gate` for `[batch, tokens, width]`; the gate is a row of the table `[batch, rows, width]`, or 1.
 pub fn gate_residual([tokens, width, rows]: [usize; 3], gate: Option<(&[f64], usize)>, stream: &[f64], x: &[f64]) -> Vec<f64> {
     let gated = |at: usize| match gate {
