@@ -122,9 +122,13 @@ fn gelu_of_huge_values_is_a_number() {
         let leaf = x.leaf(&device);
         let output = gelu_tanh(leaf.clone());
         let gradients = output.clone().sum().backward();
-        let rounded = stored(&device, vec![most])[0];
-        assert_eq!(read(output).iter().map(|value| value + 0.0).collect::<Vec<_>>(), [rounded, 0.0, 100.0, 0.0, 0.0]);
-        assert_eq!(gradient(&leaf, &gradients), [1.0, 0.0, 1.0, 0.0, 0.5]);
+        let near = |got: Vec<f32>, want: [f32; 5]| {
+            // Far below zero the CPU's sigmoid ends at e^-80 instead of 0.
+            let is_near = |(got, want): (&f32, f32)| (got - want).abs() <= 1e-4 + 1e-3 * want.abs();
+            assert!(got.iter().zip(want).all(is_near), "{} {}: {got:?}", device.name, device.precision);
+        };
+        near(read(output), [most, 0.0, 100.0, 0.0, 0.0]);
+        near(gradient(&leaf, &gradients), [1.0, 0.0, 1.0, 0.0, 0.5]);
     }
 }
 
