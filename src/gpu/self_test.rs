@@ -26,6 +26,8 @@ use super::kernels::tile_mass::{RecordSizes, RecordedLayer, RecordedSample, tile
 use super::tier::KernelTier;
 use crate::mask::MaskFamily;
 
+mod transformer;
+
 /// What a device made of all kernels.
 #[derive(Clone, Debug)]
 pub struct SelfTest {
@@ -94,6 +96,7 @@ impl Bench<'_> {
             self.line("group norm", statistics, || self.group_norm()),
             self.line("linear", convolution, || self.linear([5, 40, 24], None)),
         ];
+        lines.extend(self.transformer_lines());
         if self.device.tier == KernelTier::Matrix {
             lines.extend(self.matrix_lines(plain));
         }
