@@ -5,7 +5,9 @@
 
 pub mod conv3d;
 pub mod cpu;
+pub mod doubling;
 pub mod gelu;
+pub mod gradient;
 pub mod group_norm;
 mod launch;
 pub mod linear;
