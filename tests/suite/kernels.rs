@@ -22,6 +22,8 @@ use tilereel::mask::{FrameMask, KeyFrames, MaskFamily, Mode, Placement};
 
 mod checked;
 mod transformer;
+mod gradients;
+mod vae_gradients;
 
 /// The CPU, and the first adapter in both precisions; a software adapter is as good as any here.
 fn devices() -> Vec<ComputeDevice> {

@@ -6,7 +6,9 @@
 pub mod conv3d;
 pub mod cpu;
 pub mod gate_residual;
+pub mod doubling;
 pub mod gelu;
+pub mod gradient;
 pub mod group_norm;
 pub mod heads;
 mod launch;
