@@ -11,6 +11,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use speeds::Speeds;
+pub use work::{CallWork, Work, transformer_activation_bytes, transformer_parameters, transformer_work};
 
 use super::GenerateError;
 use super::pipeline::{text_encoder_config, transformer_config, vae_config};
@@ -180,7 +181,7 @@ impl ModelCosts {
         let bytes = value_bytes(device);
         let activations = PhaseValues {
             text: work::text_encoder_activation_bytes(text_encoder, recipe.max_tokens, rows),
-            sampling: work::transformer_activation_bytes(transformer, frames * tokens_per_frame, rows, bytes),
+            sampling: transformer_activation_bytes(transformer, frames * tokens_per_frame, rows, bytes),
             decoding: decoding.largest_activations * bytes + decoded_bytes(recipe),
         };
         let weights = self.weight_bytes(device);

@@ -10,7 +10,7 @@ mod recording;
 pub mod rope;
 mod transformer;
 
-pub use block::{Probe, Site};
+pub use block::{Probe, Site, feed_forward_tokens};
 pub use config::TransformerConfig;
 pub use recording::{AttentionRecorder, ROWS_A_SAMPLE, Recording};
 pub use transformer::{TextContext, Transformer};

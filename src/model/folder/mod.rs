@@ -233,6 +233,14 @@ impl ModelFolder {
     pub fn hash(&self) -> Result<String, FolderError> {
         hash::of_parts(&[("transformer", &self.transformer), ("vae", &self.vae), ("text_encoder", &self.text_encoder)])
     }
+
+    /// SHA-256, in hexadecimal, of the text encoder's files alone.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn text_encoder_hash(&self) -> Result<String, FolderError> {
+        hash::of_parts(&[("text_encoder", &self.text_encoder)])
+    }
 }
 
 impl Part {

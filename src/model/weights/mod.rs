@@ -10,18 +10,23 @@ mod error;
 mod ledger;
 mod loader;
 mod pickle;
+mod random;
 mod safetensors;
 mod sharded;
 mod source;
 mod stored_type;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use error::{HeaderFault, WeightError};
 pub use ledger::{Mismatch, Misshaped, NonFinite, WeightLedger};
 pub use loader::Loader;
 pub use source::{TensorInfo, WeightSource};
 pub use stored_type::StoredType;
+pub use stream::{Ahead, LayerStream};
+pub use values::TensorValues;
 
 /// True for keys of a published VAE checkpoint that its decoder and encoder do not use: the reference loader accepts
 /// unexpected keys only if they contain "loss" (the discriminator's and the perceptual loss's parameters).
