@@ -12,6 +12,7 @@ mod kernels;
 mod matrix_shaders;
 mod recording;
 mod shaders;
+mod streaming;
 mod studio;
 mod timings;
 #[cfg(feature = "gui")]

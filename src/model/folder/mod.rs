@@ -11,6 +11,7 @@ mod facts;
 mod files;
 mod hash;
 mod kind;
+mod parts;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use serde_json::Value;
 pub use error::FolderError;
 pub use facts::{ModelFacts, SamplingDefaults, TrainedFor, WordGroup};
 pub use files::ModelFiles;
+pub use parts::{PublishedPart, published_parts};
 pub use search::{ListedModel, SearchPath, list};
 
 use super::weights::WeightSource;

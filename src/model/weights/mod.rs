@@ -6,6 +6,7 @@
 //!
 //! Files are read lazily, one tensor at a time: a published transformer is 11 GB, a text encoder up to 52 GB.
 
+mod convert;
 mod error;
 mod ledger;
 mod loader;
@@ -20,6 +21,7 @@ mod stream;
 mod tests;
 mod values;
 
+pub use convert::{ConvertError, Converted, HalfType, convert};
 pub use error::{HeaderFault, WeightError};
 pub use ledger::{Mismatch, Misshaped, NonFinite, WeightLedger};
 pub use loader::Loader;
