@@ -5,6 +5,7 @@
 
 pub mod attention_record;
 mod data_folder;
+mod device_pace;
 mod error;
 pub mod estimate;
 pub mod networks;
@@ -20,4 +21,5 @@ pub mod tensor_file;
 pub mod timings;
 
 pub use data_folder::data_folder;
+pub use device_pace::set_pace;
 pub use error::GenerateError;

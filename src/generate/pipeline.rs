@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::GenerateError;
 use super::attention_record::AttentionRecord;
 use super::networks::{Networks, Timing, Walk, millis, read};
 use super::observer::{Observer, Phase};
@@ -14,6 +13,7 @@ use super::prompt_cache::PromptCache;
 use super::recipe::Recipe;
 use super::residency;
 use super::step_record::{LastRecord, StepRecord};
+use super::{GenerateError, set_pace};
 use crate::clip::Frames;
 use crate::gpu::device::ComputeDevice;
 use crate::gpu::self_test;
@@ -128,6 +128,7 @@ impl LoadedModel {
         // The CPU's kernels are tested with the program; an adapter's depend on its driver.
         if !device.is_cpu() {
             passes_self_test(device)?;
+            set_pace(device);
         }
         let config = transformer_config(&folder)?;
         let vae_config = vae_config(&folder)?;

@@ -8,6 +8,7 @@ mod config;
 mod embeddings;
 mod recording;
 pub mod rope;
+mod sliced;
 mod transformer;
 
 pub use block::{Probe, Site, feed_forward_tokens};

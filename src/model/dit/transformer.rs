@@ -25,20 +25,15 @@ pub struct Transformer {
     /// None if they are streamed.
     blocks: Vec<Block>,
     #[module(skip)]
-    stream: Option<StreamedBlocks>,
+    stream: Option<LayerStream>,
+    #[module(skip)]
+    config: Arc<TransformerConfig>,
     last: FinalLayer,
     head_dim: usize,
     patch_size: usize,
     scales: [f64; 3],
     #[module(skip)]
     rounding: AngleRounding,
-}
-
-/// Blocks that are read from their file in every call.
-#[derive(Clone, Debug)]
-struct StreamedBlocks {
-    layers: LayerStream,
-    config: Arc<TransformerConfig>,
 }
 
 /// Encoded captions of one batch.
@@ -48,6 +43,16 @@ pub struct TextContext {
     pub embedding: Tensor<3>,
     /// 1 where a token counts, `[batch * tokens]`.
     pub mask: Vec<f32>,
+}
+
+impl TextContext {
+    /// One row of the batch.
+    #[must_use]
+    pub fn row(&self, row: usize) -> Self {
+        let [_, tokens, _] = self.embedding.dims();
+        let mask = self.mask[row * tokens..(row + 1) * tokens].to_vec();
+        Self { embedding: self.embedding.clone().narrow(0, row, 1), mask }
+    }
 }
 
 impl Transformer {
@@ -66,7 +71,7 @@ impl Transformer {
         device: &ComputeDevice,
         config: &TransformerConfig,
     ) -> Result<Self, WeightError> {
-        let layers = LayerStream::new(
+        let stream = LayerStream::new(
             source.clone(),
             device,
             config.num_layers,
@@ -74,15 +79,10 @@ impl Transformer {
             Block::keeps_exact,
             Ahead::OneLayer,
         );
-        let stream = StreamedBlocks { layers, config: Arc::new(config.clone()) };
         Self::load_parts(Loader::new(source, device), config, Some(stream))
     }
 
-    fn load_parts(
-        mut loader: Loader<'_>,
-        config: &TransformerConfig,
-        stream: Option<StreamedBlocks>,
-    ) -> Result<Self, WeightError> {
+    fn load_parts(mut loader: Loader<'_>, config: &TransformerConfig, stream: Option<LayerStream>) -> Result<Self, WeightError> {
         let pos_embed = PatchEmbed::load(&mut loader, config);
         let adaln_single = AdaLayerNormSingle::load(&mut loader, config);
         let caption_projection = CaptionProjection::load(&mut loader, config);
@@ -97,6 +97,7 @@ impl Transformer {
             caption_projection,
             blocks: if stream.is_some() { Vec::new() } else { blocks },
             stream,
+            config: Arc::new(config.clone()),
             last,
             head_dim: config.attention_head_dim,
             patch_size: config.patch_size,
@@ -108,7 +109,11 @@ impl Transformer {
     }
 
     pub fn layers(&self) -> usize {
-        self.stream.as_ref().map_or(self.blocks.len(), |stream| stream.layers.layers())
+        self.stream.as_ref().map_or(self.blocks.len(), LayerStream::layers)
+    }
+
+    pub fn config(&self) -> &TransformerConfig {
+        &self.config
     }
 
     /// Whether blocks are read from their file in every call.
@@ -178,8 +183,8 @@ impl Transformer {
                     }
                 }
             }
-            Some(StreamedBlocks { layers, config }) => {
-                if let Err(error) = layers.for_each(|loader, index| Block::load(loader, index, config), run) {
+            Some(stream) => {
+                if let Err(error) = stream.for_each(|loader, index| Block::load(loader, index, &self.config), run) {
                     std::panic::panic_any(error);
                 }
             }

@@ -6,8 +6,8 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 
-use crate::generate::GenerateError;
 use crate::generate::estimate::{CallWork, Work, transformer_work};
+use crate::generate::{GenerateError, set_pace};
 use crate::gpu::device::{ComputeDevice, Precision};
 use crate::gpu::kernels::linear::{Activation, linear};
 use crate::gpu::spans::{self, Clock, Kind, Part};
@@ -84,6 +84,8 @@ impl MeasuredPlan {
 }
 
 pub(super) fn measure(job: &Job, config: &TransformerConfig, device: &ComputeDevice) -> Result<Measured, GenerateError> {
+    // As before a clip.
+    set_pace(device);
     let started = Instant::now();
     let transformer = Transformer::load(Loader::random(device, 1), config)?;
     wait(&device.device)?;
