@@ -538,7 +538,7 @@ fn of_devices(state: &State) -> Vec<Entry> {
     std::iter::once(cpu)
         .chain(adapters)
         .map(|(index, name, choice)| {
-            let action = Action::UseDevice(DeviceWish { choice, precision: None });
+            let action = Action::UseDevice(DeviceWish { choice, precision: None, residency: Default::default() });
             let entry = entry(format!("device {name}"), &format!("Use {name}"), "Has the next runs made there", action);
             if used == Some(index) { Entry { action: Err("It is used".into()), ..entry } } else { entry }
         })

@@ -272,7 +272,7 @@ impl Window {
             Remedy::Retry => self.studio.resume(item, false)?,
             Remedy::RunAnyway => self.studio.resume(item, true)?,
             Remedy::UseCpu => {
-                self.studio.use_device(DeviceWish { choice: DeviceChoice::Cpu, precision: None });
+                self.studio.use_device(DeviceWish { choice: DeviceChoice::Cpu, precision: None, residency: Default::default() });
                 self.studio.resume(item, false)?;
             }
             Remedy::EditSettings => self.act(context, Action::Edit(item)),

@@ -115,7 +115,7 @@ fn menu(ui: &mut Ui, state: &State, preferences: &Preferences, actions: &mut Vec
         };
         let mut choice = |ui: &mut Ui, name: &str, tip: &str, is_used: bool, choice: DeviceChoice| {
             if ui.radio(is_used, name).on_hover_text(tip).clicked() {
-                actions.push(Action::UseDevice(DeviceWish { choice, precision: None }));
+                actions.push(Action::UseDevice(DeviceWish { choice, precision: None, residency: Default::default() }));
                 ui.close();
             }
         };

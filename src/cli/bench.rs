@@ -2,6 +2,7 @@
 
 mod kernels;
 mod recording;
+mod transformer;
 
 use std::time::Instant;
 
@@ -29,6 +30,8 @@ pub enum Command {
     Linear(kernels::LinearBench),
     /// Convolutions of the published decoder
     Conv(kernels::ConvBench),
+    /// Whole calls of the transformer at the published size with random weights, dense and sparse
+    Transformer(Box<transformer::TransformerBench>),
     /// What recording the attention costs a step: off, sampled and exact in turn.
     Recording(Box<recording::RecordingBench>),
     /// The window: how soon it is there, how smooth it stays while clips are made, what previews cost, how fast a run stops,
@@ -69,6 +72,7 @@ pub fn run(
         Command::Attention(bench) => bench.run(),
         Command::Linear(bench) => bench.run(),
         Command::Conv(bench) => bench.run(),
+        Command::Transformer(bench) => bench.run(),
         Command::Recording(bench) => bench.run(),
         #[cfg(feature = "gui")]
         Command::Window(bench) => bench.run(started),

@@ -13,6 +13,7 @@ mod compare;
 mod doctor;
 mod export;
 mod generate;
+mod import;
 mod library;
 mod models;
 mod progress;
@@ -80,6 +81,8 @@ enum Command {
     Timings(timings::Arguments),
     /// Say which devices there are, which one runs the model, and whether it computes rightly.
     Doctor(doctor::Arguments),
+    /// Take over a published model: its weights become 16-bit safetensors, once.
+    Import(import::Arguments),
     /// List the models that can be named with --model.
     Models,
     /// Put the window's settings, keys and layout back to those of the first start; clips, queue and prompts stay.
@@ -149,6 +152,7 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
         Command::Queue(command) => queue::run(command),
         Command::Timings(arguments) => timings::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::Import(arguments) => import::run(&arguments),
         Command::Models => models::run(),
         Command::ResetSettings => reset_settings::run(),
         Command::Sheet(arguments) => sheet::run(*arguments),

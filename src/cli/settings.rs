@@ -8,7 +8,7 @@ use super::UsageError;
 use crate::generate::GenerateError;
 use crate::generate::pipeline::transformer_config;
 use crate::generate::recipe::{MaskChoice, ModelIdentity, Recipe};
-use crate::gpu::device::{self, ComputeDevice, DeviceChoice, DeviceError, Precision};
+use crate::gpu::device::{self, ComputeDevice, DeviceChoice, DeviceError, Precision, Residency};
 use crate::model::folder::{ModelFolder, SearchPath};
 use crate::model::sampler::SamplerKind;
 use crate::studio::{DEFAULT_MODEL, DeviceWish, random_seed, warnings};
@@ -22,13 +22,16 @@ pub struct DeviceArguments {
     /// f16 or f32; without it f16 on GPUs that have it, else f32
     #[arg(long, value_parser = parse_precision)]
     pub precision: Option<Precision>,
+    /// Weights on the device (all), read from disk layer by layer (stream), or what fits (auto)
+    #[arg(long, default_value = "auto", value_parser = parse_residency, value_name = "auto|all|stream")]
+    pub resident: Residency,
 }
 
 impl DeviceArguments {
     /// # Errors
     /// It is no name of a device.
     pub fn wish(&self) -> Result<DeviceWish, GenerateError> {
-        Ok(DeviceWish { choice: self.device.parse::<DeviceChoice>()?, precision: self.precision })
+        Ok(DeviceWish { choice: self.device.parse::<DeviceChoice>()?, precision: self.precision, residency: self.resident })
     }
 
     /// # Errors
@@ -38,7 +41,16 @@ impl DeviceArguments {
         if self.precision.is_some_and(|wanted| wanted != device.precision) {
             return Err(DeviceError::NoHalfFloats { name: device.name }.into());
         }
-        Ok(device)
+        Ok(device.with_residency(self.resident))
+    }
+}
+
+fn parse_residency(text: &str) -> Result<Residency, String> {
+    match text {
+        "auto" => Ok(Residency::Auto),
+        "all" => Ok(Residency::All),
+        "stream" => Ok(Residency::Stream),
+        _ => Err("use auto, all or stream".into()),
     }
 }
 

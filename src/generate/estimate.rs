@@ -11,10 +11,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use speeds::Speeds;
+pub use work::{CallWork, Work, transformer_activation_bytes, transformer_parameters, transformer_work};
 
 use super::GenerateError;
 use super::pipeline::{text_encoder_config, transformer_config, vae_config};
 use super::recipe::Recipe;
+use super::residency;
 use crate::gpu::device::{ComputeDevice, Precision};
 use crate::model::dit::TransformerConfig;
 use crate::model::folder::ModelFolder;
@@ -156,7 +158,7 @@ impl ModelCosts {
 
         let call_flops = rows as f64 * work::transformer_flops(transformer, &plan, tokens_per_frame, recipe.max_tokens);
         let text_flops = rows as f64 * work::text_encoder_flops(text_encoder, recipe.max_tokens);
-        let decoding = Tiling::STANDARD.decoding_cost(vae, [frames, height, width]);
+        let decoding = Tiling::of(vae).decoding_cost(vae, [frames, height, width]);
         let decoding_flops = decoding.convolution_flops + decoding.attention_flops;
         let flops = PhaseValues { text: text_flops, sampling: call_flops * model_calls as f64, decoding: decoding_flops };
 
@@ -178,9 +180,10 @@ impl ModelCosts {
         };
 
         let bytes = value_bytes(device);
+        let texts_at_once = if residency::streams_text_encoder(device, text_encoder) { 1 } else { rows };
         let activations = PhaseValues {
-            text: work::text_encoder_activation_bytes(text_encoder, recipe.max_tokens, rows),
-            sampling: work::transformer_activation_bytes(transformer, frames * tokens_per_frame, rows, bytes),
+            text: work::text_encoder_activation_bytes(text_encoder, recipe.max_tokens, texts_at_once),
+            sampling: transformer_activation_bytes(transformer, frames * tokens_per_frame, rows, bytes),
             decoding: decoding.largest_activations * bytes + decoded_bytes(recipe),
         };
         let weights = self.weight_bytes(device);
@@ -199,15 +202,24 @@ impl ModelCosts {
         })
     }
 
-    /// Bytes that the networks' parameters take on the device: text encoder, transformer, VAE.
+    /// Bytes that the networks' parameters take on the device: text encoder, transformer, VAE. Of streamed networks only the
+    /// layers count that are there at once.
     fn weight_bytes(&self, device: &ComputeDevice) -> PhaseValues<f64> {
         let PhaseValues { text, sampling, decoding } = self.parameters;
         let bytes = value_bytes(device);
         // The token table stays in f32 in the computer's memory, and so does `wo` on the device.
         let TextEncoderConfig { num_layers, d_ff, d_model, vocab_size, .. } = self.text_encoder;
         let wo = (num_layers * d_ff * d_model) as f64;
-        let table = if device.is_cpu() { (vocab_size * d_model) as f64 } else { 0.0 };
-        PhaseValues { text: (text - wo) * bytes + (wo + table) * 4.0, sampling: sampling * bytes, decoding: decoding * bytes }
+        let is_streamed = residency::streams_text_encoder(device, &self.text_encoder);
+        let table = if device.is_cpu() && !is_streamed { (vocab_size * d_model) as f64 } else { 0.0 };
+        let text = (text - wo) * bytes + wo * 4.0;
+        let text = if is_streamed { text / num_layers as f64 } else { text };
+        let sampling = match residency::streams_transformer(device, sampling as usize) {
+            // Two layers, and the next on its way.
+            true => 3.0 * sampling * bytes / self.transformer.num_layers as f64,
+            false => sampling * bytes,
+        };
+        PhaseValues { text: text + table * 4.0, sampling, decoding: decoding * bytes }
     }
 }
 

@@ -5,17 +5,21 @@
 
 pub mod attention_record;
 mod data_folder;
+mod device_pace;
 mod error;
 pub mod estimate;
 pub mod networks;
 pub mod observer;
 pub mod pipeline;
 pub mod preview;
+pub mod prompt_cache;
 pub mod reading;
 pub mod recipe;
+pub mod residency;
 pub mod step_record;
 pub mod tensor_file;
 pub mod timings;
 
 pub use data_folder::data_folder;
+pub use device_pace::set_pace;
 pub use error::GenerateError;

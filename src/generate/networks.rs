@@ -8,6 +8,7 @@ use burn::tensor::{Tensor, Transaction};
 
 use super::GenerateError;
 use super::attention_record::AttentionRecord;
+use super::estimate::{transformer_activation_bytes, transformer_parameters};
 use super::observer::Observer;
 use crate::clip::Frames;
 use crate::gpu::device::ComputeDevice;
@@ -16,7 +17,7 @@ use crate::mask::{KeyFrames, MaskPlan};
 use crate::model::dit::{AttentionRecorder, Probe, TextContext, Transformer};
 use crate::model::latent::{ClipSize, Latent};
 use crate::model::sampler::{Sampler, guidance};
-use crate::model::vae::{Sites, Stopped, Tiling, Vae, to_rgb8};
+use crate::model::vae::{Sites, Stopped, Vae, to_rgb8};
 
 pub struct Networks {
     pub transformer: Transformer,
@@ -25,6 +26,11 @@ pub struct Networks {
     pub channels: usize,
     pub device: ComputeDevice,
 }
+
+/// The largest tensor of the residual stream, in f32: above this, tensors come near the 2 GiB that adapters take at once.
+const LARGEST_TENSOR_BYTES: usize = 3 << 29;
+/// The share of a device's memory that one call may fill by formula.
+const ROOM: f64 = 0.8;
 
 /// Wall-clock times of a run's phases.
 #[derive(Clone, Debug, Default)]
@@ -121,8 +127,24 @@ impl Networks {
         let stop = || observer.stop();
         let recording = observer.wants_attention();
         let mut recorder = recording.map(|recording| AttentionRecorder::new(recording, self.transformer.layers()));
-        let mut probe = Probe::stopping(&stop).recording(recorder.as_mut());
-        let output = self.transformer.forward(latents, &timesteps, walk.text, None, key_frames, &mut probe);
+        let output = if guided && self.takes_rows_apart(input) {
+            let unconditional = self.transformer.forward(
+                latents.clone().narrow(0, 0, 1),
+                &timesteps[..1],
+                &walk.text.row(0),
+                None,
+                key_frames,
+                &mut Probe::stopping(&stop),
+            );
+            // What is recorded is the prompt's row.
+            let mut probe = Probe::stopping(&stop).recording(recorder.as_mut());
+            let (latents, text) = (latents.narrow(0, 1, 1), walk.text.row(1));
+            let conditional = self.transformer.forward(latents, &timesteps[1..], &text, None, key_frames, &mut probe);
+            Tensor::cat(vec![unconditional, conditional], 0)
+        } else {
+            let mut probe = Probe::stopping(&stop).recording(recorder.as_mut());
+            self.transformer.forward(latents, &timesteps, walk.text, None, key_frames, &mut probe)
+        };
         // A model that also predicts a variance gives it in the second half of the channels.
         let output = output.narrow(1, 0, self.channels);
         let (values, masses) = match recorder {
@@ -139,6 +161,21 @@ impl Networks {
         }
         let (unconditional, conditional) = values.split_at(values.len() / 2);
         Ok((guidance::combine(unconditional, conditional, walk.guidance_scale as f32), attention))
+    }
+
+    /// Whether the two rows of a guided call follow each other because their values together would not fit: beside the weights,
+    /// or in one tensor.
+    fn takes_rows_apart(&self, input: &Latent) -> bool {
+        let config = self.transformer.config();
+        let [_, frames, height, width] = input.shape;
+        let tokens = frames * (height / config.patch_size) * (width / config.patch_size);
+        if 2 * 4 * tokens * config.width() > LARGEST_TENSOR_BYTES {
+            return true;
+        }
+        let Some(memory) = self.device.adapter.as_ref().and_then(|adapter| adapter.memory_bytes) else { return false };
+        let bytes = self.device.precision.bytes() as f64;
+        let weights = if self.transformer.is_streamed() { 0.0 } else { transformer_parameters(config) * bytes };
+        weights + transformer_activation_bytes(config, tokens, 2, bytes) > ROOM * memory as f64
     }
 
     /// Latents as the sampler left them to frames.
@@ -163,7 +200,7 @@ impl Networks {
     /// As [`Self::decode`].
     pub fn decode_values(&self, latent: &Latent, size: ClipSize, stop: &dyn Fn() -> bool) -> Result<Vec<f32>, GenerateError> {
         let scaled = latent.to_tensor(1, &self.device.device) / self.vae.scaling_factor();
-        let video = self.vae.decode(scaled, Some(Tiling::STANDARD), &mut Sites::stopping(stop));
+        let video = self.vae.decode(scaled, Some(self.vae.tiling()), &mut Sites::stopping(stop));
         let video = video.map_err(|Stopped| GenerateError::Stopped)?;
         let video = video.narrow(1, 0, size.frames).narrow(2, 0, size.height).narrow(3, 0, size.width);
         let values = read(video, "decoded")?;

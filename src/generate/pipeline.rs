@@ -3,13 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::GenerateError;
+use burn::tensor::{Tensor, TensorData};
+
 use super::attention_record::AttentionRecord;
-use super::networks::{Networks, Timing, Walk, millis};
+use super::networks::{Networks, Timing, Walk, millis, read};
 use super::observer::{Observer, Phase};
 use super::preview::Projection;
+use super::prompt_cache::PromptCache;
 use super::recipe::Recipe;
+use super::residency;
 use super::step_record::{LastRecord, StepRecord};
+use super::{GenerateError, set_pace};
 use crate::clip::Frames;
 use crate::gpu::device::ComputeDevice;
 use crate::gpu::self_test;
@@ -23,9 +27,6 @@ use crate::model::text::encoder::{TextEncoder, TextEncoderConfig};
 use crate::model::text::{SpecialTokens, TokenIds, Tokenizer, clean_caption, lower_and_strip};
 use crate::model::vae::{Vae, VaeConfig};
 use crate::model::weights::Loader;
-
-/// Text encoders with more parameters than this are dropped as soon as the prompt is encoded.
-const TEXT_ENCODER_TO_KEEP: usize = 500_000_000;
 
 /// What a run may begin from or leave behind, besides its recipe.
 #[derive(Default)]
@@ -127,6 +128,7 @@ impl LoadedModel {
         // The CPU's kernels are tested with the program; an adapter's depend on its driver.
         if !device.is_cpu() {
             passes_self_test(device)?;
+            set_pace(device);
         }
         let config = transformer_config(&folder)?;
         let vae_config = vae_config(&folder)?;
@@ -147,8 +149,13 @@ impl LoadedModel {
             );
             return Err(GenerateError::Unsupported { location: folder.location(), reason });
         }
-        let source = folder.transformer_weights()?;
-        let transformer = Transformer::load(Loader::new(&source, device), &config)?;
+        let source = Arc::new(folder.transformer_weights()?);
+        let parameters = source.tensors().map(|(_, info)| info.element_count()).sum();
+        let transformer = if residency::streams_transformer(device, parameters) {
+            Transformer::load_streamed(&source, device, &config)?
+        } else {
+            Transformer::load(Loader::new(&source, device), &config)?
+        };
         let source = folder.vae_weights()?;
         let vae = Vae::load(Loader::new(&source, device), &vae_config)?;
         let projection = match folder.preview_projection()? {
@@ -355,22 +362,67 @@ impl LoadedModel {
     }
 
     fn encode(&mut self, rows: &[TokenIds]) -> Result<TextContext, GenerateError> {
-        let ids: Vec<u32> = rows.iter().flat_map(|row| row.ids.iter().copied()).collect();
-        let mask: Vec<f32> = rows.iter().flat_map(|row| row.mask.iter().map(|&m| f32::from(m))).collect();
+        let config = text_encoder_config(&self.folder)?;
+        let (device, width) = (self.networks.device.clone(), config.d_model);
+        let texts: Vec<(Vec<u32>, Vec<f32>)> =
+            rows.iter().map(|row| (row.ids.clone(), row.mask.iter().map(|&m| f32::from(m)).collect())).collect();
+        let mask: Vec<f32> = texts.iter().flat_map(|(_, mask)| mask.iter().copied()).collect();
+        if !residency::is_large(&config) {
+            let embedding = self.run_text_encoder(&texts, &config)?;
+            return Ok(TextContext { embedding, mask });
+        }
+        let cache = PromptCache::open(&self.folder.text_encoder_hash()?, &device);
+        let kept = |(ids, mask): &(Vec<u32>, Vec<f32>)| cache.as_ref()?.read(ids, mask, width);
+        let mut embeddings: Vec<Option<Vec<f32>>> = texts.iter().map(kept).collect();
+        let missing: Vec<usize> = (0..texts.len()).filter(|&text| embeddings[text].is_none()).collect();
+        if !missing.is_empty() {
+            let wanted: Vec<_> = missing.iter().map(|&text| texts[text].clone()).collect();
+            let made = read(self.run_text_encoder(&wanted, &config)?, "read the prompt")?;
+            if !made.iter().all(|value| value.is_finite()) {
+                return Err(GenerateError::NotFinite { part: "text encoder", step: 0 });
+            }
+            for (text, embedding) in missing.into_iter().zip(made.chunks(made.len() / wanted.len())) {
+                let (ids, mask) = &texts[text];
+                cache.iter().for_each(|cache| cache.keep(ids, mask, embedding));
+                embeddings[text] = Some(embedding.to_vec());
+            }
+        }
+        let values: Vec<f32> = embeddings.into_iter().flatten().flatten().collect();
+        let shape = [texts.len(), values.len() / texts.len() / width, width];
+        let embedding = spans::span(Kind::Copy, || Tensor::from_data(TensorData::new(values, shape), &device.device));
+        Ok(TextContext { embedding, mask })
+    }
 
+    /// Ids and masks of equal length to embeddings `[texts, tokens, width]`. A large encoder is dropped at once.
+    fn run_text_encoder(
+        &mut self,
+        texts: &[(Vec<u32>, Vec<f32>)],
+        config: &TextEncoderConfig,
+    ) -> Result<Tensor<3>, GenerateError> {
+        let device = &self.networks.device;
         let encoder = match self.text_encoder.take() {
             Some(encoder) => encoder,
             None => {
-                let config = text_encoder_config(&self.folder)?;
-                let source = self.folder.text_encoder_weights()?;
-                spans::span(Kind::Copy, || TextEncoder::load(Loader::new(&source, &self.networks.device), &config))?
+                let source = Arc::new(self.folder.text_encoder_weights()?);
+                spans::span(Kind::Copy, || {
+                    if residency::streams_text_encoder(device, config) {
+                        TextEncoder::load_streamed(&source, device, config)
+                    } else {
+                        TextEncoder::load(Loader::new(&source, device), config)
+                    }
+                })?
             }
         };
-        let embedding = encoder.forward(&ids, &mask, rows.len(), &mut |_, _| {});
-        if encoder.parameters() <= TEXT_ENCODER_TO_KEEP {
+        let ids: Vec<u32> = texts.iter().flat_map(|(ids, _)| ids.iter().copied()).collect();
+        let mask: Vec<f32> = texts.iter().flat_map(|(_, mask)| mask.iter().copied()).collect();
+        let embedding = encoder.forward(&ids, &mask, texts.len(), &mut |_, _| {});
+        if residency::is_large(config) {
+            drop(encoder);
+            device.device.memory_cleanup();
+        } else {
             self.text_encoder = Some(encoder);
         }
-        Ok(TextContext { embedding, mask })
+        Ok(embedding)
     }
 
     fn tokens(&self, text: &str, template: &str, recipe: &Recipe) -> Result<TokenIds, GenerateError> {

@@ -71,6 +71,14 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Of one value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+
     pub fn dtype(self) -> FloatDType {
         match self {
             Self::F32 => FloatDType::F32,
@@ -86,6 +94,18 @@ impl fmt::Display for Precision {
             Self::F16 => "f16",
         })
     }
+}
+
+/// Where a network's weights are while it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Residency {
+    /// On the device if they fit there with room to spare.
+    #[default]
+    Auto,
+    /// On the device.
+    All,
+    /// On disk; a layer at a time passes through the device.
+    Stream,
 }
 
 /// What one adapter reports of itself.
@@ -122,9 +142,16 @@ pub struct ComputeDevice {
     /// Why this device was taken, in words for the person.
     pub reason: String,
     pub tier: KernelTier,
+    /// Where weights of large networks are to be; it changes no result.
+    pub residency: Residency,
 }
 
 impl ComputeDevice {
+    #[must_use]
+    pub fn with_residency(self, residency: Residency) -> Self {
+        Self { residency, ..self }
+    }
+
     pub fn is_cpu(&self) -> bool {
         self.adapter.is_none()
     }
@@ -339,6 +366,7 @@ pub fn open(choice: &DeviceChoice, precision: Option<Precision>) -> Result<Compu
         precision,
         reason,
         tier: KernelTier::Plain { reason: "".into() },
+        residency: Residency::Auto,
     };
     device.tier = tier::decide(&device);
     Ok(device)
@@ -346,7 +374,15 @@ pub fn open(choice: &DeviceChoice, precision: Option<Precision>) -> Result<Compu
 
 fn cpu(reason: String) -> ComputeDevice {
     let name = format!("CPU, {} threads", rayon::current_num_threads());
-    ComputeDevice { device: Device::flex(), name, adapter: None, precision: Precision::F32, reason, tier: KernelTier::Cpu }
+    ComputeDevice {
+        device: Device::flex(),
+        name,
+        adapter: None,
+        precision: Precision::F32,
+        reason,
+        tier: KernelTier::Cpu,
+        residency: Residency::Auto,
+    }
 }
 
 fn names(all: &[(wgpu::Adapter, AdapterReport)]) -> String {

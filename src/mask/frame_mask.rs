@@ -102,6 +102,20 @@ impl KeyFrames {
         Self { offsets: vec![0, frames as u32], frames: (0..frames as u32).collect() }
     }
 
+    /// The lists of some query frames alone; the key frames keep their numbers.
+    ///
+    /// # Panics
+    /// The range is not one of query frames.
+    #[must_use]
+    pub fn query_part(&self, queries: std::ops::Range<usize>) -> Self {
+        let offsets = &self.offsets[queries.start..=queries.end];
+        let (begin, end) = (offsets[0], offsets[offsets.len() - 1]);
+        Self {
+            offsets: offsets.iter().map(|offset| offset - begin).collect(),
+            frames: self.frames[begin as usize..end as usize].to_vec(),
+        }
+    }
+
     /// How many query frames there are.
     pub fn query_frames(&self) -> usize {
         self.offsets.len() - 1
@@ -185,6 +199,8 @@ mod tests {
         assert_eq!(keys.frames(), [0, 2, 0, 1, 2, 1]);
         assert_eq!(keys.of(1), [0, 1, 2]);
         assert_eq!([0, 1, 2].map(|query| keys.is_dense(query)), [false, true, false]);
+        let part = keys.query_part(1..3);
+        assert_eq!((part.query_frames(), part.offsets(), part.frames()), (2, &[0, 3, 4][..], &[0, 1, 2, 1][..]));
         for query in 0..3 {
             for key in 0..3 {
                 assert_eq!(mask.keeps(query, key), keys.of(query).contains(&(key as u32)));

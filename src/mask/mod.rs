@@ -8,6 +8,7 @@
 
 mod family;
 mod frame_mask;
+pub mod paper;
 mod plan;
 mod plan_file;
 mod sparsity;

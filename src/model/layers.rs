@@ -8,6 +8,7 @@ use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::gpu::kernels::linear::{Activation, linear};
 use crate::gpu::kernels::norm_modulate::{ShiftAndScale, norm_modulate};
+use crate::gpu::pace::{self, Work};
 use crate::gpu::spans::{self, Kind};
 
 /// `x W + b` with the weight as `[in, out]`.
@@ -35,7 +36,33 @@ impl Linear {
 
     fn run<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D> {
         let weight = self.weight.val();
-        spans::span(Kind::Linear, || linear(cast_like(x, &weight), weight, self.bias.as_ref().map(Param::val), activation))
+        let device = x.device();
+        let [inner, columns] = weight.dims();
+        let mut shape = x.dims();
+        let rows: usize = shape[..D - 1].iter().product();
+        let flops_a_row = 2.0 * (inner * columns) as f64;
+        let product = |rows: usize, x: Tensor<D>| {
+            pace::launch(&device, Work::Linear, flops_a_row * rows as f64, || {
+                linear(x, weight.clone(), self.bias.as_ref().map(Param::val), activation)
+            })
+        };
+        spans::span(Kind::Linear, || {
+            let x = cast_like(x, &weight);
+            let parts = pace::parts(&device, Work::Linear, flops_a_row * rows as f64).min(rows);
+            if parts <= 1 {
+                return product(rows, x);
+            }
+            let at_once = rows.div_ceil(parts);
+            let x: Tensor<2> = x.reshape([rows, inner]);
+            let parts = (0..rows).step_by(at_once).map(|start| {
+                let count = at_once.min(rows - start);
+                let mut part = [1; D];
+                (part[D - 2], part[D - 1]) = (count, inner);
+                product(count, x.clone().narrow(0, start, count).reshape(part)).reshape([count, columns])
+            });
+            shape[D - 1] = columns;
+            Tensor::<2>::cat(parts.collect(), 0).reshape(shape)
+        })
     }
 }
 

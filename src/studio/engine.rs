@@ -22,6 +22,7 @@ use crate::gpu::device::ComputeDevice;
 use crate::gpu::kernels::KernelError;
 use crate::model::folder::ModelFolder;
 use crate::model::latent::Latent;
+use crate::model::weights::WeightError;
 
 mod recovery;
 
@@ -288,8 +289,13 @@ fn step_back() {
 fn step_back() {}
 
 fn describe_panic(payload: Box<dyn Any + Send>) -> EngineError {
-    match payload.downcast::<KernelError>() {
-        Ok(error) => EngineError::Kernel(*error),
+    let payload = match payload.downcast::<KernelError>() {
+        Ok(error) => return EngineError::Kernel(*error),
+        Err(payload) => payload,
+    };
+    // Of a network that is streamed: its layers are read where there is no way for an error.
+    match payload.downcast::<WeightError>() {
+        Ok(error) => EngineError::Generate(GenerateError::Weights(*error)),
         Err(payload) => EngineError::Panicked { message: panic_message(&*payload) },
     }
 }

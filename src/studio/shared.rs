@@ -10,7 +10,7 @@ use super::live::Live;
 use super::media::Media;
 use super::{ClipId, Engine, Home, ItemId, QueueItem, StudioError};
 use crate::generate::attention_record::Recording;
-use crate::gpu::device::{self, AdapterReport, ComputeDevice, DeviceChoice, Precision};
+use crate::gpu::device::{self, AdapterReport, ComputeDevice, DeviceChoice, Precision, Residency};
 
 /// All that a front shows which changes by itself. Cheap to clone.
 #[derive(Clone, Default)]
@@ -55,6 +55,7 @@ pub enum StopWish {
 pub struct DeviceWish {
     pub choice: DeviceChoice,
     pub precision: Option<Precision>,
+    pub residency: Residency,
 }
 
 #[derive(Debug)]
@@ -178,7 +179,7 @@ impl Shared {
         let Some(wish) = wish else { return };
         self.change(|state| state.device = DeviceState::Opening);
         let device = match device::open(&wish.choice, wish.precision) {
-            Ok(device) => DeviceState::Ready(Box::new(device)),
+            Ok(device) => DeviceState::Ready(Box::new(device.with_residency(wish.residency))),
             Err(error) => DeviceState::Failed(error.to_string()),
         };
         self.change(|state| state.device = device);

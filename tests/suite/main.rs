@@ -13,6 +13,7 @@ mod launches;
 mod matrix_shaders;
 mod recording;
 mod shaders;
+mod streaming;
 mod studio;
 mod timings;
 #[cfg(feature = "gui")]

@@ -29,7 +29,8 @@ impl Place {
     }
 
     pub fn open(&self) -> Studio {
-        Studio::open(self.home.clone(), DeviceWish { choice: DeviceChoice::Cpu, precision: None }).expect("a studio")
+        Studio::open(self.home.clone(), DeviceWish { choice: DeviceChoice::Cpu, precision: None, residency: Default::default() })
+            .expect("a studio")
     }
 }
 
@@ -338,7 +339,10 @@ fn a_run_that_cannot_fit_is_not_begun() {
 fn one_home_has_one_studio_and_knows_its_example() {
     let place = Place::new();
     let studio = place.open();
-    let second = Studio::open(place.home.clone(), DeviceWish { choice: DeviceChoice::Cpu, precision: None });
+    let second = Studio::open(
+        place.home.clone(),
+        DeviceWish { choice: DeviceChoice::Cpu, precision: None, residency: Default::default() },
+    );
     assert!(second.is_err_and(|error| error.to_string().contains("Another Tilereel")));
     let clips = studio.clips(&Default::default()).expect("the clips");
     assert_eq!(clips.len(), 1);

@@ -8,8 +8,9 @@ use burn::tensor::Tensor;
 use super::block::{Probe, Site};
 use super::config::TransformerConfig;
 use super::rope::RotaryTables;
+use super::sliced;
 use crate::gpu::kernels::heads::{merge_heads, split_heads};
-use crate::gpu::kernels::tile_attention::{Tiles, tile_attention};
+use crate::gpu::kernels::tile_attention::Tiles;
 use crate::gpu::spans::{self, Kind};
 use crate::mask::KeyFrames;
 use crate::model::layers::Linear;
@@ -66,7 +67,7 @@ impl Attention {
         let tiles = Tiles { key_frames: key_frames.clone(), query_tokens: frame_tokens, key_tokens: frame_tokens };
         self.merge(match probe.recorder() {
             Some(recorder) => recorder.attend(query, key, value, key_bias, tiles),
-            None => tile_attention(query, key, value, key_bias, tiles),
+            None => sliced::attend(query, key, value, key_bias, &tiles),
         })
     }
 
@@ -86,7 +87,7 @@ impl Attention {
         probe.see(Site::CrossKey, || join(key.clone()));
         let value = self.split(self.to_v.forward(caption));
         let tiles = Tiles { key_frames: Arc::new(KeyFrames::dense(1)), query_tokens: tokens, key_tokens: text_tokens };
-        self.merge(tile_attention(query, key, value, text_bias, tiles))
+        self.merge(sliced::attend(query, key, value, text_bias, &tiles))
     }
 
     fn split(&self, x: Tensor<3>) -> Tensor<4> {

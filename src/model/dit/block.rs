@@ -106,6 +106,32 @@ struct FeedForward {
     out: Linear,
 }
 
+/// The widest value of a layer is the feed-forward's, four widths a token: 3.2 GB in f32 at 93 frames of 720p, where no tensor
+/// may reach 2 GiB. A part of the tokens takes at most this many bytes in f32, which is what GELU takes off the matrix tier.
+const LARGEST_FEED_FORWARD_BYTES: usize = 1 << 30;
+
+/// The tokens of all rows of a batch that go through the feed-forward at once, out of `tokens` of this width.
+pub fn feed_forward_tokens(tokens: usize, width: usize) -> usize {
+    let largest = (LARGEST_FEED_FORWARD_BYTES / (4 * 4 * width)).max(1);
+    tokens.div_ceil(tokens.div_ceil(largest).max(1))
+}
+
+impl FeedForward {
+    /// `[batch, tokens, width]` to the same in the storage type, `at_once` of all tokens at a time.
+    fn forward(&self, x: Tensor<3>, at_once: usize) -> Tensor<3> {
+        let [batch, tokens, width] = x.dims();
+        if batch * tokens <= at_once {
+            return self.out.forward(self.proj.forward_gelu(x));
+        }
+        let x = x.reshape([batch * tokens, width]);
+        let parts = (0..batch * tokens).step_by(at_once).map(|start| {
+            let part = x.clone().narrow(0, start, at_once.min(batch * tokens - start));
+            self.out.forward(self.proj.forward_gelu(part))
+        });
+        Tensor::cat(parts.collect(), 0).reshape([batch, tokens, width])
+    }
+}
+
 #[derive(Module, Debug)]
 pub struct Block {
     scale_shift_table: Param<Tensor<2>>,
@@ -116,8 +142,18 @@ pub struct Block {
 }
 
 impl Block {
+    /// What the published names of a block's tensors begin with.
+    pub fn name(index: usize) -> String {
+        format!("transformer_blocks.{index}")
+    }
+
+    /// Whether a block keeps the tensor of this name in f32.
+    pub fn keeps_exact(name: &str) -> bool {
+        name.ends_with(".scale_shift_table")
+    }
+
     pub fn load(loader: &mut Loader<'_>, index: usize, config: &TransformerConfig) -> Self {
-        let name = format!("transformer_blocks.{index}");
+        let name = Self::name(index);
         let width = config.width();
         Self {
             scale_shift_table: loader.exact(&format!("{name}.scale_shift_table"), [6, width]),
@@ -151,7 +187,8 @@ impl Block {
         let tokens = spans::span(Kind::Normalisation, || add_residual(tokens, x));
 
         let x = normalise(&tokens, ShiftAndScale { shift: 3, scale: 4 }, &self.ff.proj);
-        let x = self.ff.out.forward(self.ff.proj.forward_gelu(x));
+        let [batch, tokens_a_row, width] = x.dims();
+        let x = self.ff.forward(x, feed_forward_tokens(batch * tokens_a_row, width));
         probe.see(Site::FeedForward, || x.clone());
         let tokens = gate(tokens, x, 5);
         probe.see(Site::Block, || tokens.clone());

@@ -81,6 +81,33 @@ fn activation() -> String {
 const LARGEST_HEAD: usize = 128;
 
 impl TransformerConfig {
+    /// OpenSoraT2V-ROPE-L/122, the published transformer, as the checkpoint for 93 frames of 720p has it.
+    pub fn published() -> Self {
+        Self {
+            num_attention_heads: 24,
+            attention_head_dim: 96,
+            num_layers: 32,
+            in_channels: 4,
+            out_channels: 4,
+            patch_size: 2,
+            patch_size_t: one(),
+            caption_channels: 4096,
+            cross_attention_dim: 2304,
+            norm_eps: norm_eps(),
+            attention_bias: yes(),
+            norm_type: norm_type(),
+            activation_fn: activation(),
+            use_rope: yes(),
+            sample_size: OneOrTwo::Two([90, 160]),
+            sample_size_t: OneOrTwo::One(24),
+            interpolation_scale_t: Some(1.0),
+            interpolation_scale_h: Some(1.5),
+            interpolation_scale_w: Some(2.0),
+            downsampler: None,
+            rotary_angles: super::rope::AngleRounding::default(),
+        }
+    }
+
     /// Channels of a token.
     pub fn width(&self) -> usize {
         self.num_attention_heads * self.attention_head_dim

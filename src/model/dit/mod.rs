@@ -8,9 +8,10 @@ mod config;
 mod embeddings;
 mod recording;
 pub mod rope;
+mod sliced;
 mod transformer;
 
-pub use block::{Probe, Site};
+pub use block::{Probe, Site, feed_forward_tokens};
 pub use config::TransformerConfig;
 pub use recording::{AttentionRecorder, ROWS_A_SAMPLE, Recording};
 pub use transformer::{TextContext, Transformer};

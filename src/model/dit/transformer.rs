@@ -9,9 +9,10 @@ use super::block::{Block, Context, Probe, Site};
 use super::config::TransformerConfig;
 use super::embeddings::{AdaLayerNormSingle, CaptionProjection, FinalLayer, PatchEmbed};
 use super::rope::{AngleRounding, RotaryTables};
+use crate::gpu::device::ComputeDevice;
 use crate::gpu::spans::{self, Kind};
 use crate::mask::KeyFrames;
-use crate::model::weights::{Loader, WeightError};
+use crate::model::weights::{Ahead, LayerStream, Loader, WeightError, WeightSource};
 
 /// What a key that must not be seen has added to its score. The reference's value; a row whose keys are all hidden stays finite.
 const HIDDEN: f32 = -10_000.0;
@@ -21,7 +22,12 @@ pub struct Transformer {
     pos_embed: PatchEmbed,
     adaln_single: AdaLayerNormSingle,
     caption_projection: CaptionProjection,
+    /// None if they are streamed.
     blocks: Vec<Block>,
+    #[module(skip)]
+    stream: Option<LayerStream>,
+    #[module(skip)]
+    config: Arc<TransformerConfig>,
     last: FinalLayer,
     head_dim: usize,
     patch_size: usize,
@@ -39,16 +45,60 @@ pub struct TextContext {
     pub mask: Vec<f32>,
 }
 
+impl TextContext {
+    /// One row of the batch.
+    #[must_use]
+    pub fn row(&self, row: usize) -> Self {
+        let [_, tokens, _] = self.embedding.dims();
+        let mask = self.mask[row * tokens..(row + 1) * tokens].to_vec();
+        Self { embedding: self.embedding.clone().narrow(0, row, 1), mask }
+    }
+}
+
 impl Transformer {
     /// # Errors
     /// The weights do not fit the configuration.
-    pub fn load(mut loader: Loader<'_>, config: &TransformerConfig) -> Result<Self, WeightError> {
+    pub fn load(loader: Loader<'_>, config: &TransformerConfig) -> Result<Self, WeightError> {
+        Self::load_parts(loader, config, None)
+    }
+
+    /// A transformer whose blocks stay in the file and pass through the device in every call.
+    ///
+    /// # Errors
+    /// The weights do not fit the configuration, as far as their names and shapes tell.
+    pub fn load_streamed(
+        source: &Arc<WeightSource>,
+        device: &ComputeDevice,
+        config: &TransformerConfig,
+    ) -> Result<Self, WeightError> {
+        let stream = LayerStream::new(
+            source.clone(),
+            device,
+            config.num_layers,
+            |index| format!("{}.", Block::name(index)),
+            Block::keeps_exact,
+            Ahead::OneLayer,
+        );
+        Self::load_parts(Loader::new(source, device), config, Some(stream))
+    }
+
+    fn load_parts(mut loader: Loader<'_>, config: &TransformerConfig, stream: Option<LayerStream>) -> Result<Self, WeightError> {
+        let pos_embed = PatchEmbed::load(&mut loader, config);
+        let adaln_single = AdaLayerNormSingle::load(&mut loader, config);
+        let caption_projection = CaptionProjection::load(&mut loader, config);
+        let last = FinalLayer::load(&mut loader, config);
+        if stream.is_some() {
+            loader.only_check();
+        }
+        let blocks = (0..config.num_layers).map(|index| Block::load(&mut loader, index, config)).collect();
         let transformer = Self {
-            pos_embed: PatchEmbed::load(&mut loader, config),
-            adaln_single: AdaLayerNormSingle::load(&mut loader, config),
-            caption_projection: CaptionProjection::load(&mut loader, config),
-            blocks: (0..config.num_layers).map(|index| Block::load(&mut loader, index, config)).collect(),
-            last: FinalLayer::load(&mut loader, config),
+            pos_embed,
+            adaln_single,
+            caption_projection,
+            blocks: if stream.is_some() { Vec::new() } else { blocks },
+            stream,
+            config: Arc::new(config.clone()),
+            last,
             head_dim: config.attention_head_dim,
             patch_size: config.patch_size,
             scales: config.interpolation_scales(),
@@ -59,13 +109,25 @@ impl Transformer {
     }
 
     pub fn layers(&self) -> usize {
-        self.blocks.len()
+        self.stream.as_ref().map_or(self.blocks.len(), LayerStream::layers)
+    }
+
+    pub fn config(&self) -> &TransformerConfig {
+        &self.config
+    }
+
+    /// Whether blocks are read from their file in every call.
+    pub fn is_streamed(&self) -> bool {
+        self.stream.is_some()
     }
 
     /// The predicted noise `[batch, channels, frames, height, width]` for latents of that shape, f32.
     ///
     /// `latent_mask` is 1 where a latent counts, row-major `[batch, frames, height, width]`; sampling never needs it.
     /// `key_frames` holds one entry a layer.
+    ///
+    /// # Panics
+    /// With a [`WeightError`] if blocks are streamed and their file cannot be read any more.
     pub fn forward(
         &self,
         latents: Tensor<5>,
@@ -79,10 +141,10 @@ impl Transformer {
         let device = latents.device();
         let p = self.patch_size;
         assert!(height % p == 0 && width % p == 0, "latent height and width must be multiples of the patch size");
-        assert_eq!(key_frames.len(), self.blocks.len(), "one mask a layer");
+        assert_eq!(key_frames.len(), self.layers(), "one mask a layer");
         let grid = [frames, height / p, width / p];
 
-        let mut tokens = self.pos_embed.forward(latents);
+        let tokens = self.pos_embed.forward(latents);
         let (embedded_timestep, modulations) = self.adaln_single.forward(timesteps, &device);
         let caption = self.caption_projection.forward(text.embedding.clone());
         probe.layer = 0;
@@ -102,14 +164,32 @@ impl Transformer {
                 RotaryTables::new(grid, self.head_dim, self.scales, self.rounding, &device)
             }),
         };
-        for (index, (block, key_frames)) in self.blocks.iter().zip(key_frames).enumerate() {
+        let mut tokens = Some(tokens);
+        let mut run = |index: usize, block: &Block| {
             if probe.stops() {
-                break;
+                return false;
             }
             probe.layer = index;
             let name = || format!("layer {}", index + 1);
-            tokens = spans::layer(name, || block.forward(tokens, &context, key_frames, probe));
+            let before = tokens.take().expect("every block leaves tokens");
+            tokens = Some(spans::layer(name, || block.forward(before, &context, &key_frames[index], probe)));
+            true
+        };
+        match &self.stream {
+            None => {
+                for (index, block) in self.blocks.iter().enumerate() {
+                    if !run(index, block) {
+                        break;
+                    }
+                }
+            }
+            Some(stream) => {
+                if let Err(error) = stream.for_each(|loader, index| Block::load(loader, index, &self.config), run) {
+                    std::panic::panic_any(error);
+                }
+            }
         }
+        let tokens = tokens.expect("every block leaves tokens");
         self.last.forward(tokens, embedded_timestep, grid)
     }
 }

@@ -11,6 +11,7 @@ mod facts;
 mod files;
 mod hash;
 mod kind;
+mod parts;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use serde_json::Value;
 pub use error::FolderError;
 pub use facts::{ModelFacts, SamplingDefaults, TrainedFor, WordGroup};
 pub use files::ModelFiles;
+pub use parts::{PublishedPart, published_parts};
 pub use search::{ListedModel, SearchPath, list};
 
 use super::weights::WeightSource;
@@ -232,6 +234,14 @@ impl ModelFolder {
     /// If a file cannot be read.
     pub fn hash(&self) -> Result<String, FolderError> {
         hash::of_parts(&[("transformer", &self.transformer), ("vae", &self.vae), ("text_encoder", &self.text_encoder)])
+    }
+
+    /// SHA-256, in hexadecimal, of the text encoder's files alone.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn text_encoder_hash(&self) -> Result<String, FolderError> {
+        hash::of_parts(&[("text_encoder", &self.text_encoder)])
     }
 }
 

@@ -3,16 +3,21 @@
 //! The residual stream is f32 on every device and so is `wo`, whose results overflow f16. The token table of the published
 //! encoder is larger than any binding, so rows are gathered on the CPU.
 
+use std::sync::Arc;
+
 use burn::module::{Module, Param};
 use burn::tensor::activation::softmax;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Deserialize;
 
+use crate::gpu::device::ComputeDevice;
 use crate::gpu::kernels::rms_norm::rms_norm;
 use crate::gpu::spans::{self, Kind};
 use crate::model::impossible_size;
 use crate::model::layers::{Linear, to_f32};
-use crate::model::weights::{Loader, TOKEN_EMBEDDING_KEYS, WeightError, is_ignorable_text_encoder_key};
+use crate::model::weights::{
+    Ahead, LayerStream, Loader, TOKEN_EMBEDDING_KEYS, WeightError, WeightSource, is_ignorable_text_encoder_key,
+};
 
 /// The encoder's part of an mT5 `config.json`.
 #[derive(Clone, Debug, Deserialize)]
@@ -47,6 +52,14 @@ fn activation() -> String {
 }
 
 impl TextEncoderConfig {
+    /// Parameters of the encoder, the token table included.
+    pub fn parameters(&self) -> usize {
+        let inner = self.num_heads * self.d_kv;
+        let block = 4 * self.d_model * inner + 3 * self.d_model * self.d_ff + 2 * self.d_model;
+        let tables = self.vocab_size * self.d_model + self.relative_attention_num_buckets * self.num_heads;
+        tables + self.num_layers * block + self.d_model
+    }
+
     /// Why this program cannot run an encoder of this configuration, if it cannot.
     pub fn unsupported(&self) -> Option<String> {
         let sizes = [
@@ -128,8 +141,18 @@ struct EncoderBlock {
 }
 
 impl EncoderBlock {
+    /// What the published names of a block's tensors begin with.
+    fn name(index: usize) -> String {
+        format!("encoder.block.{index}.layer")
+    }
+
+    /// Whether a block keeps the tensor of this name in f32.
+    fn keeps_exact(name: &str) -> bool {
+        name.ends_with(".layer_norm.weight") || name.ends_with(".DenseReluDense.wo.weight")
+    }
+
     fn load(loader: &mut Loader<'_>, index: usize, config: &TextEncoderConfig) -> Self {
-        let name = format!("encoder.block.{index}.layer");
+        let name = Self::name(index);
         let (width, inner) = (config.d_model, config.num_heads * config.d_kv);
         let mut norm = |part: &str| RmsNorm {
             weight: loader.exact(&format!("{name}.{part}.layer_norm.weight"), [width]),
@@ -168,61 +191,152 @@ struct Layers {
 #[derive(Debug)]
 pub struct TextEncoder {
     layers: Layers,
-    /// `[vocabulary, d_model]`, on the CPU.
-    token_table: Vec<f32>,
+    /// Blocks that are read from their file for every text; then `layers` has none.
+    stream: Option<LayerStream>,
+    token_table: TokenTable,
     /// `[buckets, heads]`, on the CPU.
     position_table: Vec<f32>,
     config: TextEncoderConfig,
     device: Device,
 }
 
+/// `[vocabulary, d_model]`, never on a GPU.
+#[derive(Debug)]
+enum TokenTable {
+    InMemory(Vec<f32>),
+    InFile { source: Arc<WeightSource>, name: &'static str },
+}
+
+const POSITION_TABLE: &str = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+
 impl TextEncoder {
     /// # Errors
     /// The weights do not fit the configuration.
     pub fn load(mut loader: Loader<'_>, config: &TextEncoderConfig) -> Result<Self, WeightError> {
-        let token_table = loader.values_of_any(&TOKEN_EMBEDDING_KEYS, &[config.vocab_size, config.d_model]);
-        let position_table = loader.values(
-            "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-            &[config.relative_attention_num_buckets, config.num_heads],
-        );
-        let layers = Layers {
-            blocks: (0..config.num_layers).map(|index| EncoderBlock::load(&mut loader, index, config)).collect(),
-            final_norm: RmsNorm {
-                weight: loader.exact("encoder.final_layer_norm.weight", [config.d_model]),
-                epsilon: config.layer_norm_epsilon,
-            },
+        let table = loader.values_of_any(&TOKEN_EMBEDDING_KEYS, &[config.vocab_size, config.d_model]);
+        Self::load_parts(loader, config, TokenTable::InMemory(table), None)
+    }
+
+    /// An encoder whose blocks and token table stay in the file. Of the blocks one at a time is on the device, and of the table
+    /// only the rows of a text are read if the file allows that (a pickle does not).
+    ///
+    /// # Errors
+    /// The weights do not fit the configuration, as far as their names and shapes tell.
+    pub fn load_streamed(
+        source: &Arc<WeightSource>,
+        device: &ComputeDevice,
+        config: &TextEncoderConfig,
+    ) -> Result<Self, WeightError> {
+        let mut loader = Loader::new(source, device);
+        let published = TOKEN_EMBEDDING_KEYS.into_iter().find(|name| source.info(name).is_some());
+        let token_table = match published.filter(|_| source.reads_rows()) {
+            Some(name) => {
+                loader.expect_any(&TOKEN_EMBEDDING_KEYS, &[config.vocab_size, config.d_model]);
+                TokenTable::InFile { source: source.clone(), name }
+            }
+            None => TokenTable::InMemory(loader.values_of_any(&TOKEN_EMBEDDING_KEYS, &[config.vocab_size, config.d_model])),
         };
+        let stream = LayerStream::new(
+            source.clone(),
+            device,
+            config.num_layers,
+            |index| format!("{}.", EncoderBlock::name(index)),
+            EncoderBlock::keeps_exact,
+            Ahead::Nothing,
+        );
+        Self::load_parts(loader, config, token_table, Some(stream))
+    }
+
+    fn load_parts(
+        mut loader: Loader<'_>,
+        config: &TextEncoderConfig,
+        token_table: TokenTable,
+        stream: Option<LayerStream>,
+    ) -> Result<Self, WeightError> {
+        let position_table = loader.values(POSITION_TABLE, &[config.relative_attention_num_buckets, config.num_heads]);
+        let final_norm = RmsNorm {
+            weight: loader.exact("encoder.final_layer_norm.weight", [config.d_model]),
+            epsilon: config.layer_norm_epsilon,
+        };
+        if stream.is_some() {
+            loader.only_check();
+        }
+        let blocks = (0..config.num_layers).map(|index| EncoderBlock::load(&mut loader, index, config)).collect();
+        let layers = Layers { blocks: if stream.is_some() { Vec::new() } else { blocks }, final_norm };
         let device = loader.device().clone();
         loader.finish(is_ignorable_text_encoder_key)?;
-        Ok(Self { layers, token_table, position_table, config: config.clone(), device })
+        Ok(Self { layers, stream, token_table, position_table, config: config.clone(), device })
+    }
+
+    /// Whether blocks are read from their file for every text.
+    pub fn is_streamed(&self) -> bool {
+        self.stream.is_some()
     }
 
     pub fn vocabulary_size(&self) -> usize {
         self.config.vocab_size
     }
 
+    /// Parameters that are in memory.
     pub fn parameters(&self) -> usize {
-        self.layers.num_params() + self.token_table.len() + self.position_table.len()
+        let table = match &self.token_table {
+            TokenTable::InMemory(table) => table.len(),
+            TokenTable::InFile { .. } => 0,
+        };
+        self.layers.num_params() + table + self.position_table.len()
     }
 
     /// Ids and mask (1 = counts), both `[batch * tokens]`, to embeddings `[batch, tokens, d_model]`. Padded places get values
     /// too; the transformer hides them by the same mask. `watch` sees the input of every block.
     ///
     /// # Panics
-    /// An id is outside of the vocabulary; tokenizers are checked against it when a model is opened.
+    /// An id is outside of the vocabulary; tokenizers are checked against it when a model is opened. With a [`WeightError`] if
+    /// the encoder is streamed and its file cannot be read any more.
     pub fn forward(&self, ids: &[u32], mask: &[f32], batch: usize, watch: &mut dyn FnMut(usize, &Tensor<3>)) -> Tensor<3> {
         let tokens = ids.len() / batch;
-        let width = self.config.d_model;
-        let rows = ids.iter().flat_map(|&id| &self.token_table[id as usize * width..(id as usize + 1) * width]);
-        let mut x = Tensor::from_data(TensorData::new(rows.copied().collect::<Vec<f32>>(), [batch, tokens, width]), &self.device);
+        let rows = self.token_rows(ids);
+        let x = Tensor::from_data(TensorData::new(rows, [batch, tokens, self.config.d_model]), &self.device);
 
+        let position = TensorData::new(self.position_bias(tokens), [1, self.config.num_heads, tokens, tokens]);
+        let position = Tensor::<4>::from_data(position, &self.device);
         let padding: Vec<f32> = mask.iter().map(|m| (1.0 - m) * f32::MIN).collect();
         let padding = Tensor::<4>::from_data(TensorData::new(padding, [batch, 1, 1, tokens]), &self.device);
-        let position = TensorData::new(self.position_bias(tokens), [1, self.config.num_heads, tokens, tokens]);
-        let bias = Tensor::from_data(position, &self.device) + padding;
-        for (index, block) in self.layers.blocks.iter().enumerate() {
-            watch(index, &x);
-            x = spans::layer(|| format!("text layer {}", index + 1), || block.forward(x, bias.clone()));
+        let Some(stream) = &self.stream else {
+            let mut x = x;
+            let bias = position + padding;
+            for (index, block) in self.layers.blocks.iter().enumerate() {
+                watch(index, &x);
+                x = spans::layer(|| format!("text layer {}", index + 1), || block.forward(x, bias.clone()));
+            }
+            return self.layers.final_norm.forward(x);
+        };
+        // Where memory is short, the texts of a batch follow each other: their scores are larger than a layer.
+        let mut texts: Vec<Tensor<3>> = (0..batch).map(|text| x.clone().narrow(0, text, 1)).collect();
+        let run = |index: usize, block: &EncoderBlock| {
+            watch(index, &Tensor::cat(texts.clone(), 0));
+            for (text, x) in texts.iter_mut().enumerate() {
+                let bias = position.clone() + padding.clone().narrow(0, text, 1);
+                *x = spans::layer(|| format!("text layer {}", index + 1), || block.forward(x.clone(), bias));
+            }
+            true
+        };
+        if let Err(error) = stream.for_each(|loader, index| EncoderBlock::load(loader, index, &self.config), run) {
+            std::panic::panic_any(error);
+        }
+        self.layers.final_norm.forward(Tensor::cat(texts, 0))
+    }
+
+    /// The embeddings of tokens, `[tokens, d_model]`.
+    fn token_rows(&self, ids: &[u32]) -> Vec<f32> {
+        let width = self.config.d_model;
+        match &self.token_table {
+            TokenTable::InMemory(table) => {
+                ids.iter().flat_map(|&id| &table[id as usize * width..(id as usize + 1) * width]).copied().collect()
+            }
+            TokenTable::InFile { source, name } => match source.read_rows(name, ids) {
+                Ok(rows) => rows,
+                Err(error) => std::panic::panic_any(error),
+            },
         }
         self.layers.final_norm.forward(x, DType::F32)
     }

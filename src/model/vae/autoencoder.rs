@@ -37,6 +37,8 @@ pub struct Vae {
     post_quant_conv: Conv,
     embed_dim: usize,
     scaling_factor: f64,
+    #[module(skip)]
+    tiling: Tiling,
 }
 
 impl Vae {
@@ -51,6 +53,7 @@ impl Vae {
             post_quant_conv: Conv::pointwise(&mut loader, "post_quant_conv", ConvKind::CausalConv3d, embed, z),
             embed_dim: embed,
             scaling_factor: config.scaling_factor,
+            tiling: Tiling::of(config),
         };
         loader.finish(is_ignorable_vae_key)?;
         Ok(vae)
@@ -58,6 +61,11 @@ impl Vae {
 
     pub fn scaling_factor(&self) -> f64 {
         self.scaling_factor
+    }
+
+    /// The tiles that its size asks for.
+    pub fn tiling(&self) -> Tiling {
+        self.tiling
     }
 
     /// Video `[batch, 3, frames, height, width]` in [-1, 1] to the posterior of its latents; tiled where an axis is larger

@@ -7,6 +7,11 @@ mod cost;
 
 use burn::tensor::{Tensor, TensorData};
 
+use super::config::VaeConfig;
+
+/// 2 GiB in f16.
+const LARGEST_TENSOR_ELEMENTS: f64 = (1u64 << 30) as f64;
+
 /// Sizes from which on a video is tiled. Space in pixels and latents, time in frames.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tiling {
@@ -21,6 +26,18 @@ pub struct Tiling {
 impl Tiling {
     /// What the reference's scripts use.
     pub const STANDARD: Self = Self { sample_size: 512, sample_frames: 29, latent_size: 64, latent_frames: 8, overlap: 0.125 };
+
+    /// What the reference uses to save memory (`--save_memory`): tiles of a quarter of the area.
+    pub const SAVING: Self = Self { sample_size: 256, latent_size: 32, ..Self::STANDARD };
+
+    /// The tiles for a VAE: the reference's standard ones, or its saving ones where a tensor of a standard tile would reach the
+    /// 2 GiB that adapters take in one binding. That is so for the published VAE, whose widest tensor of a standard tile has
+    /// 3.9 GB in f16. It depends on the network alone, so that a clip is the same on every device.
+    pub fn of(config: &VaeConfig) -> Self {
+        let tile = [Self::STANDARD.latent_frames, Self::STANDARD.latent_size, Self::STANDARD.latent_size];
+        let elements = Self::STANDARD.decoding_cost(config, tile).largest_tensor;
+        if elements >= LARGEST_TENSOR_ELEMENTS { Self::SAVING } else { Self::STANDARD }
+    }
 
     /// The encoder's direction.
     pub(super) fn encoding(self) -> Pass {

@@ -6,8 +6,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use burn::tensor::{FloatDType, TensorData};
+
 use super::error::{WeightError, shown};
 use super::source::WeightSource;
+use super::values::TensorValues;
 
 /// How many names of a kind a message lists before it only counts.
 const LISTED: usize = 12;
@@ -44,12 +47,44 @@ impl<'a> WeightLedger<'a> {
     /// As [`Self::take`] for a tensor that is published under several names: the first that the file has is used, and the
     /// others are accounted for. If it has none, the first name is reported as missing.
     pub fn take_any(&mut self, names: &[&str], shape: &[usize]) -> Vec<f32> {
+        let Some(name) = self.present(names, shape) else { return Vec::new() };
+        match self.source.read_f32(name) {
+            Ok(values) => {
+                let not_finite = values.iter().filter(|value| !value.is_finite()).count();
+                if self.is_finite(name, not_finite, values.len()) { values } else { Vec::new() }
+            }
+            Err(error) => {
+                self.mismatch.unreadable.push((name.to_owned(), error.to_string()));
+                Vec::new()
+            }
+        }
+    }
+
+    /// As [`Self::take`], in the type that the device keeps; none where `take` gives nothing.
+    pub fn take_as(&mut self, name: &str, shape: &[usize], dtype: FloatDType) -> Option<TensorData> {
+        let name = self.present(&[name], shape)?;
+        match self.source.read_as(name, dtype) {
+            Ok(TensorValues { data, not_finite }) => self.is_finite(name, not_finite, data.num_elements()).then_some(data),
+            Err(error) => {
+                self.mismatch.unreadable.push((name.to_owned(), error.to_string()));
+                None
+            }
+        }
+    }
+
+    /// Asks for a tensor without reading it: whether it is there, and of this shape.
+    pub fn expect(&mut self, names: &[&str], shape: &[usize]) {
+        self.present(names, shape);
+    }
+
+    /// The name under which the file has it in this shape; what is wrong is remembered.
+    fn present<'n>(&mut self, names: &[&'n str], shape: &[usize]) -> Option<&'n str> {
         self.asked.extend(names.iter().map(|name| (*name).to_owned()));
         self.mismatch.asked += 1;
         let present = names.iter().find_map(|name| Some((*name, self.source.info(name)?)));
         let Some((name, info)) = present else {
             self.mismatch.missing.extend(names.first().map(|name| (*name).to_owned()));
-            return Vec::new();
+            return None;
         };
         if info.shape != shape {
             self.mismatch.misshaped.push(Misshaped {
@@ -57,21 +92,16 @@ impl<'a> WeightLedger<'a> {
                 expected: shape.to_vec(),
                 found: info.shape.clone(),
             });
-            return Vec::new();
+            return None;
         }
-        let values = match self.source.read_f32(name) {
-            Ok(values) => values,
-            Err(error) => {
-                self.mismatch.unreadable.push((name.to_owned(), error.to_string()));
-                return Vec::new();
-            }
-        };
-        let not_finite = values.iter().filter(|value| !value.is_finite()).count();
-        if not_finite > 0 {
-            self.mismatch.non_finite.push(NonFinite { name: name.to_owned(), count: not_finite, of: values.len() });
-            return Vec::new();
+        Some(name)
+    }
+
+    fn is_finite(&mut self, name: &str, count: usize, of: usize) -> bool {
+        if count > 0 {
+            self.mismatch.non_finite.push(NonFinite { name: name.to_owned(), count, of });
         }
-        values
+        count == 0
     }
 
     /// Closes the account. `ignorable` says of a tensor's name that nobody needs to miss it.

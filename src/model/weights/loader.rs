@@ -6,18 +6,48 @@
 use burn::module::Param;
 use burn::tensor::{Device, FloatDType, Shape, Tensor, TensorData};
 
+use super::random::RandomWeights;
 use super::{WeightError, WeightLedger, WeightSource};
 use crate::gpu::device::ComputeDevice;
 use crate::model::layers::{Linear, TwoLayers};
 
 pub struct Loader<'a> {
-    ledger: WeightLedger<'a>,
+    origin: Origin<'a>,
     device: &'a ComputeDevice,
+}
+
+/// Where parameters come from.
+enum Origin<'a> {
+    File(WeightLedger<'a>),
+    /// Only looks whether they are there.
+    Checked(WeightLedger<'a>),
+    Random(RandomWeights),
 }
 
 impl<'a> Loader<'a> {
     pub fn new(source: &'a WeightSource, device: &'a ComputeDevice) -> Self {
-        Self { ledger: WeightLedger::new(source), device }
+        Self { origin: Origin::File(WeightLedger::new(source)), device }
+    }
+
+    /// Gives random parameters of every name and shape that is asked for; they are drawn on the device.
+    pub fn random(device: &'a ComputeDevice, seed: u64) -> Self {
+        Self { origin: Origin::Random(RandomWeights::new(device, seed)), device }
+    }
+
+    /// From now on only looks whether tensors are there in their shapes; what is made of them is a placeholder.
+    pub fn only_check(&mut self) {
+        let random = Origin::Random(RandomWeights::default());
+        self.origin = match std::mem::replace(&mut self.origin, random) {
+            Origin::File(ledger) => Origin::Checked(ledger),
+            other => other,
+        };
+    }
+
+    /// Looks whether a tensor that is published under several names is there in this shape, without reading it.
+    pub fn expect_any(&mut self, names: &[&str], shape: &[usize]) {
+        if let Origin::File(ledger) | Origin::Checked(ledger) = &mut self.origin {
+            ledger.expect(names, shape);
+        }
     }
 
     pub fn device(&self) -> &Device {
@@ -26,18 +56,32 @@ impl<'a> Loader<'a> {
 
     /// Values as they are, row-major; `shape` is the published one.
     pub fn values(&mut self, name: &str, shape: &[usize]) -> Vec<f32> {
-        self.ledger.take(name, shape)
+        self.values_of_any(&[name], shape)
     }
 
     /// As [`Self::values`] for a tensor that is published under several names.
     pub fn values_of_any(&mut self, names: &[&str], shape: &[usize]) -> Vec<f32> {
-        self.ledger.take_any(names, shape)
+        match &mut self.origin {
+            Origin::File(ledger) => ledger.take_any(names, shape),
+            Origin::Checked(ledger) => {
+                ledger.expect(names, shape);
+                Vec::new()
+            }
+            Origin::Random(random) => random.values(shape),
+        }
     }
 
     /// A parameter in f32: tables, norms, biases of norms.
     pub fn exact<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Param<Tensor<D>> {
+        self.vector(name, shape, FloatDType::F32)
+    }
+
+    fn vector<const D: usize>(&mut self, name: &str, shape: [usize; D], dtype: FloatDType) -> Param<Tensor<D>> {
+        if let Origin::Random(random) = &mut self.origin {
+            return random.small(shape, dtype, &self.device.device);
+        }
         let values = self.values(name, &shape);
-        self.parameter(values, shape, FloatDType::F32)
+        self.parameter(values, shape, dtype)
     }
 
     /// `[out, in]` as published becomes `[in, out]`; keys `NAME.weight` and, if `bias`, `NAME.bias`.
@@ -51,30 +95,46 @@ impl<'a> Loader<'a> {
     }
 
     fn linear_as(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool, dtype: FloatDType) -> Linear {
-        let weight = self.values(&format!("{name}.weight"), &[outputs, inputs]);
-        self.projection(name, weight, inputs, outputs, bias, dtype)
+        self.projection(name, &[outputs, inputs], bias, dtype)
     }
 
     /// A convolution of patches without overlap, `[out, channels, patch, patch]`, as the linear layer that it is.
     pub fn patch_projection(&mut self, name: &str, channels: usize, patch: usize, outputs: usize) -> Linear {
-        let weight = self.values(&format!("{name}.weight"), &[outputs, channels, patch, patch]);
-        self.projection(name, weight, channels * patch * patch, outputs, true, self.device.precision.dtype())
+        self.projection(name, &[outputs, channels, patch, patch], true, self.device.precision.dtype())
     }
 
-    fn projection(
-        &mut self,
-        name: &str,
-        weight: Vec<f32>,
-        inputs: usize,
-        outputs: usize,
-        bias: bool,
-        dtype: FloatDType,
-    ) -> Linear {
-        let bias = bias.then(|| {
-            let values = self.values(&format!("{name}.bias"), &[outputs]);
-            self.parameter(values, [outputs], dtype)
-        });
-        Linear { weight: self.parameter(transpose(&weight, outputs, inputs), [inputs, outputs], dtype), bias }
+    /// `published` is `[out, in]`, the inputs over one axis or more.
+    fn projection(&mut self, name: &str, published: &[usize], bias: bool, dtype: FloatDType) -> Linear {
+        let (outputs, inputs) = (published[0], published[1..].iter().product());
+        let weight = match &mut self.origin {
+            Origin::Random(random) => random.weight([inputs, outputs], inputs, dtype, &self.device.device),
+            Origin::File(ledger) => {
+                let weight = ledger.take_as(&format!("{name}.weight"), published, dtype);
+                self.turned(weight, outputs, inputs, dtype)
+            }
+            Origin::Checked(ledger) => {
+                ledger.expect(&[&format!("{name}.weight")], published);
+                self.turned(None, outputs, inputs, dtype)
+            }
+        };
+        Linear { weight, bias: bias.then(|| self.vector(&format!("{name}.bias"), [outputs], dtype)) }
+    }
+
+    /// A matrix `[outputs, inputs]` as `[inputs, outputs]`, turned on the device: a large model is loaded at the disk's speed.
+    fn turned(&self, weight: Option<TensorData>, outputs: usize, inputs: usize, dtype: FloatDType) -> Param<Tensor<2>> {
+        let device = &self.device.device;
+        Param::from_tensor(match weight {
+            Some(data) => {
+                let weight: Tensor<2> = match data.shape().num_dims() {
+                    2 => Tensor::from_data(data, (device, dtype.into())),
+                    // A convolution of patches.
+                    _ => Tensor::<4>::from_data(data, (device, dtype.into())).reshape([outputs, inputs]),
+                };
+                // Through one axis, or it stays a view that every use would turn again.
+                weight.transpose().reshape([inputs * outputs]).reshape([inputs, outputs]) // [in, out]
+            }
+            None => Tensor::zeros([1, 1], device),
+        })
     }
 
     /// `NAME.linear_1` and `NAME.linear_2`.
@@ -95,6 +155,10 @@ impl<'a> Loader<'a> {
     ) -> (Param<Tensor<3>>, Param<Tensor<1>>) {
         let dtype = self.device.precision.dtype();
         let taps: usize = kernel.iter().product();
+        if let Origin::Random(random) = &mut self.origin {
+            let weight = random.weight([taps, inputs, outputs], taps * inputs, dtype, &self.device.device);
+            return (weight, random.small([outputs], dtype, &self.device.device));
+        }
         let published = [&[outputs, inputs], kernel].concat();
         let weight = self.values(&format!("{name}.weight"), &published);
         let weight = transpose(&weight, outputs, inputs * taps); // [in, taps, out]
@@ -126,7 +190,10 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// Lists every missing, unexpected, misshaped and non-finite tensor, but for unexpected ones that `ignorable` names.
     pub fn finish(self, ignorable: impl Fn(&str) -> bool) -> Result<(), WeightError> {
-        self.ledger.finish(ignorable)
+        match self.origin {
+            Origin::File(ledger) | Origin::Checked(ledger) => ledger.finish(ignorable),
+            Origin::Random(_) => Ok(()),
+        }
     }
 }
 

@@ -6,22 +6,29 @@
 //!
 //! Files are read lazily, one tensor at a time: a published transformer is 11 GB, a text encoder up to 52 GB.
 
+mod convert;
 mod error;
 mod ledger;
 mod loader;
 mod pickle;
+mod random;
 mod safetensors;
 mod sharded;
 mod source;
 mod stored_type;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod values;
 
+pub use convert::{ConvertError, Converted, HalfType, convert};
 pub use error::{HeaderFault, WeightError};
 pub use ledger::{Mismatch, Misshaped, NonFinite, WeightLedger};
 pub use loader::Loader;
 pub use source::{TensorInfo, WeightSource};
 pub use stored_type::StoredType;
+pub use stream::{Ahead, LayerStream};
+pub use values::TensorValues;
 
 /// True for keys of a published VAE checkpoint that its decoder and encoder do not use: the reference loader accepts
 /// unexpected keys only if they contain "loss" (the discriminator's and the perceptual loss's parameters).

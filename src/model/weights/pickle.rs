@@ -38,8 +38,8 @@ impl PickleFile {
         Ok((Self { tensors, file_bytes }, infos))
     }
 
-    /// Reads the floating-point tensor `name`, row-major whatever the strides of its view in the file.
-    pub(super) fn read_f32(&self, name: &str, info: &TensorInfo, location: &str) -> Result<Vec<f32>, WeightError> {
+    /// Hands `take` all bytes of the tensor `name` at once, row-major whatever the strides of its view in the file.
+    pub(super) fn read(&self, name: &str, location: &str, take: &mut dyn FnMut(&[u8])) -> Result<(), WeightError> {
         let tensor = self
             .tensors
             .get(name)
@@ -54,15 +54,8 @@ impl PickleFile {
                 self.file_bytes
             )));
         }
-        let bytes = contained(|| tensor.read()).map_err(damaged)?;
-        let mut values = Vec::new();
-        values.try_reserve_exact(info.element_count()).map_err(|_| WeightError::OutOfMemory {
-            location: location.to_owned(),
-            name: shown(name),
-            bytes: info.element_count().saturating_mul(size_of::<f32>()),
-        })?;
-        info.stored.append_as_f32(&bytes, &mut values);
-        Ok(values)
+        take(&contained(|| tensor.read()).map_err(damaged)?);
+        Ok(())
     }
 }
 

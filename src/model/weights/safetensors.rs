@@ -63,43 +63,45 @@ impl SafetensorsFile {
         (Self { bytes, starts }, tensors)
     }
 
-    /// Reads the floating-point tensor `name`, described by `info`, row-major.
-    pub(super) fn read_f32(&self, name: &str, info: &TensorInfo, location: &str) -> Result<Vec<f32>, WeightError> {
+    /// Hands `take` the bytes of the tensor `name`, from byte `skip` of it on and `length` in all, piece by piece; pieces are
+    /// whole elements.
+    pub(super) fn read(
+        &self,
+        name: &str,
+        skip: usize,
+        length: usize,
+        location: &str,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), WeightError> {
         let start = *self
             .starts
             .get(name)
             .ok_or_else(|| WeightError::UnknownTensor { location: location.to_owned(), name: shown(name) })?;
-        let byte_length = info.byte_length();
-        let mut values = Vec::new();
-        values.try_reserve_exact(info.element_count()).map_err(|_| WeightError::OutOfMemory {
-            location: location.to_owned(),
-            name: shown(name),
-            bytes: info.element_count().saturating_mul(size_of::<f32>()),
-        })?;
+        let start = start + skip as u64;
         match &self.bytes {
             Bytes::Embedded(bytes) => {
                 // In range: `read_header` has checked every tensor against this very slice.
                 let start = start as usize;
-                info.stored.append_as_f32(&bytes[start..start + byte_length], &mut values);
+                take(&bytes[start..start + length]);
+                Ok(())
             }
             Bytes::Disk(file) => {
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                read_in_chunks(&mut file, start, byte_length, info.stored, &mut values)
-                    .map_err(|source| WeightError::Unreadable { location: location.to_owned(), source })?;
+                read_in_chunks(&mut file, start, length, take)
+                    .map_err(|source| WeightError::Unreadable { location: location.to_owned(), source })
             }
         }
-        Ok(values)
     }
 }
 
-fn read_in_chunks(file: &mut File, start: u64, byte_length: usize, stored: StoredType, values: &mut Vec<f32>) -> io::Result<()> {
+fn read_in_chunks(file: &mut File, start: u64, byte_length: usize, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     file.seek(SeekFrom::Start(start))?;
     let mut chunk = vec![0; byte_length.min(CHUNK_BYTES)];
     let mut left = byte_length;
     while left > 0 {
         let part = &mut chunk[..left.min(CHUNK_BYTES)];
         file.read_exact(part)?;
-        stored.append_as_f32(part, values);
+        take(part);
         left -= part.len();
     }
     Ok(())

@@ -55,12 +55,17 @@ impl ShardedFiles {
         Ok((Self { shards, shard_of }, tensors))
     }
 
-    /// Reads the tensor `name` from the part that holds it.
-    pub(super) fn read_f32(&self, name: &str, location: &str) -> Result<Vec<f32>, WeightError> {
+    /// The part that holds the tensor `name`.
+    pub(super) fn part(&self, name: &str, location: &str) -> Result<&WeightSource, WeightError> {
         match self.shard_of.get(name) {
-            Some(place) => self.shards[*place].read_f32(name),
+            Some(place) => Ok(&self.shards[*place]),
             None => Err(WeightError::UnknownTensor { location: location.to_owned(), name: shown(name) }),
         }
+    }
+
+    /// Whether something is true of every part.
+    pub(super) fn are_all(&self, is: impl Fn(&WeightSource) -> bool) -> bool {
+        self.shards.iter().all(is)
     }
 
     /// The parts' files.

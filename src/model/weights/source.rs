@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use burn::tensor::FloatDType;
+use half::f16;
 
 use super::error::{WeightError, shown};
 use super::pickle::PickleFile;
 use super::safetensors::SafetensorsFile;
 use super::sharded::ShardedFiles;
 use super::stored_type::StoredType;
+use super::values::{Collector, TensorValues};
 
 /// Shape and element type of a stored tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +49,7 @@ enum Reader {
     Safetensors(SafetensorsFile),
     Pickle(PickleFile),
     Sharded(ShardedFiles),
+    Memory(Fetched),
 }
 
 impl WeightSource {
@@ -129,19 +135,127 @@ impl WeightSource {
     /// # Errors
     /// If there is no such tensor, it is not floating-point, or the file cannot be read (any more).
     pub fn read_f32(&self, name: &str) -> Result<Vec<f32>, WeightError> {
-        let Some(info) = self.tensors.get(name) else {
-            return Err(WeightError::UnknownTensor { location: self.location.clone(), name: shown(name) });
-        };
-        if !info.stored.is_float() {
-            let (location, name, stored) = (self.location.clone(), shown(name), info.stored);
-            return Err(WeightError::NotFloat { location, name, stored });
+        let info = self.float_info(name)?;
+        let mut values = Vec::new();
+        values.try_reserve_exact(info.element_count()).map_err(|_| self.out_of_memory(name, info, size_of::<f32>()))?;
+        if let Reader::Memory(tensors) = &self.reader {
+            let own = taken(tensors, name).ok_or_else(|| self.unknown(name))?;
+            values.extend(own.data.iter::<f32>());
+            return Ok(values);
         }
+        self.read_bytes(name, 0, info.byte_length(), &mut |bytes| {
+            info.stored.append_as_f32(bytes, &mut values);
+        })?;
+        Ok(values)
+    }
+
+    /// Reads one tensor in the type that a device keeps, f32 or f16.
+    ///
+    /// # Errors
+    /// As [`Self::read_f32`].
+    pub fn read_as(&self, name: &str, dtype: FloatDType) -> Result<TensorValues, WeightError> {
+        let info = self.float_info(name)?;
+        if let Reader::Memory(tensors) = &self.reader {
+            let own = taken(tensors, name).ok_or_else(|| self.unknown(name))?;
+            return Ok(TensorValues { data: own.data.convert_dtype(dtype.into()), not_finite: own.not_finite });
+        }
+        let element = if dtype == FloatDType::F16 { size_of::<f16>() } else { size_of::<f32>() };
+        let mut collector = Collector::new(dtype, info.element_count()).map_err(|_| self.out_of_memory(name, info, element))?;
+        self.read_bytes(name, 0, info.byte_length(), &mut |bytes| collector.append(info.stored, bytes))?;
+        Ok(collector.finish(&info.shape))
+    }
+
+    /// Reads some rows of a matrix `[rows, columns]`, one after the other, as f32.
+    ///
+    /// # Errors
+    /// As [`Self::read_f32`].
+    ///
+    /// # Panics
+    /// A row is not below the matrix's, or the tensor is no matrix.
+    pub fn read_rows(&self, name: &str, rows: &[u32]) -> Result<Vec<f32>, WeightError> {
+        let info = self.float_info(name)?;
+        let &[height, width] = info.shape.as_slice() else { panic!("{name} is no matrix but {:?}", info.shape) };
+        let row_bytes = width * info.stored.byte_width();
+        let mut values = Vec::with_capacity(rows.len() * width);
+        for &row in rows {
+            let row = row as usize;
+            assert!(row < height, "{name} has no row {row}");
+            self.read_bytes(name, row * row_bytes, row_bytes, &mut |bytes| {
+                info.stored.append_as_f32(bytes, &mut values);
+            })?;
+        }
+        Ok(values)
+    }
+
+    /// Whether rows of a tensor can be read without the rest of it.
+    pub fn reads_rows(&self) -> bool {
         match &self.reader {
-            Reader::Safetensors(file) => file.read_f32(name, info, &self.location),
-            Reader::Pickle(file) => file.read_f32(name, info, &self.location),
-            Reader::Sharded(files) => files.read_f32(name, &self.location),
+            Reader::Safetensors(_) => true,
+            Reader::Sharded(files) => files.are_all(Self::reads_rows),
+            Reader::Pickle(_) | Reader::Memory(_) => false,
         }
     }
+
+    /// Hands `take` a stretch of a tensor's stored bytes, in pieces of whole elements.
+    ///
+    /// # Errors
+    /// If there is no such tensor, or the file cannot be read (any more).
+    pub fn read_bytes(&self, name: &str, skip: usize, length: usize, take: &mut dyn FnMut(&[u8])) -> Result<(), WeightError> {
+        match &self.reader {
+            Reader::Safetensors(file) => file.read(name, skip, length, &self.location, take),
+            // It gives a tensor only as a whole.
+            Reader::Pickle(file) => {
+                file.read(name, &self.location, &mut |bytes| take(&bytes[skip..(skip + length).min(bytes.len())]))
+            }
+            Reader::Sharded(files) => files.part(name, &self.location)?.read_bytes(name, skip, length, take),
+            Reader::Memory(_) => Err(self.unknown(name)),
+        }
+    }
+
+    /// Those of `names` that it has, read as `dtype` says and kept in memory: a source of its own, whose tensors can be taken
+    /// once each.
+    ///
+    /// # Errors
+    /// As [`Self::read_as`].
+    pub fn fetched<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+        dtype: impl Fn(&str) -> FloatDType,
+    ) -> Result<Self, WeightError> {
+        let mut tensors = BTreeMap::new();
+        let mut values = BTreeMap::new();
+        for name in names {
+            let Some(info) = self.tensors.get(name) else { continue };
+            tensors.insert(name.to_owned(), info.clone());
+            values.insert(name.to_owned(), Mutex::new(Some(self.read_as(name, dtype(name))?)));
+        }
+        Ok(Self { location: self.location.clone(), path: None, tensors, reader: Reader::Memory(values) })
+    }
+
+    fn float_info(&self, name: &str) -> Result<&TensorInfo, WeightError> {
+        let info = self.tensors.get(name).ok_or_else(|| self.unknown(name))?;
+        if info.stored.is_float() {
+            return Ok(info);
+        }
+        let (location, name, stored) = (self.location.clone(), shown(name), info.stored);
+        Err(WeightError::NotFloat { location, name, stored })
+    }
+
+    fn unknown(&self, name: &str) -> WeightError {
+        WeightError::UnknownTensor { location: self.location.clone(), name: shown(name) }
+    }
+
+    fn out_of_memory(&self, name: &str, info: &TensorInfo, element_bytes: usize) -> WeightError {
+        let bytes = info.element_count().saturating_mul(element_bytes);
+        WeightError::OutOfMemory { location: self.location.clone(), name: shown(name), bytes }
+    }
+}
+
+/// Tensors that were read ahead.
+type Fetched = BTreeMap<String, Mutex<Option<TensorValues>>>;
+
+fn taken(tensors: &Fetched, name: &str) -> Option<TensorValues> {
+    tensors.get(name)?.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 enum Kind {

@@ -81,7 +81,10 @@ fn what_was_not_recorded_is_said() {
 fn clips_of_the_library_go_by_their_number() {
     let place = Workplace::new();
     let home = Home::in_folder(place.root.path().join("data"));
-    drop(Studio::open(home, DeviceWish { choice: DeviceChoice::Cpu, precision: None }).expect("a studio"));
+    drop(
+        Studio::open(home, DeviceWish { choice: DeviceChoice::Cpu, precision: None, residency: Default::default() })
+            .expect("a studio"),
+    );
     place.run(&["attention", "1"]).succeeds().says(&["step 8", "measured on all rows", " 2:6 ", " 53.1 %"]);
     place.refuses(&["attention", "7"], 1, &["no clip 7"]);
 }

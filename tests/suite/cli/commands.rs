@@ -20,6 +20,7 @@ fn help_names_every_command() {
         "queue",
         "timings",
         "doctor",
+        "import",
         "models",
         "sheet",
         "world",

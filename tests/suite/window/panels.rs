@@ -22,7 +22,7 @@ pub struct Place {
 impl Place {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let device = DeviceWish { choice: DeviceChoice::Cpu, precision: None };
+        let device = DeviceWish { choice: DeviceChoice::Cpu, precision: None, residency: Default::default() };
         let studio = Studio::open(Home::in_folder(folder.path().join("home")), device).expect("a studio");
         Self { studio: Arc::new(studio), folder }
     }

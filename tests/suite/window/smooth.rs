@@ -22,7 +22,7 @@ const PACE: Duration = Duration::from_millis(16);
 #[ignore = "a measurement that needs a GPU"]
 fn the_window_beside_the_engine() {
     let place = Place::new();
-    let device = DeviceWish { choice: DeviceChoice::Auto, precision: None };
+    let device = DeviceWish { choice: DeviceChoice::Auto, precision: None, residency: Default::default() };
     let studio = Arc::new(Studio::open(place.home.clone(), device.clone()).expect("a studio"));
     let report = Report::default();
     let mut options = options(&place);

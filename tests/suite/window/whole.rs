@@ -22,7 +22,7 @@ const SETTLED_FRAMES: usize = 3;
 pub fn options(place: &Place) -> WindowOptions {
     WindowOptions {
         home: place.home.clone(),
-        device: DeviceWish { choice: DeviceChoice::Cpu, precision: None },
+        device: DeviceWish { choice: DeviceChoice::Cpu, precision: None, residency: Default::default() },
         open: None,
         prompt: None,
         export_to: None,

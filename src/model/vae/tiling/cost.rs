@@ -12,6 +12,8 @@ pub struct DecodingCost {
     pub attention_flops: f64,
     /// The most elements of activations that are alive at once.
     pub largest_activations: f64,
+    /// The elements of the largest of them.
+    pub largest_tensor: f64,
 }
 
 impl Tiling {
@@ -57,6 +59,7 @@ impl Walk<'_> {
     fn convolution(&mut self, taps: usize, inputs: usize, outputs: usize) {
         self.cost.convolution_flops += 2.0 * (taps * inputs * outputs) as f64 * self.pixels();
         self.alive((inputs + outputs) as f64);
+        self.cost.largest_tensor = self.cost.largest_tensor.max(inputs.max(outputs) as f64 * self.pixels());
     }
 
     fn resnet(&mut self, kind: ResnetKind, inputs: usize, outputs: usize) {
@@ -147,6 +150,22 @@ mod tests {
             assert_near(cost.convolution_flops, convolutions, 0.002);
             assert_near(cost.attention_flops, attention, 0.05);
         }
+    }
+
+    #[test]
+    fn tiles_are_small_where_a_tensor_would_be_too_large() {
+        let cost = Tiling::STANDARD.decoding_cost(&published(), [8, 64, 64]);
+        // 256 channels at the full size of 29 frames of 512 x 512.
+        assert_eq!(cost.largest_tensor, (256 * 29 * 512 * 512) as f64);
+        assert_eq!(Tiling::of(&published()), Tiling::SAVING);
+        let saving = Tiling::SAVING.decoding_cost(&published(), [8, 90, 160]);
+        assert_eq!(saving.largest_tensor, (256 * 29 * 256 * 256) as f64);
+        // In f16 with the normalised copy of a convolution's input: far below 6 GiB.
+        assert!((saving.largest_activations + saving.largest_tensor) * 2.0 < 4e9);
+        assert_eq!(
+            Tiling::of(&VaeConfig { hidden_size: 64, hidden_size_mult: vec![1, 1, 2, 2], ..published() }),
+            Tiling::STANDARD
+        );
     }
 
     /// The middle block's first pixels by hand: a decoder of one level without upsampling, over one latent.

@@ -1,0 +1,81 @@
+//! The plans that Efficient-vDiT (arXiv 2502.06155) measured: those of its Table 2, which its search found for Open-Sora-Plan
+//! v1.2 at 29 frames.
+//!
+//! The paper prints each plan's sparsity and time, not its layers. How many layers have which mask follows from both (the only
+//! monotone solution over 32 layers); which layer has which is not published, so here they are spread evenly.
+
+use super::{LayerMask, MaskError, MaskPlan};
+
+/// Layers of the published transformer.
+const LAYERS: usize = 32;
+
+/// Reference frames of the masks of [`COUNTS`]; none is full attention.
+const REFERENCES: [Option<usize>; 4] = [None, Some(4), Some(2), Some(1)];
+
+/// The search's threshold r, and how many layers have each mask of [`REFERENCES`].
+const COUNTS: [(&str, [usize; 4]); 5] = [
+    ("r0.025", [3, 21, 7, 1]),
+    ("r0.050", [2, 11, 11, 8]),
+    ("r0.100", [2, 6, 11, 13]),
+    ("r0.200", [2, 4, 5, 21]),
+    ("r0.400", [2, 2, 4, 24]),
+];
+
+/// The names of the searched plans, in the order of the paper.
+pub fn searched_plans() -> impl Iterator<Item = &'static str> {
+    COUNTS.iter().map(|(name, _)| *name)
+}
+
+/// The searched plan of this name (`r0.025`, also `r0.05`) for `layers` layers and `frames` latent frames; none if there is no
+/// such plan. With fewer layers than the paper's 32, every so-manieth of them; with more frames the same numbers of reference
+/// frames.
+///
+/// # Errors
+/// There are no frames or layers, or too many.
+pub fn searched_plan(name: &str, layers: usize, frames: usize) -> Option<Result<MaskPlan, MaskError>> {
+    let threshold = |name: &str| name.strip_prefix('r')?.parse::<f64>().ok();
+    let wanted = threshold(name)?;
+    let (_, counts) = COUNTS.iter().find(|(name, _)| threshold(name) == Some(wanted))?;
+    let spread = spread(counts);
+    let mask = |layer: usize| match REFERENCES[spread[layer * LAYERS / layers]] {
+        Some(references) if references < frames => LayerMask::of_family(&super::MaskFamily::paper(references), frames),
+        _ => LayerMask::full(frames),
+    };
+    Some((0..layers).map(mask).collect::<Result<Vec<_>, _>>().and_then(MaskPlan::of_layers))
+}
+
+/// Which mask each layer has: every mask's layers at even distances, the sparsest masks in between.
+fn spread(counts: &[usize; 4]) -> Vec<usize> {
+    let mut places: Vec<(f64, usize)> = Vec::with_capacity(LAYERS);
+    for (mask, &count) in counts.iter().enumerate() {
+        places.extend((0..count).map(|index| ((index as f64 + 0.5) / count as f64, mask)));
+    }
+    places.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+    places.into_iter().map(|(_, mask)| mask).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sparsities of Table 2, which counts blocks of 128 tokens.
+    #[test]
+    fn the_plans_have_the_papers_sparsities() {
+        for (name, sparsity) in [("r0.025", 23.51), ("r0.05", 37.78), ("r0.1", 45.08), ("r0.2", 51.55), ("r0.4", 55.07)] {
+            let plan = searched_plan(name, 32, 8).unwrap().unwrap();
+            let mean = plan.blocks(3600, 128).sparsity();
+            assert!((100.0 * mean - sparsity).abs() < 0.011, "{name}: {mean}");
+        }
+    }
+
+    #[test]
+    fn fewer_layers_and_more_frames_keep_the_mixture() {
+        let plan = searched_plan("r0.4", 8, 24).unwrap().unwrap();
+        assert_eq!((plan.layers().len(), plan.frames()), (8, 24));
+        let sparse = plan.layers().iter().filter(|layer| layer.reference_frames().len() == 1).count();
+        assert!((5..=7).contains(&sparse), "{sparse} of 8");
+        assert!(searched_plan("r0.3", 32, 8).is_none() && searched_plan("full", 32, 8).is_none());
+        assert!(searched_plan("r0.4", 32, 0).unwrap().is_err());
+        assert!(searched_plan("r0.4", 0, 8).unwrap().is_err());
+    }
+}
