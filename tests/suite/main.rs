@@ -14,6 +14,7 @@ mod recording;
 mod shaders;
 mod studio;
 mod timings;
+mod training;
 #[cfg(feature = "gui")]
 mod window;
 mod world;

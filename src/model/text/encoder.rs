@@ -45,7 +45,23 @@ fn activation() -> String {
     "gated-gelu".into()
 }
 
+/// Published name of the table behind the position bias, `[buckets, heads]`.
+pub(super) const POSITION_TABLE: &str = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+
 impl TextEncoderConfig {
+    /// The bucket of a distance: half of them for keys after the query; exact up to a quarter, logarithmic beyond.
+    pub fn bucket(&self, query: usize, key: usize) -> usize {
+        let half = self.relative_attention_num_buckets / 2;
+        let exact = half / 2;
+        let side = if key > query { half } else { 0 };
+        let distance = key.abs_diff(query);
+        if distance < exact {
+            return side + distance;
+        }
+        let ratio = (distance as f32 / exact as f32).ln() / (self.relative_attention_max_distance as f32 / exact as f32).ln();
+        side + (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)
+    }
+
     /// Why this program cannot run an encoder of this configuration, if it cannot.
     pub fn unsupported(&self) -> Option<String> {
         let sizes = [
@@ -159,10 +175,43 @@ impl EncoderBlock {
     }
 }
 
+/// Everything behind the token table; training has it with tables of its own ([`super::trainable`]).
 #[derive(Module, Debug)]
-struct Layers {
+pub(super) struct Layers {
     blocks: Vec<EncoderBlock>,
     final_norm: RmsNorm,
+}
+
+impl Layers {
+    pub(super) fn load(loader: &mut Loader<'_>, config: &TextEncoderConfig) -> Self {
+        Self {
+            blocks: (0..config.num_layers).map(|index| EncoderBlock::load(loader, index, config)).collect(),
+            final_norm: RmsNorm {
+                weight: loader.exact("encoder.final_layer_norm.weight", [config.d_model]),
+                epsilon: config.layer_norm_epsilon,
+            },
+        }
+    }
+
+    /// Embedded tokens `[batch, tokens, d_model]`, the position bias `[1, heads, tokens, tokens]` and the mask of the tokens
+    /// (1 = counts), `[batch * tokens]`, to the embedding. `watch` sees the input of every block.
+    pub(super) fn forward(
+        &self,
+        mut x: Tensor<3>,
+        position: Tensor<4>,
+        mask: &[f32],
+        watch: &mut dyn FnMut(usize, &Tensor<3>),
+    ) -> Tensor<3> {
+        let [batch, tokens, _] = x.dims();
+        let padding: Vec<f32> = mask.iter().map(|m| (1.0 - m) * f32::MIN).collect();
+        let padding = Tensor::<4>::from_data(TensorData::new(padding, [batch, 1, 1, tokens]), &x.device());
+        let bias = position + padding;
+        for (index, block) in self.blocks.iter().enumerate() {
+            watch(index, &x);
+            x = spans::layer(|| format!("text layer {}", index + 1), || block.forward(x, bias.clone()));
+        }
+        self.final_norm.forward(x)
+    }
 }
 
 #[derive(Debug)]
@@ -181,17 +230,8 @@ impl TextEncoder {
     /// The weights do not fit the configuration.
     pub fn load(mut loader: Loader<'_>, config: &TextEncoderConfig) -> Result<Self, WeightError> {
         let token_table = loader.values_of_any(&TOKEN_EMBEDDING_KEYS, &[config.vocab_size, config.d_model]);
-        let position_table = loader.values(
-            "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-            &[config.relative_attention_num_buckets, config.num_heads],
-        );
-        let layers = Layers {
-            blocks: (0..config.num_layers).map(|index| EncoderBlock::load(&mut loader, index, config)).collect(),
-            final_norm: RmsNorm {
-                weight: loader.exact("encoder.final_layer_norm.weight", [config.d_model]),
-                epsilon: config.layer_norm_epsilon,
-            },
-        };
+        let position_table = loader.values(POSITION_TABLE, &[config.relative_attention_num_buckets, config.num_heads]);
+        let layers = Layers::load(&mut loader, config);
         let device = loader.device().clone();
         loader.finish(is_ignorable_text_encoder_key)?;
         Ok(Self { layers, token_table, position_table, config: config.clone(), device })
@@ -214,17 +254,9 @@ impl TextEncoder {
         let tokens = ids.len() / batch;
         let width = self.config.d_model;
         let rows = ids.iter().flat_map(|&id| &self.token_table[id as usize * width..(id as usize + 1) * width]);
-        let mut x = Tensor::from_data(TensorData::new(rows.copied().collect::<Vec<f32>>(), [batch, tokens, width]), &self.device);
-
-        let padding: Vec<f32> = mask.iter().map(|m| (1.0 - m) * f32::MIN).collect();
-        let padding = Tensor::<4>::from_data(TensorData::new(padding, [batch, 1, 1, tokens]), &self.device);
+        let x = Tensor::from_data(TensorData::new(rows.copied().collect::<Vec<f32>>(), [batch, tokens, width]), &self.device);
         let position = TensorData::new(self.position_bias(tokens), [1, self.config.num_heads, tokens, tokens]);
-        let bias = Tensor::from_data(position, &self.device) + padding;
-        for (index, block) in self.layers.blocks.iter().enumerate() {
-            watch(index, &x);
-            x = spans::layer(|| format!("text layer {}", index + 1), || block.forward(x, bias.clone()));
-        }
-        self.layers.final_norm.forward(x)
+        self.layers.forward(x, Tensor::from_data(position, &self.device), mask, watch)
     }
 
     /// `[heads, query, key]`; every layer adds the same.
@@ -242,17 +274,8 @@ impl TextEncoder {
         bias
     }
 
-    /// The bucket of a distance: half of them for keys after the query; exact up to a quarter, logarithmic beyond.
+    /// As [`TextEncoderConfig::bucket`].
     pub fn bucket(&self, query: usize, key: usize) -> usize {
-        let half = self.config.relative_attention_num_buckets / 2;
-        let exact = half / 2;
-        let side = if key > query { half } else { 0 };
-        let distance = key.abs_diff(query);
-        if distance < exact {
-            return side + distance;
-        }
-        let ratio =
-            (distance as f32 / exact as f32).ln() / (self.config.relative_attention_max_distance as f32 / exact as f32).ln();
-        side + (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)
+        self.config.bucket(query, key)
     }
 }

@@ -15,21 +15,42 @@ const LISTED: usize = 12;
 /// Hands out the tensors of one [`WeightSource`] and keeps the account of what was asked for and what was wrong.
 #[derive(Debug)]
 pub struct WeightLedger<'a> {
-    source: &'a WeightSource,
+    origin: Origin<'a>,
     asked: BTreeSet<String>,
     mismatch: Mismatch,
+}
+
+/// Values for parameters that no file holds yet: where a training begins.
+pub trait InitialValues: fmt::Debug {
+    /// The values of the tensor with this published name and shape, row-major.
+    fn values(&self, name: &str, shape: &[usize]) -> Vec<f32>;
+}
+
+#[derive(Debug)]
+enum Origin<'a> {
+    File(&'a WeightSource),
+    Initial(&'a dyn InitialValues),
 }
 
 impl<'a> WeightLedger<'a> {
     pub fn new(source: &'a WeightSource) -> Self {
         let mismatch =
             Mismatch { location: source.location().to_owned(), in_file: source.tensors().len(), ..Mismatch::default() };
-        Self { source, asked: BTreeSet::new(), mismatch }
+        Self { origin: Origin::File(source), asked: BTreeSet::new(), mismatch }
+    }
+
+    /// Every tensor that is asked for is there, in the shape that is asked for.
+    pub fn initial(values: &'a dyn InitialValues) -> Self {
+        let mismatch = Mismatch { location: "the initial values".to_owned(), ..Mismatch::default() };
+        Self { origin: Origin::Initial(values), asked: BTreeSet::new(), mismatch }
     }
 
     /// True if the file has a tensor of this name, for parameters that are optional in the published layout.
     pub fn contains(&self, name: &str) -> bool {
-        self.source.info(name).is_some()
+        match self.origin {
+            Origin::File(source) => source.info(name).is_some(),
+            Origin::Initial(_) => true,
+        }
     }
 
     /// The values of the tensor `name`, row-major, if it has exactly this shape and is finite.
@@ -46,7 +67,11 @@ impl<'a> WeightLedger<'a> {
     pub fn take_any(&mut self, names: &[&str], shape: &[usize]) -> Vec<f32> {
         self.asked.extend(names.iter().map(|name| (*name).to_owned()));
         self.mismatch.asked += 1;
-        let present = names.iter().find_map(|name| Some((*name, self.source.info(name)?)));
+        let source = match self.origin {
+            Origin::File(source) => source,
+            Origin::Initial(initial) => return initial.values(names[0], shape),
+        };
+        let present = names.iter().find_map(|name| Some((*name, source.info(name)?)));
         let Some((name, info)) = present else {
             self.mismatch.missing.extend(names.first().map(|name| (*name).to_owned()));
             return Vec::new();
@@ -59,7 +84,7 @@ impl<'a> WeightLedger<'a> {
             });
             return Vec::new();
         }
-        let values = match self.source.read_f32(name) {
+        let values = match source.read_f32(name) {
             Ok(values) => values,
             Err(error) => {
                 self.mismatch.unreadable.push((name.to_owned(), error.to_string()));
@@ -79,13 +104,11 @@ impl<'a> WeightLedger<'a> {
     /// # Errors
     /// [`WeightError::Mismatch`] with every missing, unexpected, wrongly shaped, non-finite and unreadable tensor.
     pub fn finish(mut self, ignorable: impl Fn(&str) -> bool) -> Result<(), WeightError> {
-        self.mismatch.unexpected = self
-            .source
-            .tensors()
-            .map(|(name, _)| name)
-            .filter(|name| !self.asked.contains(*name) && !ignorable(name))
-            .map(str::to_owned)
-            .collect();
+        if let Origin::File(source) = self.origin {
+            let names = source.tensors().map(|(name, _)| name);
+            let unexpected = names.filter(|name| !self.asked.contains(*name) && !ignorable(name));
+            self.mismatch.unexpected = unexpected.map(str::to_owned).collect();
+        }
         if self.mismatch.is_empty() { Ok(()) } else { Err(WeightError::Mismatch(Box::new(self.mismatch))) }
     }
 }

@@ -6,18 +6,31 @@
 use burn::module::Param;
 use burn::tensor::{Device, FloatDType, Shape, Tensor, TensorData};
 
-use super::{WeightError, WeightLedger, WeightSource};
+use super::published::{Layout, PublishedParameter, PublishedParameters};
+use super::{InitialValues, WeightError, WeightLedger, WeightSource};
 use crate::gpu::device::ComputeDevice;
 use crate::model::layers::{Linear, TwoLayers};
 
 pub struct Loader<'a> {
     ledger: WeightLedger<'a>,
     device: &'a ComputeDevice,
+    parameters: Option<&'a PublishedParameters>,
 }
 
 impl<'a> Loader<'a> {
     pub fn new(source: &'a WeightSource, device: &'a ComputeDevice) -> Self {
-        Self { ledger: WeightLedger::new(source), device }
+        Self { ledger: WeightLedger::new(source), device, parameters: None }
+    }
+
+    /// Values that a training begins from take the place of a file.
+    pub fn initial(values: &'a dyn InitialValues, device: &'a ComputeDevice) -> Self {
+        Self { ledger: WeightLedger::initial(values), device, parameters: None }
+    }
+
+    /// Also notes every parameter, so that it can be trained and written.
+    #[must_use]
+    pub fn noting(self, parameters: &'a PublishedParameters) -> Self {
+        Self { parameters: Some(parameters), ..self }
     }
 
     pub fn device(&self) -> &Device {
@@ -36,45 +49,46 @@ impl<'a> Loader<'a> {
 
     /// A parameter in f32: tables, norms, biases of norms.
     pub fn exact<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Param<Tensor<D>> {
-        let values = self.values(name, &shape);
-        self.parameter(values, shape, FloatDType::F32)
+        self.exact_of_any(&[name], shape)
+    }
+
+    /// As [`Self::exact`] for a tensor that is published under several names; it is written under the first.
+    pub fn exact_of_any<const D: usize>(&mut self, names: &[&str], shape: [usize; D]) -> Param<Tensor<D>> {
+        let values = self.values_of_any(names, &shape);
+        let published = Published { name: names[0].to_owned(), shape: shape.to_vec(), layout: Layout::AsPublished };
+        self.parameter(published, values, shape, false)
     }
 
     /// `[out, in]` as published becomes `[in, out]`; keys `NAME.weight` and, if `bias`, `NAME.bias`.
     pub fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Linear {
-        self.linear_as(name, inputs, outputs, bias, self.device.precision.dtype())
+        self.projection(name, &[outputs, inputs], bias, true)
     }
 
     /// A linear layer whose weight stays in f32.
     pub fn exact_linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Linear {
-        self.linear_as(name, inputs, outputs, bias, FloatDType::F32)
-    }
-
-    fn linear_as(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool, dtype: FloatDType) -> Linear {
-        let weight = self.values(&format!("{name}.weight"), &[outputs, inputs]);
-        self.projection(name, weight, inputs, outputs, bias, dtype)
+        self.projection(name, &[outputs, inputs], bias, false)
     }
 
     /// A convolution of patches without overlap, `[out, channels, patch, patch]`, as the linear layer that it is.
     pub fn patch_projection(&mut self, name: &str, channels: usize, patch: usize, outputs: usize) -> Linear {
-        let weight = self.values(&format!("{name}.weight"), &[outputs, channels, patch, patch]);
-        self.projection(name, weight, channels * patch * patch, outputs, true, self.device.precision.dtype())
+        self.projection(name, &[outputs, channels, patch, patch], true, true)
     }
 
-    fn projection(
-        &mut self,
-        name: &str,
-        weight: Vec<f32>,
-        inputs: usize,
-        outputs: usize,
-        bias: bool,
-        dtype: FloatDType,
-    ) -> Linear {
-        let bias = bias.then(|| {
-            let values = self.values(&format!("{name}.bias"), &[outputs]);
-            self.parameter(values, [outputs], dtype)
-        });
-        Linear { weight: self.parameter(transpose(&weight, outputs, inputs), [inputs, outputs], dtype), bias }
+    /// `shape` is the published one, with the outputs first.
+    fn projection(&mut self, name: &str, shape: &[usize], bias: bool, follows_storage: bool) -> Linear {
+        let (outputs, inputs) = (shape[0], shape[1..].iter().product());
+        let layout = Layout::Linear { outputs, inputs };
+        let published = Published { name: format!("{name}.weight"), shape: shape.to_vec(), layout };
+        let weight = self.values(&published.name, shape);
+        let bias = bias.then(|| self.bias(name, outputs, follows_storage));
+        Linear { weight: self.parameter(published, layout.for_device(weight), [inputs, outputs], follows_storage), bias }
+    }
+
+    fn bias(&mut self, name: &str, outputs: usize, follows_storage: bool) -> Param<Tensor<1>> {
+        let name = format!("{name}.bias");
+        let values = self.values(&name, &[outputs]);
+        let published = Published { name, shape: vec![outputs], layout: Layout::AsPublished };
+        self.parameter(published, values, [outputs], follows_storage)
     }
 
     /// `NAME.linear_1` and `NAME.linear_2`.
@@ -93,34 +107,37 @@ impl<'a> Loader<'a> {
         outputs: usize,
         kernel: &[usize],
     ) -> (Param<Tensor<3>>, Param<Tensor<1>>) {
-        let dtype = self.device.precision.dtype();
         let taps: usize = kernel.iter().product();
-        let published = [&[outputs, inputs], kernel].concat();
-        let weight = self.values(&format!("{name}.weight"), &published);
-        let weight = transpose(&weight, outputs, inputs * taps); // [in, taps, out]
-        let mut reordered = Vec::with_capacity(weight.len());
-        if !weight.is_empty() {
-            for tap in 0..taps {
-                for input in 0..inputs {
-                    let row = (input * taps + tap) * outputs;
-                    reordered.extend_from_slice(&weight[row..row + outputs]);
-                }
-            }
-        }
-        let bias = self.values(&format!("{name}.bias"), &[outputs]);
-        (self.parameter(reordered, [taps, inputs, outputs], dtype), self.parameter(bias, [outputs], dtype))
+        let layout = Layout::Convolution { outputs, inputs, taps };
+        let shape = [&[outputs, inputs], kernel].concat();
+        let published = Published { name: format!("{name}.weight"), shape, layout };
+        let weight = layout.for_device(self.values(&published.name, &published.shape));
+        let weight = self.parameter(published, weight, [taps, inputs, outputs], true);
+        (weight, self.bias(name, outputs, true))
     }
 
     /// The ledger answers a tensor that it does not have with no values; the placeholder only lives until [`Self::finish`].
-    fn parameter<const D: usize>(&self, values: Vec<f32>, shape: [usize; D], dtype: FloatDType) -> Param<Tensor<D>> {
+    fn parameter<const D: usize>(
+        &self,
+        published: Published,
+        values: Vec<f32>,
+        shape: [usize; D],
+        follows_storage: bool,
+    ) -> Param<Tensor<D>> {
         let device = &self.device.device;
+        let dtype = if follows_storage { self.device.precision.dtype() } else { FloatDType::F32 };
         let tensor = if values.len() == shape.iter().product::<usize>() {
             let data = TensorData::new(values, Shape::new(shape)).convert_dtype(dtype.into());
             Tensor::from_data(data, (device, dtype.into()))
         } else {
             Tensor::zeros([1; D], device)
         };
-        Param::from_tensor(tensor)
+        let parameter = Param::from_tensor(tensor);
+        if let Some(parameters) = self.parameters {
+            let Published { name, shape, layout } = published;
+            parameters.borrow_mut().push(PublishedParameter { id: parameter.id, name, shape, layout, follows_storage });
+        }
+        parameter
     }
 
     /// # Errors
@@ -130,16 +147,9 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// `[rows, columns]` to `[columns, rows]`; an empty placeholder stays empty.
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    if values.len() != rows * columns {
-        return Vec::new();
-    }
-    let mut transposed = vec![0.0; values.len()];
-    for (row, line) in values.chunks_exact(columns).enumerate() {
-        for (column, &value) in line.iter().enumerate() {
-            transposed[column * rows + row] = value;
-        }
-    }
-    transposed
+/// What a parameter is in a file.
+struct Published {
+    name: String,
+    shape: Vec<usize>,
+    layout: Layout,
 }
