@@ -32,6 +32,9 @@ const LEAST_SUM = 1.0e-37;                  // so that no logarithm is infinite
 #if attend
 @group(0) @binding({{ place_of_output }}) var<storage, read_write> output: array<{{ element }}>;
 #end
+#if row_log_sums
+@group(0) @binding({{ place_of_extra }}) var<storage, read_write> row_log_sums: array<f32>; // [batch * heads, query tokens]
+#end
 #if count_work
 @group(0) @binding({{ place_of_extra }}) var<storage, read_write> work: array<f32>;         // tiles walked by each workgroup
 #end
@@ -191,6 +194,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         let row = top + r;
         if first_row + row < query_tokens {
             let inverse = 1.0 / row_sum[row];
+#if row_log_sums
+            if lane == 0u {
+                row_log_sums[query_base + row] = row_maximum[row] + log(row_sum[row]);
+            }
+#end
             for (var c = 0u; c < HEAD_PADDED / LANES; c += 1u) {
                 let channel = lane + c * LANES;
                 if channel < HEAD_SIZE {

@@ -43,6 +43,9 @@ const LEAST_SUM = 1.0e-37;                // so that no logarithm is infinite
 #if attend
 @group(0) @binding({{ place_of_output }}) var<storage, read_write> output: array<vec4<f16>>;  // as the query
 #end
+#if row_log_sums
+@group(0) @binding({{ place_of_extra }}) var<storage, read_write> row_log_sums: array<f32>; // [batch * heads, query tokens]
+#end
 #if count_work
 @group(0) @binding({{ place_of_extra }}) var<storage, read_write> work: array<f32>;         // tiles walked by each workgroup
 #end
@@ -367,6 +370,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     sum += subgroupShuffleXor(sum, 1u);
 #end
     let inverse = 1.0 / sum;
+#if row_log_sums
+    if share == 0u && first_row + row < query_tokens {
+        row_log_sums[query_base + first_row + row] = (reference + log2(sum)) * 0.6931471805599453;
+    }
+#end
 #for h in 0..{{ head / 16 }}
 #for m in 0..{{ rows / 16 }}
     coopStoreT(o_{{ m }}_{{ h }}, &scores[score_at + {{ m }}u * 16u * LDS], LDS);

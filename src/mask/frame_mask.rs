@@ -123,6 +123,31 @@ impl KeyFrames {
         &self.frames[self.offsets[query] as usize..self.offsets[query + 1] as usize]
     }
 
+    /// The same tiles seen from the keys: for each of `key_frames` frames the query frames that keep it, in ascending order.
+    /// A frame that nobody keeps has an empty list.
+    ///
+    /// # Panics
+    /// If a kept frame is not below `key_frames`.
+    #[must_use]
+    pub fn transposed(&self, key_frames: usize) -> Self {
+        let mut offsets = vec![0; key_frames + 1];
+        for &key in &self.frames {
+            offsets[key as usize + 1] += 1;
+        }
+        for key in 0..key_frames {
+            offsets[key + 1] += offsets[key];
+        }
+        let mut next = offsets.clone();
+        let mut frames = vec![0; self.frames.len()];
+        for query in 0..self.query_frames() {
+            for &key in self.of(query) {
+                frames[next[key as usize] as usize] = query as u32;
+                next[key as usize] += 1;
+            }
+        }
+        Self { offsets, frames }
+    }
+
     /// Whether a query frame sees all frames, so that its keys lie in one piece.
     pub fn is_dense(&self, query: usize) -> bool {
         self.of(query).len() + 1 == self.offsets.len()
@@ -139,6 +164,17 @@ mod tests {
         assert!(matches!(FrameMask::full(usize::MAX), Err(MaskError::Frames(_))));
         assert!(matches!(FrameMask::new(2, vec![true; 3]), Err(MaskError::MatrixSize { frames: 2, entries: 3 })));
         assert!(matches!(FrameMask::new(2, vec![true, false, false, false]), Err(MaskError::BlindFrame(1))));
+    }
+
+    #[test]
+    fn transposed_lists_are_the_same_tiles() {
+        let mask = FrameMask::new(3, vec![true, false, true, true, true, true, true, false, false]).unwrap();
+        let keys = mask.key_frames();
+        let queries = keys.transposed(4);
+        assert_eq!(queries.offsets(), [0, 3, 4, 6, 6]);
+        assert_eq!(queries.frames(), [0, 1, 2, 1, 0, 1]);
+        assert_eq!(queries.transposed(3), keys);
+        assert_eq!(KeyFrames::of_one_query_frame(2).transposed(2).frames(), [0, 0]);
     }
 
     #[test]

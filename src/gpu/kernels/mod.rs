@@ -36,6 +36,10 @@ pub(crate) enum OptionalTensor<B: Backend> {
 }
 
 impl<B: Backend> OptionalTensor<B> {
+    fn of(tensor: Option<FloatTensor<B>>) -> Self {
+        tensor.map_or(Self::Absent, Self::Given)
+    }
+
     fn into_option(self) -> Option<FloatTensor<B>> {
         match self {
             Self::Given(tensor) => Some(tensor),

@@ -78,6 +78,69 @@ pub fn log_sums(call: &TileAttention<'_>, query: &[f32], key: &[f32], key_bias: 
     log_sums
 }
 
+/// The row log-sums `[batch, heads, queries]`: `log(sum over all kept keys of exp(query key^T * scale + key_bias))`.
+pub fn row_log_sums(call: &TileAttention<'_>, query: &[f32], key: &[f32], key_bias: Option<&[f32]>) -> Vec<f64> {
+    let of_tiles = log_sums(call, query, key, key_bias);
+    let (tiles, rows) = (call.key_frames.frames().len(), call.query_tokens);
+    let mut log_sums = Vec::new();
+    for batch_head in 0..call.batch * call.heads {
+        for frame in 0..call.key_frames.query_frames() {
+            let first = call.key_frames.offsets()[frame] as usize;
+            for row in 0..rows {
+                let of_row = (first..first + call.key_frames.of(frame).len())
+                    .map(|tile| of_tiles[(batch_head * tiles + tile) * rows + row]);
+                let largest = of_row.clone().fold(f64::MIN, f64::max);
+                log_sums.push(largest + of_row.map(|log_sum| (log_sum - largest).exp()).sum::<f64>().ln());
+            }
+        }
+    }
+    log_sums
+}
+
+/// The gradients with respect to query, key and value of `sum(output_gradient * tile_attention(..))`, through the Jacobian of
+/// the softmax: `dscore_j = P_j (dP_j - sum over i of P_i dP_i)` with `dP_j = output_gradient . value_j`.
+pub fn tile_attention_gradients(
+    call: &TileAttention<'_>,
+    [query, key, value]: [&[f32]; 3],
+    key_bias: Option<&[f32]>,
+    output_gradient: &[f32],
+) -> [Vec<f64>; 3] {
+    let (queries, keys) = (call.key_frames.query_frames() * call.query_tokens, call.key_frames_total * call.key_tokens);
+    let mut gradients = [query.len(), key.len(), value.len()].map(|count| vec![0.0; count]);
+    let [of_query, of_key, of_value] = &mut gradients;
+    let scale = f64::from(call.scale);
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+    for row in 0..call.batch * call.heads * queries {
+        let (batch_head, frame) = (row / queries, row % queries / call.query_tokens);
+        let query_at = row * call.head..(row + 1) * call.head;
+        let (query_row, gradient_row) = (&query[query_at.clone()], &output_gradient[query_at.clone()]);
+        let kept = call.key_frames.of(frame).iter();
+        let seen = kept.flat_map(|&frame| (0..call.key_tokens).map(move |token| frame as usize * call.key_tokens + token));
+        let seen: Vec<usize> = seen.collect();
+        let at = |key: usize| (batch_head * keys + key) * call.head..(batch_head * keys + key + 1) * call.head;
+        let scores = seen.iter().map(|&index| {
+            let bias = key_bias.map_or(0.0, |bias| f64::from(bias[batch_head / call.heads * keys + index]));
+            dot(query_row, &key[at(index)]) * scale + bias
+        });
+        let scores: Vec<f64> = scores.collect();
+        let maximum = scores.iter().copied().fold(f64::MIN, f64::max);
+        let sum: f64 = scores.iter().map(|score| (score - maximum).exp()).sum();
+        let weights: Vec<f64> = scores.iter().map(|score| (score - maximum).exp() / sum).collect();
+        let of_weights: Vec<f64> = seen.iter().map(|&index| dot(gradient_row, &value[at(index)])).collect();
+        let mean: f64 = weights.iter().zip(&of_weights).map(|(weight, of_weight)| weight * of_weight).sum();
+        for ((weight, of_weight), &index) in weights.iter().zip(&of_weights).zip(&seen) {
+            let of_score = weight * (of_weight - mean) * scale;
+            for channel in 0..call.head {
+                let (in_query, in_key) = (query_at.start + channel, at(index).start + channel);
+                of_query[in_query] += of_score * f64::from(key[in_key]);
+                of_key[in_key] += of_score * f64::from(query[in_query]);
+                of_value[in_key] += weight * f64::from(output_gradient[in_query]);
+            }
+        }
+    }
+    gradients
+}
+
 /// How wrong log-sums are: the largest error of a tile's share of its row's weight. (Tiles far below a row's largest score have
 /// no share that f32 could hold, so their logarithms may be anything that is as small.) Infinite for what is no number.
 pub fn log_sums_error(call: &TileAttention<'_>, got: &[f32], want: &[f64]) -> f64 {

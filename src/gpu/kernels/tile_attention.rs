@@ -7,10 +7,14 @@
 //! `log(sum of exp(score) over the key frame's tokens)`, which the online softmax passes on its way. They are
 //! `[batch, heads, kept tiles, query tokens]` in f32, kept tiles in the order of [`KeyFrames::frames`]; the log-sum-exp of a
 //! whole row is that of its tiles' log-sums.
+//!
+//! On a device that differentiates, the gradients of query, key and value are a kernel of the same kind ([`backward`]): it
+//! walks the kept tiles only, so that its cost follows the density too. The key bias is a constant.
 
 use std::sync::Arc;
 
 use burn::backend::flex::FlexTensor;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::{CubeBackend, CubeTensor};
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
@@ -27,7 +31,11 @@ use crate::gpu::spans::{self, Kind};
 use crate::gpu::tier::ShaderTier;
 use crate::mask::KeyFrames;
 
+mod autodiff;
+pub mod backward;
 pub mod matrix;
+
+pub(crate) use backward::Attended;
 
 /// Which tiles there are and how large they are.
 #[derive(Clone, Debug)]
@@ -51,12 +59,15 @@ pub enum Gives {
     AttentionAndWork,
     /// The attention, and the log-sums of the tiles that it walked through.
     AttentionAndLogSums,
+    /// The attention, and the log-sum of every row over all its tiles, which the backward pass reads.
+    AttentionAndRowLogSums,
     /// The log-sums alone; nothing is done with values.
     LogSums,
 }
 
 impl Gives {
-    pub const ALL: [Self; 4] = [Self::Attention, Self::AttentionAndWork, Self::AttentionAndLogSums, Self::LogSums];
+    pub const ALL: [Self; 5] =
+        [Self::Attention, Self::AttentionAndWork, Self::AttentionAndLogSums, Self::AttentionAndRowLogSums, Self::LogSums];
 
     fn attends(self) -> bool {
         self != Self::LogSums
@@ -70,6 +81,10 @@ impl Gives {
         matches!(self, Self::AttentionAndLogSums | Self::LogSums)
     }
 
+    fn gives_row_log_sums(self) -> bool {
+        self == Self::AttentionAndRowLogSums
+    }
+
     /// The switches of a shader of this kernel, and the places of its bindings.
     fn put_into(self, variant: Variant, key_bias: bool) -> Variant {
         let place_of_bias = if self.attends() { 3 } else { 2 };
@@ -81,6 +96,7 @@ impl Gives {
             .switch("attend", self.attends())
             .switch("count_work", self.counts_work())
             .switch("log_sums", self.gives_log_sums())
+            .switch("row_log_sums", self.gives_row_log_sums())
             .value("place_of_bias", place_of_bias)
             .value("place_of_output", place_of_output)
             .value("place_of_extra", place_of_extra)
@@ -88,7 +104,7 @@ impl Gives {
     }
 }
 
-#[backend_extension(Cube, Flex)]
+#[backend_extension(Cube, Flex, Autodiff)]
 pub(crate) trait TileAttentionKernel: Backend {
     fn tile_attention(
         query: FloatTensor<Self>,
@@ -123,6 +139,32 @@ pub(crate) trait TileAttentionKernel: Backend {
     fn tile_log_sums(
         query: FloatTensor<Self>,
         key: FloatTensor<Self>,
+        #[extension_type] key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        tier: ShaderTier,
+    ) -> FloatTensor<Self>;
+
+    /// Runs the same kernel; gives the attention and the row log-sums `[batch, heads, queries]`.
+    fn tile_attention_and_row_log_sums(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        #[extension_type] key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        tier: ShaderTier,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// The gradients of query, key and value.
+    fn tile_attention_gradients(
+        #[extension_type] attended: Attended<Self>,
+        #[extension_type] key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        tier: ShaderTier,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Runs the kernels of the gradients; the result is one number for each of their blocks: the tiles that it walked through.
+    fn tile_attention_gradients_work(
+        #[extension_type] attended: Attended<Self>,
         #[extension_type] key_bias: OptionalTensor<Self>,
         tiles: Tiles,
         tier: ShaderTier,
@@ -205,6 +247,82 @@ pub fn tile_log_sums(query: Tensor<4>, key: Tensor<4>, key_bias: Option<Tensor<2
         Dispatch::tile_log_sums(query.into_dispatch(), key.into_dispatch(), key_bias.into(), tiles, tier)
     });
     Tensor::from_dispatch(log_sums)
+}
+
+/// [`tile_attention`] to the same bits, and the row log-sums `[batch, heads, queries]` in f32: `log(sum of exp(score))` over all
+/// keys that a row sees.
+pub fn tile_attention_and_row_log_sums(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    key_bias: Option<Tensor<2>>,
+    tiles: Tiles,
+) -> (Tensor<4>, Tensor<3>) {
+    check(&query, &key, Some(&value), key_bias.as_ref(), &tiles);
+    let tier = ShaderTier::of(&value.device(), value.dtype());
+    let (output, row_log_sums) = spans::span(Kind::Attention, || {
+        Dispatch::tile_attention_and_row_log_sums(
+            query.into_dispatch(),
+            key.into_dispatch(),
+            value.into_dispatch(),
+            key_bias.into(),
+            tiles,
+            tier,
+        )
+    });
+    (Tensor::from_dispatch(output), Tensor::from_dispatch(row_log_sums))
+}
+
+/// A forward pass that [`tile_attention_and_row_log_sums`] made, and the gradient of the loss with respect to its output.
+#[derive(Clone, Debug)]
+pub struct AttendedTensors {
+    pub query: Tensor<4>,
+    pub key: Tensor<4>,
+    pub value: Tensor<4>,
+    pub output: Tensor<4>,
+    pub row_log_sums: Tensor<3>,
+    pub output_gradient: Tensor<4>,
+}
+
+impl AttendedTensors {
+    fn check(&self, key_bias: Option<&Tensor<2>>, tiles: &Tiles) {
+        check(&self.query, &self.key, Some(&self.value), key_bias, tiles);
+        let [batch, heads, queries, _] = self.query.dims();
+        assert_eq!(self.output.dims(), self.query.dims(), "query and output differ in shape");
+        assert_eq!(self.output_gradient.dims(), self.query.dims(), "query and gradient differ in shape");
+        assert_eq!(self.row_log_sums.dims(), [batch, heads, queries], "one log-sum a row");
+    }
+
+    fn into_dispatch(self) -> Attended<Dispatch> {
+        Attended {
+            query: self.query.into_dispatch(),
+            key: self.key.into_dispatch(),
+            value: self.value.into_dispatch(),
+            output: self.output.into_dispatch(),
+            row_log_sums: self.row_log_sums.into_dispatch(),
+            output_gradient: self.output_gradient.into_dispatch(),
+        }
+    }
+}
+
+/// The gradients of query, key and value, each as its operand. What [`tile_attention`] runs on its way back.
+pub fn tile_attention_gradients(attended: AttendedTensors, key_bias: Option<Tensor<2>>, tiles: Tiles) -> [Tensor<4>; 3] {
+    attended.check(key_bias.as_ref(), &tiles);
+    let tier = ShaderTier::of(&attended.value.device(), attended.value.dtype());
+    let (query, key, value) = spans::span(Kind::Attention, || {
+        Dispatch::tile_attention_gradients(attended.into_dispatch(), key_bias.into(), tiles, tier)
+    });
+    [query, key, value].map(Tensor::from_dispatch)
+}
+
+/// Runs [`tile_attention_gradients`] and counts: for every block of queries, and then for every block of keys, how many tiles
+/// the kernels walked through. Every tile is walked once from either side; the CPU's kernel walks it once for both, and gives
+/// one number.
+pub fn tile_attention_gradients_work(attended: AttendedTensors, key_bias: Option<Tensor<2>>, tiles: Tiles) -> Tensor<1> {
+    attended.check(key_bias.as_ref(), &tiles);
+    let tier = ShaderTier::of(&attended.value.device(), attended.value.dtype());
+    let work = Dispatch::tile_attention_gradients_work(attended.into_dispatch(), key_bias.into(), tiles, tier);
+    Tensor::from_dispatch(work)
 }
 
 fn check(query: &Tensor<4>, key: &Tensor<4>, value: Option<&Tensor<4>>, key_bias: Option<&Tensor<2>>, tiles: &Tiles) {
@@ -293,6 +411,9 @@ fn launch_tiles(operands: Operands<CubeTensor>, tiles: &Tiles, gives: Gives, tie
     if gives.gives_log_sums() {
         outputs.push(launch::empty(&query, log_sums_shape([batch, heads], tiles), DType::F32));
     }
+    if gives.gives_row_log_sums() {
+        outputs.push(launch::empty(&query, Shape::new([batch, heads, query.meta.shape()[2]]), DType::F32));
+    }
     let inputs: Vec<_> = [&query, &key].into_iter().chain(&value).chain(&key_bias).collect();
     launch::launch(call, &inputs, &outputs.iter().collect::<Vec<_>>());
     outputs
@@ -361,6 +482,38 @@ impl TileAttentionKernel for CubeBackend {
         let operands = Operands { query, key, value: None, key_bias: key_bias.into_option() };
         last(launch_tiles(operands, &tiles, Gives::LogSums, tier))
     }
+
+    fn tile_attention_and_row_log_sums(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        tier: ShaderTier,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let operands = Operands { query, key, value: Some(value), key_bias: key_bias.into_option() };
+        pair(launch_tiles(operands, &tiles, Gives::AttentionAndRowLogSums, tier))
+    }
+
+    fn tile_attention_gradients(
+        attended: Attended<Self>,
+        key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        tier: ShaderTier,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let ([query, key, value], _) = backward::launch_gradients(attended, key_bias.into_option(), &tiles, false, tier);
+        (query, key, value)
+    }
+
+    fn tile_attention_gradients_work(
+        attended: Attended<Self>,
+        key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        tier: ShaderTier,
+    ) -> FloatTensor<Self> {
+        let (_, counts) = backward::launch_gradients(attended, key_bias.into_option(), &tiles, true, tier);
+        Self::float_cat(counts, 0)
+    }
 }
 
 impl TileAttentionKernel for Flex {
@@ -411,13 +564,44 @@ impl TileAttentionKernel for Flex {
         let operands = Operands { query, key, value: None, key_bias: key_bias.into_option() };
         last(run_on_cpu(operands, &tiles, Gives::LogSums).0)
     }
+
+    fn tile_attention_and_row_log_sums(
+        query: FloatTensor<Self>,
+        key: FloatTensor<Self>,
+        value: FloatTensor<Self>,
+        key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        _tier: ShaderTier,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let operands = Operands { query, key, value: Some(value), key_bias: key_bias.into_option() };
+        pair(run_on_cpu(operands, &tiles, Gives::AttentionAndRowLogSums).0)
+    }
+
+    fn tile_attention_gradients(
+        attended: Attended<Self>,
+        key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        _tier: ShaderTier,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let ([query, key, value], _) = backward::run_gradients_on_cpu(attended, key_bias.into_option(), &tiles);
+        (query, key, value)
+    }
+
+    fn tile_attention_gradients_work(
+        attended: Attended<Self>,
+        key_bias: OptionalTensor<Self>,
+        tiles: Tiles,
+        _tier: ShaderTier,
+    ) -> FloatTensor<Self> {
+        let (_, work) = backward::run_gradients_on_cpu(attended, key_bias.into_option(), &tiles);
+        FlexTensor::from_data(TensorData::new(vec![work as f32], [1]))
+    }
 }
 
-/// The attention and the log-sums, as far as `gives` says, and the tiles that were computed, over all heads and clips.
-fn run_on_cpu(operands: Operands<FlexTensor>, tiles: &Tiles, gives: Gives) -> (Vec<FlexTensor>, u64) {
-    let Operands { query, key, value, key_bias } = operands;
+/// The sizes of a call on the CPU.
+fn cpu_shape(query: &FlexTensor, key: &FlexTensor, tiles: &Tiles) -> TileAttentionShape {
     let [batch, heads, _, head_size]: [usize; 4] = query.layout().shape().dims();
-    let shape = TileAttentionShape {
+    TileAttentionShape {
         batch,
         heads,
         head_size,
@@ -425,27 +609,52 @@ fn run_on_cpu(operands: Operands<FlexTensor>, tiles: &Tiles, gives: Gives) -> (V
         query_tokens: tiles.query_tokens,
         key_frames: key.layout().shape()[2] / tiles.key_tokens,
         key_tokens: tiles.key_tokens,
-    };
+    }
+}
+
+/// What a call on the CPU reads; the tensors are contiguous.
+fn cpu_input<'a>(
+    query: &'a FlexTensor,
+    key: &'a FlexTensor,
+    value: Option<&'a FlexTensor>,
+    key_bias: Option<&'a FlexTensor>,
+    tiles: &'a Tiles,
+) -> TileAttentionInput<'a> {
+    TileAttentionInput {
+        query: values(query),
+        key: values(key),
+        value: value.map(values),
+        kept: KeptFrames { offsets: tiles.key_frames.offsets(), frames: tiles.key_frames.frames() },
+        key_bias: key_bias.map(values),
+        scale: scale(query.layout().shape()[3]),
+    }
+}
+
+/// The attention and the log-sums, as far as `gives` says, and the tiles that were computed, over all heads and clips.
+fn run_on_cpu(operands: Operands<FlexTensor>, tiles: &Tiles, gives: Gives) -> (Vec<FlexTensor>, u64) {
+    let Operands { query, key, value, key_bias } = operands;
     let [query, key] = [query, key].map(|tensor| tensor.to_contiguous());
     let [value, key_bias] = [value, key_bias].map(|tensor| tensor.map(|tensor| tensor.to_contiguous()));
-    let input = TileAttentionInput {
-        query: values(&query),
-        key: values(&key),
-        value: value.as_ref().map(values),
-        kept: KeptFrames { offsets: tiles.key_frames.offsets(), frames: tiles.key_frames.frames() },
-        key_bias: key_bias.as_ref().map(values),
-        scale: scale(head_size),
-    };
+    let shape = cpu_shape(&query, &key, tiles);
+    let input = cpu_input(&query, &key, value.as_ref(), key_bias.as_ref(), tiles);
+    let [batch, heads] = [shape.batch, shape.heads];
     let query_shape = query.layout().shape().clone();
     let log_sums_shape = log_sums_shape([batch, heads], tiles);
+    let row_shape = Shape::new([batch, heads, query_shape[2]]);
     let mut attention = gives.attends().then(|| vec![0.0; query_shape.num_elements()]);
     let mut log_sums = gives.gives_log_sums().then(|| vec![0.0; log_sums_shape.num_elements()]);
-    let output = TileAttentionOutput { attention: attention.as_deref_mut(), log_sums: log_sums.as_deref_mut() };
+    let mut row_log_sums = gives.gives_row_log_sums().then(|| vec![0.0; row_shape.num_elements()]);
+    let output = TileAttentionOutput {
+        attention: attention.as_deref_mut(),
+        log_sums: log_sums.as_deref_mut(),
+        row_log_sums: row_log_sums.as_deref_mut(),
+    };
     match cpu_tile_attention(InstructionSet::best(), &shape, &input, output) {
         Ok(work) => {
-            let attention = attention.map(|values| FlexTensor::from_data(TensorData::new(values, query_shape)));
-            let log_sums = log_sums.map(|values| FlexTensor::from_data(TensorData::new(values, log_sums_shape)));
-            (attention.into_iter().chain(log_sums).collect(), work.tiles(&shape))
+            let outputs = [(attention, query_shape), (log_sums, log_sums_shape), (row_log_sums, row_shape)];
+            let tensor =
+                |(values, shape): (Option<Vec<f32>>, Shape)| Some(FlexTensor::from_data(TensorData::new(values?, shape)));
+            (outputs.into_iter().filter_map(tensor).collect(), work.tiles(&shape))
         }
         Err(error) => std::panic::panic_any(KernelError { kernel: "tile_attention", reason: error.to_string() }),
     }

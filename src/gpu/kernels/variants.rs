@@ -95,6 +95,7 @@ fn given(gives: Gives) -> &'static str {
         Gives::Attention => "",
         Gives::AttentionAndWork => " count_work",
         Gives::AttentionAndLogSums => " log_sums",
+        Gives::AttentionAndRowLogSums => " row_log_sums",
         Gives::LogSums => " only_log_sums",
     }
 }

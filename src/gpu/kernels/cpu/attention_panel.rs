@@ -32,6 +32,8 @@ pub(super) struct HeadTask<'a, 'out> {
     pub attention: Option<&'out mut [f32]>,
     /// For each kept frame one of every query; empty if nobody wants them.
     pub log_sums: Vec<&'out mut [f32]>,
+    /// One of every query.
+    pub row_log_sums: Option<&'out mut [f32]>,
 }
 
 /// The state of one panel of queries.
@@ -101,8 +103,13 @@ impl Kernel for HeadTask<'_, '_> {
             }
             if let Some(log_sums) = self.log_sums.get_mut(tile) {
                 for (panel, log_sums) in panels.iter().zip(log_sums.chunks_mut(panel_queries)) {
-                    panel.finish_frame(log_sums);
+                    panel.write_log_sums(&panel.frame_weight, log_sums);
                 }
+            }
+        }
+        if let Some(log_sums) = self.row_log_sums {
+            for (panel, log_sums) in panels.iter().zip(log_sums.chunks_mut(panel_queries)) {
+                panel.write_log_sums(&panel.total_weight, log_sums);
             }
         }
         if let Some(attention) = self.attention {
@@ -223,11 +230,11 @@ impl<'a> Panel<'a> {
         }
     }
 
-    /// Writes one log-sum of the frame a query.
+    /// Writes one log-sum a query, of one frame or of all.
     #[inline(always)]
-    fn finish_frame(&self, log_sums: &mut [f32]) {
+    fn write_log_sums(&self, weights: &[f32; MAX_PANEL], log_sums: &mut [f32]) {
         for (lane, log_sum) in log_sums.iter_mut().enumerate() {
-            *log_sum = self.largest[lane] + self.frame_weight[lane].max(LEAST_SUM).ln();
+            *log_sum = self.largest[lane] + weights[lane].max(LEAST_SUM).ln();
         }
     }
 

@@ -17,4 +17,5 @@ pub mod group_norm;
 pub mod lanes;
 mod microkernel;
 pub mod tile_attention;
+pub mod tile_attention_backward;
 pub mod tile_mass;

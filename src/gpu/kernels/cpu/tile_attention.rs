@@ -42,6 +42,8 @@ pub struct TileAttentionOutput<'a> {
     pub attention: Option<&'a mut [f32]>,
     /// `[batch, heads, kept frames of all query frames, query_tokens]`: the logarithm of the sum of exp(score) over a key frame.
     pub log_sums: Option<&'a mut [f32]>,
+    /// `[batch, heads, queries]`: the logarithm of the sum of exp(score) over all kept keys. The backward pass needs it.
+    pub row_log_sums: Option<&'a mut [f32]>,
 }
 
 /// What an attention call reads; lengths are checked by [`tile_attention`].
@@ -94,15 +96,15 @@ pub enum TileAttentionError {
 }
 
 impl TileAttentionShape {
-    fn queries(&self) -> usize {
+    pub(super) fn queries(&self) -> usize {
         self.query_frames * self.query_tokens
     }
 
-    fn keys(&self) -> usize {
+    pub(super) fn keys(&self) -> usize {
         self.key_frames * self.key_tokens
     }
 
-    fn check(&self, input: &TileAttentionInput, output: &TileAttentionOutput) -> Result<(), TileAttentionError> {
+    pub(super) fn check(&self, input: &TileAttentionInput, output: &TileAttentionOutput) -> Result<(), TileAttentionError> {
         let sizes = [
             ("batch", self.batch),
             ("heads", self.heads),
@@ -132,12 +134,11 @@ impl TileAttentionShape {
             let expected = self.batch * self.heads * input.kept.frames.len() * self.query_tokens;
             lengths.push(("list of log-sums", log_sums.len(), expected));
         }
-        lengths.extend(input.key_bias.map(|bias| ("key bias", bias.len(), self.batch * self.keys())));
-        for (what, found, expected) in lengths {
-            if found != expected {
-                return Err(TileAttentionError::WrongLength { what, found, expected });
-            }
+        if let Some(row_log_sums) = &output.row_log_sums {
+            lengths.push(("list of row log-sums", row_log_sums.len(), self.batch * self.heads * self.queries()));
         }
+        lengths.extend(input.key_bias.map(|bias| ("key bias", bias.len(), self.batch * self.keys())));
+        check_lengths(&lengths)?;
         let KeptFrames { offsets, frames } = input.kept;
         let last = offsets.last().copied().unwrap_or(0) as usize;
         if offsets[0] != 0 || !offsets.is_sorted() || last != frames.len() {
@@ -147,6 +148,14 @@ impl TileAttentionShape {
             Some(&frame) => Err(TileAttentionError::NoSuchFrame { frame, frames: self.key_frames }),
             None => Ok(()),
         }
+    }
+}
+
+/// Each with its name, the length that it has and the one that it needs.
+pub(super) fn check_lengths(lengths: &[(&'static str, usize, usize)]) -> Result<(), TileAttentionError> {
+    match lengths.iter().find(|(_, found, expected)| found != expected) {
+        Some(&(what, found, expected)) => Err(TileAttentionError::WrongLength { what, found, expected }),
+        None => Ok(()),
     }
 }
 
@@ -179,18 +188,21 @@ pub fn tile_attention(
 
     let mut attention = output.attention.map(|out| out.chunks_mut(shape.query_tokens * shape.head_size));
     let mut log_sums = output.log_sums.map(|sums| sums.chunks_mut(shape.query_tokens));
+    let mut row_log_sums = output.row_log_sums.map(|sums| sums.chunks_mut(shape.query_tokens));
     let mut tasks = Vec::new();
     for at in 0..shape.batch * shape.heads * shape.query_frames {
         let (head, frame) = (at / shape.query_frames, at % shape.query_frames);
         let tiles = (input.kept.offsets[frame + 1] - input.kept.offsets[frame]) as usize;
         let mut attention = attention.as_mut().and_then(Iterator::next).map(|out| out.chunks_mut(task_tokens * shape.head_size));
+        let mut row_log_sums = row_log_sums.as_mut().and_then(Iterator::next).map(|sums| sums.chunks_mut(task_tokens));
         let tiles = log_sums.iter_mut().flat_map(|sums| sums.by_ref().take(tiles));
         let mut log_sums: Vec<_> = tiles.map(|tile| tile.chunks_mut(task_tokens)).collect();
         for first_token in (0..shape.query_tokens).step_by(task_tokens) {
             let queries = task_tokens.min(shape.query_tokens - first_token);
             let attention = attention.as_mut().and_then(Iterator::next);
             let log_sums = log_sums.iter_mut().filter_map(Iterator::next).collect();
-            tasks.push(HeadTask { shape, input, head, frame, first_token, queries, attention, log_sums });
+            let row_log_sums = row_log_sums.as_mut().and_then(Iterator::next);
+            tasks.push(HeadTask { shape, input, head, frame, first_token, queries, attention, log_sums, row_log_sums });
         }
     }
     let query_key_pairs = tasks.into_par_iter().map(|task| set.run(task)).sum();

@@ -26,7 +26,7 @@ fn rows_of(mask: &[Vec<bool>]) -> (Vec<u32>, Vec<u32>) {
 }
 
 fn attention_in(attention: &mut [f32]) -> TileAttentionOutput<'_> {
-    TileAttentionOutput { attention: Some(attention), log_sums: None }
+    TileAttentionOutput { attention: Some(attention), ..Default::default() }
 }
 
 /// The definition, in f64: the attention, and the log-sums by the kept tiles of each head and the rows of a frame.
@@ -98,15 +98,31 @@ fn check_case(shape: TileAttentionShape, mask: &[Vec<bool>], key_bias: Option<&[
 
         // With the log-sums it is the same attention, and without it they are the same log-sums.
         let (mut same, mut log_sums) = (vec![f32::NAN; query.len()], vec![f32::NAN; want_log_sums.len()]);
-        let both = TileAttentionOutput { attention: Some(&mut same), log_sums: Some(&mut log_sums) };
-        tile_attention(set, &shape, &input, both).unwrap();
+        let mut row_log_sums = vec![f32::NAN; shape.batch * shape.heads * shape.queries()];
+        let all = TileAttentionOutput {
+            attention: Some(&mut same),
+            log_sums: Some(&mut log_sums),
+            row_log_sums: Some(&mut row_log_sums),
+        };
+        tile_attention(set, &shape, &input, all).unwrap();
         assert!(same == out, "{set:?} {shape:?}: log-sums change the attention");
         let worst = log_sums.iter().zip(&want_log_sums).map(|(&got, want)| (f64::from(got) - want).abs() / (1.0 + want.abs()));
         let worst = worst.fold(0.0, f64::max);
         assert!(worst <= 3e-6, "{set:?} {shape:?}: the log-sums are off by {worst:e}");
+        let worst = row_log_sums.iter().enumerate().map(|(row, &got)| {
+            let (head, frame, token) =
+                (row / shape.queries(), row % shape.queries() / shape.query_tokens, row % shape.query_tokens);
+            let tiles = head * frames.len() + offsets[frame] as usize..head * frames.len() + offsets[frame + 1] as usize;
+            let of_row: Vec<f64> = tiles.map(|tile| want_log_sums[tile * shape.query_tokens + token]).collect();
+            let largest = of_row.iter().copied().fold(f64::MIN, f64::max);
+            let want = largest + of_row.iter().map(|log_sum| (log_sum - largest).exp()).sum::<f64>().ln();
+            (f64::from(got) - want).abs() / (1.0 + want.abs())
+        });
+        let worst = worst.fold(0.0, f64::max);
+        assert!(worst <= 3e-6, "{set:?} {shape:?}: the row log-sums are off by {worst:e}");
         let mut alone = vec![f32::NAN; log_sums.len()];
         let input = TileAttentionInput { value: None, ..input };
-        tile_attention(set, &shape, &input, TileAttentionOutput { attention: None, log_sums: Some(&mut alone) }).unwrap();
+        tile_attention(set, &shape, &input, TileAttentionOutput { log_sums: Some(&mut alone), ..Default::default() }).unwrap();
         assert!(alone == log_sums, "{set:?} {shape:?}: log-sums alone are others");
         if set != InstructionSet::available()[0] {
             with_fused.push(out);
