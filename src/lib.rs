@@ -12,6 +12,8 @@
 //! | `app` | the studio's window, with the feature `gui`: one panel, one file; no model code |
 //! | [`studio`] | what fronts talk to: the engine's thread, queue, library, exports, errors as a person reads them |
 //! | [`generate`] | recipe to clip: the pipeline, step records, previews, the cost estimate |
+//! | [`training`] | how networks learn: optimiser, loop, checkpoints, data; what is trained |
+//! | [`evaluate`] | how good a model is: the judge's table, intervals, distances |
 //! | [`world`] | the procedural world that mini learns from: scenes, sentences, their renderer |
 //! | [`model`] | the networks under their published names: `text`, `dit`, `vae`, `sampler`, `weights`, `folder` |
 //! | [`clip`] | frames to files and back, with the recipe inside |
@@ -22,9 +24,11 @@
 pub mod app;
 pub mod cli;
 pub mod clip;
+pub mod evaluate;
 pub mod generate;
 pub mod gpu;
 pub mod mask;
 pub mod model;
 pub mod studio;
+pub mod training;
 pub mod world;

@@ -11,6 +11,7 @@ mod bench;
 mod branch;
 mod compare;
 mod doctor;
+mod evaluate;
 mod export;
 mod generate;
 mod import;
@@ -25,6 +26,7 @@ mod settings;
 mod sheet;
 mod show;
 mod timings;
+mod train;
 mod verify;
 mod window;
 mod words;
@@ -91,6 +93,11 @@ enum Command {
     Sheet(Box<sheet::Arguments>),
     /// Make clips of the procedural world that mini learns from, and their sentences.
     World(world::Arguments),
+    /// Train a model from nothing on the procedural world: its VAE, its transformer and text encoder, its judge.
+    #[command(subcommand)]
+    Train(train::Command),
+    /// Say how good a model is: what the judge reads from its clips, and decibels of its VAE.
+    Evaluate(Box<evaluate::Arguments>),
     /// Measure how long things take on this machine.
     #[command(subcommand)]
     Bench(bench::Command),
@@ -157,6 +164,8 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
         Command::ResetSettings => reset_settings::run(),
         Command::Sheet(arguments) => sheet::run(*arguments),
         Command::World(arguments) => world::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Train(command) => train::run(command),
         Command::Bench(command) => bench::run(command, started),
     }
 }

@@ -45,6 +45,22 @@ impl Bar {
         }
     }
 
+    /// Says how a training goes; what is left stands in the text, because a session's end is known to the training alone.
+    pub fn training(&self, text: String, share: f64) {
+        self.bar.set_message(text);
+        self.bar.set_position((share * 1000.0) as u64);
+    }
+
+    /// Prints a line above the bar.
+    pub fn line(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    /// Whether nobody sees it, as where the terminal is a file.
+    pub fn is_hidden(&self) -> bool {
+        self.bar.is_hidden()
+    }
+
     pub fn clear(&self) {
         self.bar.finish_and_clear();
     }

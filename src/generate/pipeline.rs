@@ -19,12 +19,12 @@ use crate::gpu::device::ComputeDevice;
 use crate::gpu::self_test;
 use crate::gpu::spans::{self, Kind};
 use crate::model::dit::{TextContext, Transformer, TransformerConfig};
-use crate::model::folder::{ModelFolder, TokenizerModel};
+use crate::model::folder::ModelFolder;
 use crate::model::latent::Latent;
 use crate::model::noise::fill_normal;
 use crate::model::sampler::Sampler;
 use crate::model::text::encoder::{TextEncoder, TextEncoderConfig};
-use crate::model::text::{SpecialTokens, TokenIds, Tokenizer, clean_caption, lower_and_strip};
+use crate::model::text::{TokenIds, Tokenizer, prompt_text};
 use crate::model::vae::{Vae, VaeConfig};
 use crate::model::weights::Loader;
 
@@ -341,7 +341,7 @@ impl LoadedModel {
 
     /// Whether the prompt is longer than what the model reads.
     pub fn is_cut(&self, recipe: &Recipe) -> Result<bool, GenerateError> {
-        let caption = caption(&recipe.prompt, &recipe.prompt_template, recipe.clean_caption);
+        let caption = prompt_text(&recipe.prompt, &recipe.prompt_template, recipe.clean_caption);
         Ok(self.tokenizer.encode_unpadded(&caption)?.len() > recipe.max_tokens)
     }
 
@@ -426,7 +426,7 @@ impl LoadedModel {
     }
 
     fn tokens(&self, text: &str, template: &str, recipe: &Recipe) -> Result<TokenIds, GenerateError> {
-        Ok(self.tokenizer.encode(&caption(text, template, recipe.clean_caption), recipe.max_tokens)?)
+        Ok(self.tokenizer.encode(&prompt_text(text, template, recipe.clean_caption), recipe.max_tokens)?)
     }
 }
 
@@ -446,16 +446,5 @@ fn passes_self_test(device: &ComputeDevice) -> Result<(), GenerateError> {
 /// # Errors
 /// Its files are damaged.
 pub fn load_tokenizer(folder: &ModelFolder) -> Result<Tokenizer, GenerateError> {
-    let files = folder.tokenizer()?;
-    let special = SpecialTokens::from_json(files.config.as_deref(), files.special_tokens.as_deref())?;
-    Ok(match &files.model {
-        TokenizerModel::SentencePiece(bytes) => Tokenizer::from_sentencepiece(bytes, &special)?,
-        TokenizerModel::Json(bytes) => Tokenizer::from_tokenizer_json(bytes, &special)?,
-    })
-}
-
-/// The text that the tokenizer gets for a prompt.
-pub fn caption(text: &str, template: &str, clean: bool) -> String {
-    let text = template.replace("{}", text);
-    if clean { clean_caption(&text) } else { lower_and_strip(&text) }
+    Ok(folder.tokenizer()?.tokenizer()?)
 }

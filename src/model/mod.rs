@@ -2,10 +2,12 @@
 
 pub mod dit;
 pub mod folder;
+pub mod judge;
 pub mod latent;
 pub mod layers;
 pub mod noise;
 pub mod sampler;
+pub mod sampling;
 pub mod text;
 pub mod vae;
 pub mod weights;

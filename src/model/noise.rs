@@ -41,8 +41,15 @@ pub fn normal(seed: u64, draw: u64, element: u64) -> f32 {
 
 /// Fills `out` with elements `0..out.len()` of a draw of standard normal noise.
 pub fn fill_normal(seed: u64, draw: u64, out: &mut [f32]) {
+    fill_normal_from(seed, draw, 0, out);
+}
+
+/// Fills `out` with elements `first..first + out.len()` of a draw of standard normal noise; `first` is even, because elements
+/// come in pairs.
+pub fn fill_normal_from(seed: u64, draw: u64, first: u64, out: &mut [f32]) {
+    debug_assert!(first.is_multiple_of(2), "elements come in pairs");
     for (pair, elements) in out.chunks_mut(2).enumerate() {
-        let (even, odd) = normal_pair(seed, draw, pair as u64);
+        let (even, odd) = normal_pair(seed, draw, first / 2 + pair as u64);
         elements[0] = even;
         if let Some(last) = elements.get_mut(1) {
             *last = odd;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::generate::GenerateError;
 use crate::generate::estimate::{Estimate, ModelCosts, Speeds};
-use crate::generate::pipeline::{caption, load_tokenizer, transformer_config};
+use crate::generate::pipeline::{load_tokenizer, transformer_config};
 use crate::generate::recipe::{MaskChoice, Recipe};
 use crate::gpu::device::{ComputeDevice, Precision};
 use crate::mask::MaskPlan;
 use crate::model::folder::{ListedModel, ModelFolder, SearchPath, list};
-use crate::model::text::Tokenizer;
+use crate::model::text::{Tokenizer, prompt_text};
 
 /// From so many seconds on a run counts as slow.
 const SLOW_SECONDS: f64 = 600.0;
@@ -83,7 +83,7 @@ impl ModelInfo {
     /// How many tokens a prompt has, its template and end included. The model reads the first `max_tokens` of its facts.
     pub fn prompt_tokens(&self, prompt: &str) -> usize {
         let defaults = &self.folder.facts().defaults;
-        let text = caption(prompt, &defaults.prompt_template, defaults.clean_caption);
+        let text = prompt_text(prompt, &defaults.prompt_template, defaults.clean_caption);
         // A text that the tokenizer fails at is told when it runs.
         self.tokenizer.encode_unpadded(&text).map_or(0, |ids| ids.len())
     }

@@ -123,6 +123,25 @@ impl Attributes {
     }
 }
 
+/// The attributes of a clip that prompts ask for and judges read, with the names of their values.
+pub const JUDGED: [(&str, &[&str]); 7] = [
+    ("shape", Shape::NAMES),
+    ("colour", Colour::NAMES),
+    ("material", Material::NAMES),
+    ("motion", Motion::NAMES),
+    ("camera", Camera::NAMES),
+    ("ground", Ground::NAMES),
+    ("light", Light::NAMES),
+];
+
+impl Attributes {
+    /// The classes of the first object and its surroundings, in the order of [`JUDGED`].
+    pub fn classes(&self) -> [usize; JUDGED.len()] {
+        let Self { shape, colour, material, motion, camera, ground, light, .. } = self;
+        [shape.class(), colour.class(), material.class(), motion.class(), camera.class(), ground.class(), light.class()]
+    }
+}
+
 impl Motion {
     /// What does not roll slides.
     pub fn possible_for(self, shape: Shape) -> Self {

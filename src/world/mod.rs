@@ -8,4 +8,5 @@ pub mod grammar;
 pub mod render;
 pub mod renderer;
 pub mod scene;
+pub mod seeds;
 pub mod shot;

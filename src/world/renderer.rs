@@ -12,6 +12,7 @@ use super::shot::{SHOT_FLOATS, Shot};
 use crate::clip::Frames;
 use crate::gpu::kernels::{Shader, ShaderCall, empty, launch, values};
 use crate::gpu::shader::Variant;
+use crate::model::latent::ClipSize;
 
 const WORKGROUP_SIZE: u32 = 64;
 
@@ -32,6 +33,23 @@ pub fn render(shots: &[Shot], width: usize, height: usize, device: &Device) -> T
 /// The shots of all frames of a clip.
 pub fn shots_of(scene: &Scene, frames: usize) -> Vec<Shot> {
     (0..frames).map(|frame| Shot::of(scene, Moment::of(frame, frames))).collect()
+}
+
+/// Whole clips as video `[clips, frames, height, width, 3]` in [-1, 1].
+pub fn render_clips(scenes: &[Scene], size: ClipSize, device: &Device) -> Tensor<5> {
+    render_every(scenes, size, 1, device)
+}
+
+/// As [`render_clips`], but only every `step`th frame.
+pub fn render_every(scenes: &[Scene], size: ClipSize, step: usize, device: &Device) -> Tensor<5> {
+    let ClipSize { frames, width, height } = size;
+    let shots: Vec<Shot> = scenes.iter().flat_map(|scene| shots_of_every(scene, frames, step)).collect();
+    render(&shots, width, height, device).reshape([scenes.len(), frames.div_ceil(step), height, width, 3])
+}
+
+/// The shots of every `step`th frame of a clip.
+pub fn shots_of_every(scene: &Scene, frames: usize, step: usize) -> Vec<Shot> {
+    (0..frames).step_by(step).map(|frame| Shot::of(scene, Moment::of(frame, frames))).collect()
 }
 
 /// A whole clip as frames.

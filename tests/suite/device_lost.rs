@@ -176,7 +176,7 @@ fn the_studio_keeps_the_clip_and_says_what_happened() {
     }
     let place = Place::new();
     let index = device.adapter.as_ref().expect("an adapter").index;
-    let wish = DeviceWish { choice: DeviceChoice::Index(index), precision: Some(Precision::F32) };
+    let wish = DeviceWish { choice: DeviceChoice::Index(index), precision: Some(Precision::F32), residency: Default::default() };
     let studio = Studio::open(place.home.clone(), wish).expect("a studio");
     let make = |losses: usize| {
         let before = studio.state().newest;

@@ -16,6 +16,7 @@ mod shaders;
 mod streaming;
 mod studio;
 mod timings;
+mod training;
 #[cfg(feature = "gui")]
 mod window;
 mod world;

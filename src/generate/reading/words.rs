@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use super::alignment::{Letter, align, letters};
 use crate::generate::GenerateError;
-use crate::generate::pipeline::caption;
 use crate::generate::recipe::Recipe;
 use crate::model::text::Tokenizer;
+use crate::model::text::prompt_text;
 
 /// What became of a word on its way to the transformer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub fn words_in(prompt: &str) -> Vec<Range<usize>> {
 /// The prompt cannot be tokenized.
 pub(super) fn read_words(tokenizer: &Tokenizer, recipe: &Recipe) -> Result<(Vec<Word>, Vec<Option<usize>>), GenerateError> {
     let (prompt, template) = (&recipe.prompt, &recipe.prompt_template);
-    let cleaned = caption(prompt, template, recipe.clean_caption);
+    let cleaned = prompt_text(prompt, template, recipe.clean_caption);
     let spans = tokenizer.spans(&cleaned, recipe.max_tokens)?;
     let is_cut = tokenizer.encode_unpadded(&cleaned)?.len() > recipe.max_tokens;
 
@@ -120,7 +120,7 @@ mod tests {
         let mut recipe = Recipe::without_hash(&folder(), prompt, Precision::F32).unwrap();
         change(&mut recipe);
         let tokenizer = load_tokenizer(&folder()).unwrap();
-        let cleaned = caption(prompt, &recipe.prompt_template, recipe.clean_caption);
+        let cleaned = prompt_text(prompt, &recipe.prompt_template, recipe.clean_caption);
         let spans = tokenizer.spans(&cleaned, recipe.max_tokens).unwrap();
         let (words, word_of_token) = read_words(&tokenizer, &recipe).unwrap();
         assert_eq!(word_of_token.len(), spans.len());

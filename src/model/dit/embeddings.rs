@@ -26,6 +26,12 @@ impl PatchEmbed {
         Self { proj, patch_size: config.patch_size }
     }
 
+    /// Channels of the latents.
+    pub fn channels(&self) -> usize {
+        let [inputs, _] = self.proj.weight.dims();
+        inputs / (self.patch_size * self.patch_size)
+    }
+
     /// Latents `[batch, channels, frames, height, width]` to tokens `[batch, frames * h * w, width]`, w fastest.
     pub fn forward(&self, latents: Tensor<5>) -> Tensor<3> {
         let [batch, channels, frames, height, width] = latents.dims();

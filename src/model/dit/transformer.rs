@@ -108,6 +108,11 @@ impl Transformer {
         Ok(transformer)
     }
 
+    /// Channels of the latents that it takes.
+    pub fn latent_channels(&self) -> usize {
+        self.pos_embed.channels()
+    }
+
     pub fn layers(&self) -> usize {
         self.stream.as_ref().map_or(self.blocks.len(), LayerStream::layers)
     }

@@ -24,6 +24,7 @@ pub use files::ModelFiles;
 pub use parts::{PublishedPart, published_parts};
 pub use search::{ListedModel, SearchPath, list};
 
+use super::text::{SpecialTokens, TextError, Tokenizer};
 use super::weights::WeightSource;
 use kind::{FolderKind, kind_of};
 
@@ -64,6 +65,31 @@ pub enum TokenizerModel {
     SentencePiece(Vec<u8>),
     /// `tokenizer.json`
     Json(Vec<u8>),
+}
+
+impl TokenizerFiles {
+    /// The tokenizer that they describe.
+    ///
+    /// # Errors
+    /// They are damaged.
+    pub fn tokenizer(&self) -> Result<Tokenizer, TextError> {
+        let special = SpecialTokens::from_json(self.config.as_deref(), self.special_tokens.as_deref())?;
+        match &self.model {
+            TokenizerModel::SentencePiece(bytes) => Tokenizer::from_sentencepiece(bytes, &special),
+            TokenizerModel::Json(bytes) => Tokenizer::from_tokenizer_json(bytes, &special),
+        }
+    }
+
+    /// The files under their published names.
+    pub fn named(&self) -> Vec<(&'static str, &[u8])> {
+        let model = match &self.model {
+            TokenizerModel::SentencePiece(bytes) => (SENTENCE_PIECE, &bytes[..]),
+            TokenizerModel::Json(bytes) => (TOKENIZER_JSON, &bytes[..]),
+        };
+        let config = self.config.as_deref().map(|bytes| (TOKENIZER_CONFIG, bytes));
+        let special = self.special_tokens.as_deref().map(|bytes| (SPECIAL_TOKENS, bytes));
+        std::iter::once(model).chain(config).chain(special).collect()
+    }
 }
 
 const CONFIG: &str = "config.json";

@@ -153,6 +153,13 @@ fn apply(steps: &[Step], caption: String) -> String {
     steps.iter().fold(caption, |caption, step| step.pattern.replace_all(&caption, step.replacement))
 }
 
+/// The text that the tokenizer gets for a prompt: put into the model's template, then cleaned as the reference does or only
+/// made small.
+pub fn prompt_text(prompt: &str, template: &str, clean: bool) -> String {
+    let text = template.replace("{}", prompt);
+    if clean { clean_caption(&text) } else { lower_and_strip(&text) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -51,6 +51,9 @@ fn activation() -> String {
     "gated-gelu".into()
 }
 
+/// Published name of the table behind the position bias, `[buckets, heads]`.
+pub(super) const POSITION_TABLE: &str = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+
 impl TextEncoderConfig {
     /// Parameters of the encoder, the token table included.
     pub fn parameters(&self) -> usize {
@@ -58,6 +61,19 @@ impl TextEncoderConfig {
         let block = 4 * self.d_model * inner + 3 * self.d_model * self.d_ff + 2 * self.d_model;
         let tables = self.vocab_size * self.d_model + self.relative_attention_num_buckets * self.num_heads;
         tables + self.num_layers * block + self.d_model
+    }
+
+    /// The bucket of a distance: half of them for keys after the query; exact up to a quarter, logarithmic beyond.
+    pub fn bucket(&self, query: usize, key: usize) -> usize {
+        let half = self.relative_attention_num_buckets / 2;
+        let exact = half / 2;
+        let side = if key > query { half } else { 0 };
+        let distance = key.abs_diff(query);
+        if distance < exact {
+            return side + distance;
+        }
+        let ratio = (distance as f32 / exact as f32).ln() / (self.relative_attention_max_distance as f32 / exact as f32).ln();
+        side + (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)
     }
 
     /// Why this program cannot run an encoder of this configuration, if it cannot.
@@ -182,10 +198,48 @@ impl EncoderBlock {
     }
 }
 
+/// Everything behind the token table; training has it with tables of its own ([`super::trainable`]).
 #[derive(Module, Debug)]
-struct Layers {
+pub(super) struct Layers {
     blocks: Vec<EncoderBlock>,
     final_norm: RmsNorm,
+}
+
+impl Layers {
+    pub(super) fn load(loader: &mut Loader<'_>, config: &TextEncoderConfig) -> Self {
+        Self {
+            blocks: (0..config.num_layers).map(|index| EncoderBlock::load(loader, index, config)).collect(),
+            final_norm: RmsNorm {
+                weight: loader.exact("encoder.final_layer_norm.weight", [config.d_model]),
+                epsilon: config.layer_norm_epsilon,
+            },
+        }
+    }
+
+    /// Embedded tokens `[batch, tokens, d_model]`, the position bias `[1, heads, tokens, tokens]` and the mask of the tokens
+    /// (1 = counts), `[batch * tokens]`, to the embedding. `watch` sees the input of every block.
+    pub(super) fn forward(
+        &self,
+        mut x: Tensor<3>,
+        position: Tensor<4>,
+        mask: &[f32],
+        watch: &mut dyn FnMut(usize, &Tensor<3>),
+    ) -> Tensor<3> {
+        let [batch, _, _] = x.dims();
+        let bias = position + padding(mask, batch, &x.device());
+        for (index, block) in self.blocks.iter().enumerate() {
+            watch(index, &x);
+            x = spans::layer(|| format!("text layer {}", index + 1), || block.forward(x, bias.clone()));
+        }
+        self.final_norm.forward(x, DType::F32)
+    }
+}
+
+/// What the scores of padded keys have added, `[batch, 1, 1, tokens]`.
+fn padding(mask: &[f32], batch: usize, device: &Device) -> Tensor<4> {
+    let padding: Vec<f32> = mask.iter().map(|m| (1.0 - m) * f32::MIN).collect();
+    let tokens = padding.len() / batch;
+    Tensor::from_data(TensorData::new(padding, [batch, 1, 1, tokens]), device)
 }
 
 #[derive(Debug)]
@@ -206,8 +260,6 @@ enum TokenTable {
     InMemory(Vec<f32>),
     InFile { source: Arc<WeightSource>, name: &'static str },
 }
-
-const POSITION_TABLE: &str = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
 
 impl TextEncoder {
     /// # Errors
@@ -299,17 +351,8 @@ impl TextEncoder {
 
         let position = TensorData::new(self.position_bias(tokens), [1, self.config.num_heads, tokens, tokens]);
         let position = Tensor::<4>::from_data(position, &self.device);
-        let padding: Vec<f32> = mask.iter().map(|m| (1.0 - m) * f32::MIN).collect();
-        let padding = Tensor::<4>::from_data(TensorData::new(padding, [batch, 1, 1, tokens]), &self.device);
-        let Some(stream) = &self.stream else {
-            let mut x = x;
-            let bias = position + padding;
-            for (index, block) in self.layers.blocks.iter().enumerate() {
-                watch(index, &x);
-                x = spans::layer(|| format!("text layer {}", index + 1), || block.forward(x, bias.clone()));
-            }
-            return self.layers.final_norm.forward(x);
-        };
+        let Some(stream) = &self.stream else { return self.layers.forward(x, position, mask, watch) };
+        let padding = padding(mask, batch, &self.device);
         // Where memory is short, the texts of a batch follow each other: their scores are larger than a layer.
         let mut texts: Vec<Tensor<3>> = (0..batch).map(|text| x.clone().narrow(0, text, 1)).collect();
         let run = |index: usize, block: &EncoderBlock| {
@@ -323,7 +366,7 @@ impl TextEncoder {
         if let Err(error) = stream.for_each(|loader, index| EncoderBlock::load(loader, index, &self.config), run) {
             std::panic::panic_any(error);
         }
-        self.layers.final_norm.forward(Tensor::cat(texts, 0))
+        self.layers.final_norm.forward(Tensor::cat(texts, 0), DType::F32)
     }
 
     /// The embeddings of tokens, `[tokens, d_model]`.
@@ -338,7 +381,6 @@ impl TextEncoder {
                 Err(error) => std::panic::panic_any(error),
             },
         }
-        self.layers.final_norm.forward(x, DType::F32)
     }
 
     /// `[heads, query, key]`; every layer adds the same.
@@ -356,17 +398,8 @@ impl TextEncoder {
         bias
     }
 
-    /// The bucket of a distance: half of them for keys after the query; exact up to a quarter, logarithmic beyond.
+    /// As [`TextEncoderConfig::bucket`].
     pub fn bucket(&self, query: usize, key: usize) -> usize {
-        let half = self.config.relative_attention_num_buckets / 2;
-        let exact = half / 2;
-        let side = if key > query { half } else { 0 };
-        let distance = key.abs_diff(query);
-        if distance < exact {
-            return side + distance;
-        }
-        let ratio =
-            (distance as f32 / exact as f32).ln() / (self.config.relative_attention_max_distance as f32 / exact as f32).ln();
-        side + (exact + (ratio * (half - exact) as f32) as usize).min(half - 1)
+        self.config.bucket(query, key)
     }
 }

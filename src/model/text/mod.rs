@@ -13,8 +13,9 @@ mod special_tokens;
 mod text_repair;
 mod tokenizer;
 mod tokenizer_json;
+pub mod trainable;
 
-pub use caption_cleaning::{clean_caption, lower_and_strip};
+pub use caption_cleaning::{clean_caption, lower_and_strip, prompt_text};
 pub use error::TextError;
 pub use special_tokens::SpecialTokens;
 pub use tokenizer::{TokenIds, TokenSpan, Tokenizer};

@@ -109,6 +109,23 @@ impl Vae {
     }
 }
 
+impl Vae {
+    /// What becomes of a video `[batch, frames, height, width, 3]` in [-1, 1] on its way through latents at the middle of
+    /// their posterior, without tiles.
+    pub fn reconstruct(&self, video: Tensor<5>) -> Tensor<5> {
+        let latents = self.encode(channels_first(video), None, &mut Sites::default()).mean;
+        self.decode_whole(latents)
+    }
+
+    /// As [`Self::decode`], without tiles.
+    pub fn decode_whole(&self, latents: Tensor<5>) -> Tensor<5> {
+        match self.decode(latents, None, &mut Sites::default()) {
+            Ok(video) => video,
+            Err(Stopped) => unreachable!("nobody asks it to stop"),
+        }
+    }
+}
+
 pub fn channels_last(x: Tensor<5>) -> Tensor<5> {
     x.permute([0, 2, 3, 4, 1])
 }

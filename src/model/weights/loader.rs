@@ -6,6 +6,7 @@
 use burn::module::Param;
 use burn::tensor::{Device, FloatDType, Shape, Tensor, TensorData};
 
+use super::published::{InitialValues, Layout, PublishedParameter, PublishedParameters};
 use super::random::RandomWeights;
 use super::{WeightError, WeightLedger, WeightSource};
 use crate::gpu::device::ComputeDevice;
@@ -14,6 +15,7 @@ use crate::model::layers::{Linear, TwoLayers};
 pub struct Loader<'a> {
     origin: Origin<'a>,
     device: &'a ComputeDevice,
+    parameters: Option<&'a PublishedParameters>,
 }
 
 /// Where parameters come from.
@@ -22,16 +24,32 @@ enum Origin<'a> {
     /// Only looks whether they are there.
     Checked(WeightLedger<'a>),
     Random(RandomWeights),
+    Initial(&'a dyn InitialValues),
 }
 
 impl<'a> Loader<'a> {
     pub fn new(source: &'a WeightSource, device: &'a ComputeDevice) -> Self {
-        Self { origin: Origin::File(WeightLedger::new(source)), device }
+        Self::of(Origin::File(WeightLedger::new(source)), device)
     }
 
     /// Gives random parameters of every name and shape that is asked for; they are drawn on the device.
     pub fn random(device: &'a ComputeDevice, seed: u64) -> Self {
-        Self { origin: Origin::Random(RandomWeights::new(device, seed)), device }
+        Self::of(Origin::Random(RandomWeights::new(device, seed)), device)
+    }
+
+    /// Values that a training begins from take the place of a file.
+    pub fn initial(values: &'a dyn InitialValues, device: &'a ComputeDevice) -> Self {
+        Self::of(Origin::Initial(values), device)
+    }
+
+    fn of(origin: Origin<'a>, device: &'a ComputeDevice) -> Self {
+        Self { origin, device, parameters: None }
+    }
+
+    /// Also notes every parameter, so that it can be trained and written.
+    #[must_use]
+    pub fn noting(self, parameters: &'a PublishedParameters) -> Self {
+        Self { parameters: Some(parameters), ..self }
     }
 
     /// From now on only looks whether tensors are there in their shapes; what is made of them is a placeholder.
@@ -68,56 +86,68 @@ impl<'a> Loader<'a> {
                 Vec::new()
             }
             Origin::Random(random) => random.values(shape),
+            Origin::Initial(initial) => initial.values(names[0], shape),
         }
     }
 
     /// A parameter in f32: tables, norms, biases of norms.
     pub fn exact<const D: usize>(&mut self, name: &str, shape: [usize; D]) -> Param<Tensor<D>> {
-        self.vector(name, shape, FloatDType::F32)
+        self.exact_of_any(&[name], shape)
     }
 
-    fn vector<const D: usize>(&mut self, name: &str, shape: [usize; D], dtype: FloatDType) -> Param<Tensor<D>> {
-        if let Origin::Random(random) = &mut self.origin {
-            return random.small(shape, dtype, &self.device.device);
-        }
-        let values = self.values(name, &shape);
-        self.parameter(values, shape, dtype)
+    /// As [`Self::exact`] for a tensor that is published under several names; it is written under the first.
+    pub fn exact_of_any<const D: usize>(&mut self, names: &[&str], shape: [usize; D]) -> Param<Tensor<D>> {
+        self.small(names, shape, Kept::Exact)
+    }
+
+    fn small<const D: usize>(&mut self, names: &[&str], shape: [usize; D], kept: Kept) -> Param<Tensor<D>> {
+        let parameter = match &mut self.origin {
+            Origin::Random(random) => random.small(shape, kept.dtype(self.device), &self.device.device),
+            _ => {
+                let values = self.values_of_any(names, &shape);
+                self.parameter(values, shape, kept)
+            }
+        };
+        self.noted(parameter, names[0], &shape, Layout::AsPublished, kept)
     }
 
     /// `[out, in]` as published becomes `[in, out]`; keys `NAME.weight` and, if `bias`, `NAME.bias`.
     pub fn linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Linear {
-        self.linear_as(name, inputs, outputs, bias, self.device.precision.dtype())
+        self.projection(name, &[outputs, inputs], bias, Kept::AsDevice)
     }
 
     /// A linear layer whose weight stays in f32.
     pub fn exact_linear(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool) -> Linear {
-        self.linear_as(name, inputs, outputs, bias, FloatDType::F32)
-    }
-
-    fn linear_as(&mut self, name: &str, inputs: usize, outputs: usize, bias: bool, dtype: FloatDType) -> Linear {
-        self.projection(name, &[outputs, inputs], bias, dtype)
+        self.projection(name, &[outputs, inputs], bias, Kept::Exact)
     }
 
     /// A convolution of patches without overlap, `[out, channels, patch, patch]`, as the linear layer that it is.
     pub fn patch_projection(&mut self, name: &str, channels: usize, patch: usize, outputs: usize) -> Linear {
-        self.projection(name, &[outputs, channels, patch, patch], true, self.device.precision.dtype())
+        self.projection(name, &[outputs, channels, patch, patch], true, Kept::AsDevice)
     }
 
     /// `published` is `[out, in]`, the inputs over one axis or more.
-    fn projection(&mut self, name: &str, published: &[usize], bias: bool, dtype: FloatDType) -> Linear {
+    fn projection(&mut self, name: &str, published: &[usize], bias: bool, kept: Kept) -> Linear {
         let (outputs, inputs) = (published[0], published[1..].iter().product());
+        let (key, dtype) = (format!("{name}.weight"), kept.dtype(self.device));
+        let layout = Layout::Linear { outputs, inputs };
         let weight = match &mut self.origin {
             Origin::Random(random) => random.weight([inputs, outputs], inputs, dtype, &self.device.device),
             Origin::File(ledger) => {
-                let weight = ledger.take_as(&format!("{name}.weight"), published, dtype);
+                let weight = ledger.take_as(&key, published, dtype);
                 self.turned(weight, outputs, inputs, dtype)
             }
             Origin::Checked(ledger) => {
-                ledger.expect(&[&format!("{name}.weight")], published);
+                ledger.expect(&[&key], published);
                 self.turned(None, outputs, inputs, dtype)
             }
+            Origin::Initial(initial) => {
+                let values = layout.for_device(initial.values(&key, published));
+                self.parameter(values, [inputs, outputs], kept)
+            }
         };
-        Linear { weight, bias: bias.then(|| self.vector(&format!("{name}.bias"), [outputs], dtype)) }
+        let weight = self.noted(weight, &key, published, layout, kept);
+        Linear { weight, bias: bias.then(|| self.small(&[&format!("{name}.bias")], [outputs], kept)) }
     }
 
     /// A matrix `[outputs, inputs]` as `[inputs, outputs]`, turned on the device: a large model is loaded at the disk's speed.
@@ -153,31 +183,27 @@ impl<'a> Loader<'a> {
         outputs: usize,
         kernel: &[usize],
     ) -> (Param<Tensor<3>>, Param<Tensor<1>>) {
-        let dtype = self.device.precision.dtype();
         let taps: usize = kernel.iter().product();
-        if let Origin::Random(random) = &mut self.origin {
-            let weight = random.weight([taps, inputs, outputs], taps * inputs, dtype, &self.device.device);
-            return (weight, random.small([outputs], dtype, &self.device.device));
-        }
+        let key = format!("{name}.weight");
         let published = [&[outputs, inputs], kernel].concat();
-        let weight = self.values(&format!("{name}.weight"), &published);
-        let weight = transpose(&weight, outputs, inputs * taps); // [in, taps, out]
-        let mut reordered = Vec::with_capacity(weight.len());
-        if !weight.is_empty() {
-            for tap in 0..taps {
-                for input in 0..inputs {
-                    let row = (input * taps + tap) * outputs;
-                    reordered.extend_from_slice(&weight[row..row + outputs]);
-                }
+        let layout = Layout::Convolution { outputs, inputs, taps };
+        let weight = match &mut self.origin {
+            Origin::Random(random) => {
+                let dtype = self.device.precision.dtype();
+                random.weight([taps, inputs, outputs], taps * inputs, dtype, &self.device.device)
             }
-        }
-        let bias = self.values(&format!("{name}.bias"), &[outputs]);
-        (self.parameter(reordered, [taps, inputs, outputs], dtype), self.parameter(bias, [outputs], dtype))
+            _ => {
+                let values = layout.for_device(self.values(&key, &published));
+                self.parameter(values, [taps, inputs, outputs], Kept::AsDevice)
+            }
+        };
+        let weight = self.noted(weight, &key, &published, layout, Kept::AsDevice);
+        (weight, self.small(&[&format!("{name}.bias")], [outputs], Kept::AsDevice))
     }
 
     /// The ledger answers a tensor that it does not have with no values; the placeholder only lives until [`Self::finish`].
-    fn parameter<const D: usize>(&self, values: Vec<f32>, shape: [usize; D], dtype: FloatDType) -> Param<Tensor<D>> {
-        let device = &self.device.device;
+    fn parameter<const D: usize>(&self, values: Vec<f32>, shape: [usize; D], kept: Kept) -> Param<Tensor<D>> {
+        let (device, dtype) = (&self.device.device, kept.dtype(self.device));
         let tensor = if values.len() == shape.iter().product::<usize>() {
             let data = TensorData::new(values, Shape::new(shape)).convert_dtype(dtype.into());
             Tensor::from_data(data, (device, dtype.into()))
@@ -187,26 +213,51 @@ impl<'a> Loader<'a> {
         Param::from_tensor(tensor)
     }
 
+    /// The parameter, of which a note is made if notes are wanted.
+    fn noted<const D: usize>(
+        &self,
+        parameter: Param<Tensor<D>>,
+        name: &str,
+        shape: &[usize],
+        layout: Layout,
+        kept: Kept,
+    ) -> Param<Tensor<D>> {
+        if let Some(parameters) = self.parameters {
+            parameters.borrow_mut().push(PublishedParameter {
+                id: parameter.id,
+                name: name.to_owned(),
+                shape: shape.to_vec(),
+                layout,
+                follows_storage: kept == Kept::AsDevice,
+            });
+        }
+        parameter
+    }
+
     /// # Errors
     /// Lists every missing, unexpected, misshaped and non-finite tensor, but for unexpected ones that `ignorable` names.
     pub fn finish(self, ignorable: impl Fn(&str) -> bool) -> Result<(), WeightError> {
         match self.origin {
             Origin::File(ledger) | Origin::Checked(ledger) => ledger.finish(ignorable),
-            Origin::Random(_) => Ok(()),
+            Origin::Random(_) | Origin::Initial(_) => Ok(()),
         }
     }
 }
 
-/// `[rows, columns]` to `[columns, rows]`; an empty placeholder stays empty.
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    if values.len() != rows * columns {
-        return Vec::new();
-    }
-    let mut transposed = vec![0.0; values.len()];
-    for (row, line) in values.chunks_exact(columns).enumerate() {
-        for (column, &value) in line.iter().enumerate() {
-            transposed[column * rows + row] = value;
+/// In which type a parameter is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// In the storage type of the device.
+    AsDevice,
+    /// In f32.
+    Exact,
+}
+
+impl Kept {
+    fn dtype(self, device: &ComputeDevice) -> FloatDType {
+        match self {
+            Self::AsDevice => device.precision.dtype(),
+            Self::Exact => FloatDType::F32,
         }
     }
-    transposed
 }

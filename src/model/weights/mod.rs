@@ -1,8 +1,8 @@
 //! Weight files: what tensors a file holds, and their values as f32.
 //!
 //! This room owns the reading of `*.safetensors` (whole or sharded) and of torch pickles (`*.ckpt`, `*.pt`, `*.pth`,
-//! `*.bin`), and the ledger that tells a person everything that is wrong with a file in one message. It knows nothing of
-//! tensors on a device: the networks ask a [`WeightLedger`] for their parameters under the published names.
+//! `*.bin`), the writing of `*.safetensors`, and the ledger that tells a person everything that is wrong with a file in one
+//! message. Networks ask a [`Loader`] for their parameters under the published names.
 //!
 //! Files are read lazily, one tensor at a time: a published transformer is 11 GB, a text encoder up to 52 GB.
 
@@ -11,6 +11,7 @@ mod error;
 mod ledger;
 mod loader;
 mod pickle;
+mod published;
 mod random;
 mod safetensors;
 mod sharded;
@@ -20,15 +21,18 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod values;
+mod write;
 
 pub use convert::{ConvertError, Converted, HalfType, convert};
 pub use error::{HeaderFault, WeightError};
 pub use ledger::{Mismatch, Misshaped, NonFinite, WeightLedger};
 pub use loader::Loader;
+pub use published::{InitialValues, Layout, PublishedParameter, PublishedParameters};
 pub use source::{TensorInfo, WeightSource};
 pub use stored_type::StoredType;
 pub use stream::{Ahead, LayerStream};
 pub use values::TensorValues;
+pub use write::{WriteError, WrittenTensor, WrittenType, write_safetensors, write_whole};
 
 /// True for keys of a published VAE checkpoint that its decoder and encoder do not use: the reference loader accepts
 /// unexpected keys only if they contain "loss" (the discriminator's and the perceptual loss's parameters).

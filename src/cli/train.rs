@@ -1,0 +1,156 @@
+//! `tilereel train`: networks learn from the procedural world.
+
+mod setup;
+mod watch;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::settings::DeviceArguments;
+use super::{Status, UsageError};
+use crate::training::optimiser::OptimiserSettings;
+use crate::training::run::{Ended, Plan};
+use crate::training::schedule::{Length, Schedule};
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// The VAE: clips to latents and back.
+    Vae(Box<RunArguments>),
+    /// The transformer and the text encoder together; the VAE is that of the model, else that of --like.
+    Base(Box<BaseArguments>),
+    /// The judge that reads from clips what they show, for `tilereel evaluate`.
+    Judge(Box<RunArguments>),
+}
+
+/// What all trainings are told.
+#[derive(Args)]
+pub struct RunArguments {
+    /// The model's folder; it is made if it is not there
+    #[arg(long, short)]
+    out: PathBuf,
+    /// The model whose sizes and tokenizer are taken
+    #[arg(long, default_value = "mini/base", value_name = "MODEL")]
+    like: String,
+    /// Go on from the checkpoint in the folder (the exact one, else the packed one)
+    #[arg(long)]
+    resume: bool,
+    /// End this session after so many minutes
+    #[arg(long, value_parser = minutes)]
+    minutes: Option<Duration>,
+    /// Minutes of all sessions together, for the learning rate's fall; without it the fall ends with this session
+    #[arg(long, value_parser = minutes, value_name = "MINUTES")]
+    total_minutes: Option<Duration>,
+    /// End after so many steps of all sessions together; the learning rate then depends on the step alone
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    steps: Option<u64>,
+    /// Samples of a step
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    batch: Option<u32>,
+    /// Samples whose gradients are made together: fewer need less memory
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    part: Option<u32>,
+    /// Number that everything random is made from
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Learning rate of AdamW
+    #[arg(long, value_parser = positive)]
+    learning_rate: Option<f64>,
+    /// Learning rate of Muon, which updates the hidden matrices
+    #[arg(long, value_parser = positive)]
+    muon_learning_rate: Option<f64>,
+    /// Decay of the moving average of the weights, which is what is published
+    #[arg(long, value_parser = share)]
+    average: Option<f64>,
+    /// Steps over which the learning rate rises
+    #[arg(long)]
+    warm_up: Option<u64>,
+    /// Share of the run for which the learning rate stays before it falls; 1 means that it never falls
+    #[arg(long, value_parser = share)]
+    hold: Option<f64>,
+    /// Minutes between checkpoints
+    #[arg(long, value_parser = minutes, default_value = "5", value_name = "MINUTES")]
+    checkpoint_every: Duration,
+    /// Minutes between sample sheets; 0 makes none
+    #[arg(long, value_parser = minutes, default_value = "5", value_name = "MINUTES")]
+    sheet_every: Duration,
+    /// Frames of a clip, if not those of --like
+    #[arg(long)]
+    frames: Option<usize>,
+    /// WIDTHxHEIGHT of a clip, if not that of --like
+    #[arg(long)]
+    size: Option<String>,
+    /// Print no progress
+    #[arg(long, short)]
+    quiet: bool,
+    #[command(flatten)]
+    device: DeviceArguments,
+}
+
+#[derive(Args)]
+pub struct BaseArguments {
+    #[command(flatten)]
+    run: RunArguments,
+    /// Clips of the world to learn from; they are encoded once and kept in the model's folder
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    clips: u32,
+}
+
+fn minutes(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.trim().parse().map_err(|_| "use a number of minutes, such as 2.5")?;
+    Duration::try_from_secs_f64(number * 60.0).map_err(|_| "use a number of minutes that is not negative".into())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err("use a number above 0, such as 1e-3".into()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.trim().parse::<f64>() {
+        Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
+        _ => Err("use a number from 0 to 1".into()),
+    }
+}
+
+impl RunArguments {
+    fn plan(&self, standard: Schedule) -> Result<Plan, UsageError> {
+        let length = Length { steps: self.steps, session: self.minutes, whole: self.total_minutes };
+        if length == Length::default() {
+            return Err(UsageError("Say how long to train: --minutes, --total-minutes or --steps.".into()));
+        }
+        Ok(Plan {
+            length,
+            schedule: Schedule {
+                warm_up_steps: self.warm_up.unwrap_or(standard.warm_up_steps),
+                hold_share: self.hold.unwrap_or(standard.hold_share),
+            },
+            checkpoint_every: self.checkpoint_every,
+            sheet_every: (!self.sheet_every.is_zero()).then_some(self.sheet_every),
+        })
+    }
+
+    fn optimiser(&self, standard: OptimiserSettings) -> OptimiserSettings {
+        OptimiserSettings {
+            learning_rate: self.learning_rate.unwrap_or(standard.learning_rate),
+            muon_learning_rate: self.muon_learning_rate.unwrap_or(standard.muon_learning_rate),
+            average_decay: self.average.unwrap_or(standard.average_decay),
+            ..standard
+        }
+    }
+}
+
+pub fn run(command: Command) -> anyhow::Result<Status> {
+    let ended = match command {
+        Command::Vae(arguments) => setup::vae(&arguments)?,
+        Command::Base(arguments) => setup::base(&arguments)?,
+        Command::Judge(arguments) => setup::judge(&arguments)?,
+    };
+    Ok(match ended {
+        Ended::Done => Status::Done,
+        Ended::Stopped => Status::Stopped,
+    })
+}

@@ -1,0 +1,5 @@
+//! What networks learn from: clips of the world, their sentences, and their latents.
+
+pub mod captions;
+pub mod encoding;
+pub mod latents;

@@ -1,0 +1,23 @@
+//! Training: the networks of a model learn here from the procedural world or from a folder of clips.
+//!
+//! Methods around the networks that generate clips, never second copies of them. This room owns the optimiser
+//! ([`optimiser`]) on one vector of all parameters ([`parameters`]), the loop with its checkpoints, the numbers that every run
+//! draws ([`random`]), the data ([`data`]), and what is trained ([`pretrain`]).
+
+pub mod checkpoint;
+pub mod curves;
+pub mod data;
+pub mod error;
+pub mod folder;
+pub mod loss_scale;
+pub mod optimiser;
+pub mod parameters;
+pub mod pretrain;
+pub mod random;
+pub mod run;
+pub mod schedule;
+pub mod sums;
+pub mod template;
+pub mod trainer;
+
+pub use error::TrainError;

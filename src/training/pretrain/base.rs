@@ -1,0 +1,278 @@
+//! The transformer and the text encoder together: to predict the noise in a noisy latent, from its sentence.
+//!
+//! Source: the recipe of mini. Epsilon prediction with min-SNR weights (Hang et al. 2023, gamma 5), times spread evenly over a
+//! batch, some sentences left out so that guidance has something to compare with.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::Value;
+
+use super::initial;
+use crate::gpu::device::{ComputeDevice, Precision};
+use crate::mask::KeyFrames;
+use crate::model::dit::{Probe, TextContext, Transformer, TransformerConfig};
+use crate::model::sampler::schedule::{NoiseSchedule, TRAINING_TIMESTEPS};
+use crate::model::text::encoder::TextEncoderConfig;
+use crate::model::text::trainable::TrainableTextEncoder;
+use crate::model::text::{TokenIds, Tokenizer};
+use crate::model::weights::{
+    InitialValues, Loader, PublishedParameters, WeightError, WrittenType, write_safetensors, write_whole,
+};
+use crate::training::data::captions::{Captions, tokens_of, tokens_of_clip};
+use crate::training::data::latents::Latents;
+use crate::training::error::TrainError;
+use crate::training::folder::RunFolder;
+use crate::training::optimiser::OptimiserSettings;
+use crate::training::parameters::Parameters;
+use crate::training::random::{Random, Stream};
+use crate::training::run::{Batches, Task};
+use crate::training::schedule::Schedule;
+use crate::training::sums::mean;
+use crate::training::trainer::{Loss, Trainer};
+use crate::world::grammar::Detail;
+use crate::world::seeds;
+
+/// The recipe for mini.
+pub const OPTIMISER: OptimiserSettings = OptimiserSettings {
+    learning_rate: 1e-3,
+    muon_learning_rate: 0.01,
+    betas: [0.9, 0.99],
+    momentum: 0.95,
+    weight_decay: 0.01,
+    largest_norm: 1.0,
+    average_decay: 0.999,
+};
+pub const SCHEDULE: Schedule = Schedule { warm_up_steps: 150, hold_share: 0.45 };
+pub const BATCH: usize = 128;
+/// Share of the samples that go without their sentence.
+const DROPPED: f64 = 0.12;
+/// The signal-to-noise ratio from which on samples weigh less.
+const GAMMA: f64 = 5.0;
+/// Different sentences about a clip.
+const SENTENCES: usize = 16;
+
+/// Names of the two networks' parts, and of their folders in a model.
+pub const TRANSFORMER: &str = "base";
+pub const TEXT_ENCODER: &str = "text_encoder";
+
+/// The networks that learn together.
+#[derive(Module, Debug)]
+pub struct BaseNetworks {
+    pub transformer: Transformer,
+    pub text_encoder: TrainableTextEncoder,
+}
+
+/// The two configurations as they are published.
+#[derive(Clone, Debug)]
+pub struct BaseConfigs {
+    pub transformer: TransformerConfig,
+    pub transformer_json: Value,
+    pub text_encoder: TextEncoderConfig,
+    pub text_encoder_json: Value,
+}
+
+/// Muon's: matrices inside the blocks and of the caption's path.
+fn is_hidden(part: &str, name: &str) -> bool {
+    let inside = ["transformer_blocks.", "encoder.block.", "caption_projection."];
+    !name.contains("relative_attention") && inside.iter().any(|place| name.starts_with(place)) && !part.is_empty()
+}
+
+/// Where the values of the networks come from.
+pub struct Origin<'a> {
+    pub transformer: &'a dyn InitialValues,
+    pub text_encoder: &'a dyn InitialValues,
+}
+
+/// A trainer of networks that begin at the recipe's values.
+///
+/// # Errors
+/// A configuration asks for what cannot be.
+pub fn trainer(
+    configs: &BaseConfigs,
+    settings: OptimiserSettings,
+    seed: u64,
+    device: &ComputeDevice,
+) -> Result<Trainer<BaseNetworks>, WeightError> {
+    let (transformer, text_encoder) = (initial::transformer(seed), initial::text_encoder(seed, &configs.text_encoder));
+    trainer_from(configs, &Origin { transformer: &transformer, text_encoder: &text_encoder }, settings, seed, device)
+}
+
+fn trainer_from(
+    configs: &BaseConfigs,
+    origin: &Origin<'_>,
+    settings: OptimiserSettings,
+    seed: u64,
+    device: &ComputeDevice,
+) -> Result<Trainer<BaseNetworks>, WeightError> {
+    let exact = ComputeDevice { precision: Precision::F32, ..device.clone() };
+    let (of_transformer, of_encoder) = (PublishedParameters::default(), PublishedParameters::default());
+    let loader = Loader::initial(origin.transformer, &exact).noting(&of_transformer);
+    let transformer = Transformer::load(loader, &configs.transformer)?;
+    let loader = Loader::initial(origin.text_encoder, &exact).noting(&of_encoder);
+    let text_encoder = TrainableTextEncoder::load(loader, &configs.text_encoder)?;
+    let parts = [(TRANSFORMER, of_transformer), (TEXT_ENCODER, of_encoder)];
+    let parameters = Parameters::of(&parts, &|part, parameter| is_hidden(part, &parameter.name));
+    Ok(Trainer::new(BaseNetworks { transformer, text_encoder }, parameters, settings, "base", seed, device))
+}
+
+/// A part of a batch, on the CPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BaseBatch {
+    /// Clean latents and noise, `[samples, channels, frames, height, width]`.
+    pub latents: Vec<f32>,
+    pub noise: Vec<f32>,
+    pub shape: [usize; 5],
+    pub times: Vec<usize>,
+    pub captions: Captions,
+}
+
+/// Makes batches of latents that were encoded before.
+pub struct BaseData {
+    pub latents: Latents,
+    pub tokenizer: Tokenizer,
+    /// Tokens of a sentence.
+    pub max_tokens: usize,
+    pub batch: usize,
+    /// Samples whose gradients are made together.
+    pub part: usize,
+    pub random: Random,
+    /// The sentence of a clip; without them those of the world.
+    pub sentences: Option<Vec<String>>,
+}
+
+impl BaseData {
+    fn tokens(&self, step: u64, sample: u64, clip: usize) -> Result<TokenIds, TrainError> {
+        if self.random.uniform(Stream::Dropped, step, sample) < DROPPED {
+            return Ok(tokens_of(&self.tokenizer, "", self.max_tokens)?);
+        }
+        if let Some(sentences) = &self.sentences {
+            return Ok(tokens_of(&self.tokenizer, &sentences[clip], self.max_tokens)?);
+        }
+        let variant = self.random.below(Stream::Sentence, step, sample, SENTENCES) as u64;
+        let (tokenizer, length) = (&self.tokenizer, self.max_tokens);
+        Ok(tokens_of_clip(tokenizer, seeds::TRANSFORMER, clip as u64, variant, Detail::Some, length)?)
+    }
+}
+
+impl Batches for BaseData {
+    type Batch = BaseBatch;
+
+    fn make(&self, step: u64) -> Result<Vec<BaseBatch>, TrainError> {
+        let [channels, frames, height, width] = self.latents.of.shape;
+        let values = self.latents.of.values_a_clip();
+        let noise = self.random.normal(Stream::Noise, step, self.batch * values);
+        let samples: Vec<usize> = (0..self.batch).collect();
+        let parts = samples.chunks(self.part.max(1)).map(|samples| {
+            let mut batch = BaseBatch {
+                latents: Vec::with_capacity(samples.len() * values),
+                noise: noise[samples[0] * values..(samples[0] + samples.len()) * values].to_vec(),
+                shape: [samples.len(), channels, frames, height, width],
+                times: Vec::new(),
+                captions: Captions::default(),
+            };
+            for &sample in samples {
+                let place = sample as u64;
+                let clip = self.random.below(Stream::Clip, step, place, self.latents.of.clips);
+                batch.latents.extend(self.latents.clip(clip).iter().map(|value| value.to_f32()));
+                // One time in each of as many equal spans as there are samples. Their clips are drawn anyhow, so that the
+                // spans need no order of their own.
+                let within = self.random.uniform(Stream::Time, step, place);
+                let time = (sample as f64 + within) / self.batch as f64 * TRAINING_TIMESTEPS as f64;
+                batch.times.push((time as usize).min(TRAINING_TIMESTEPS - 1));
+                batch.captions.push(&self.tokens(step, place, clip)?);
+            }
+            Ok(batch)
+        });
+        parts.collect()
+    }
+}
+
+/// Trains the transformer and the text encoder.
+pub struct BaseTask {
+    pub configs: BaseConfigs,
+    pub batch: usize,
+    pub device: Device,
+    schedule: NoiseSchedule,
+    /// Every frame sees every frame.
+    key_frames: Vec<Arc<KeyFrames>>,
+    /// Draws samples with the networks as they are.
+    pub sheet: Option<SheetOf>,
+}
+
+/// Draws a sheet of samples.
+pub type SheetOf = Box<dyn Fn(&BaseNetworks, &Path) -> Result<(), TrainError>>;
+
+impl BaseTask {
+    /// `frames` are latent frames.
+    pub fn new(configs: BaseConfigs, batch: usize, frames: usize, device: &ComputeDevice) -> Self {
+        let key_frames = vec![Arc::new(KeyFrames::dense(frames)); configs.transformer.num_layers];
+        Self {
+            configs,
+            batch,
+            device: device.device.clone().autodiff(),
+            schedule: NoiseSchedule::trained(),
+            key_frames,
+            sheet: None,
+        }
+    }
+}
+
+impl Task for BaseTask {
+    type Network = BaseNetworks;
+    type Batch = BaseBatch;
+
+    fn numbers(&self) -> &'static [&'static str] {
+        &["noise_error"]
+    }
+
+    fn samples_a_step(&self) -> usize {
+        self.batch
+    }
+
+    fn loss(&self, network: &BaseNetworks, batch: BaseBatch) -> Loss {
+        let BaseBatch { latents, noise, shape, times, captions } = batch;
+        let samples = times.len();
+        let alpha_bars: Vec<f64> = times.iter().map(|&time| f64::from(self.schedule.alphas_cumprod()[time])).collect();
+        let a_sample = |of: &dyn Fn(f64) -> f64| -> Tensor<5> {
+            let values: Vec<f32> = alpha_bars.iter().map(|&alpha_bar| of(alpha_bar) as f32).collect();
+            Tensor::from_data(TensorData::new(values, [samples, 1, 1, 1, 1]), &self.device)
+        };
+        let noise = Tensor::<5>::from_data(TensorData::new(noise, shape), &self.device);
+        let clean = Tensor::<5>::from_data(TensorData::new(latents, shape), &self.device);
+        let noisy = clean * a_sample(&f64::sqrt) + noise.clone() * a_sample(&|alpha_bar| (1.0 - alpha_bar).sqrt());
+
+        let embedding = network.text_encoder.forward(&captions.ids, &captions.mask, samples);
+        let text = TextContext { embedding, mask: captions.mask };
+        let timesteps: Vec<f32> = times.iter().map(|&time| time as f32).collect();
+        let predicted = network.transformer.forward(noisy, &timesteps, &text, None, &self.key_frames, &mut Probe::default());
+        let predicted = predicted.narrow(1, 0, shape[1]);
+        let error = predicted - noise;
+        let squared = error.clone() * error;
+        let weight = a_sample(&|alpha_bar| {
+            let ratio = alpha_bar / (1.0 - alpha_bar);
+            ratio.min(GAMMA) / ratio
+        });
+        Loss { total: mean(squared.clone() * weight), numbers: vec![mean(squared)] }
+    }
+
+    fn sheet(&self, network: &BaseNetworks, path: &Path) -> Result<(), TrainError> {
+        self.sheet.as_ref().map_or(Ok(()), |draw| draw(network, path))
+    }
+
+    fn publish(&self, trainer: &Trainer<BaseNetworks>, folder: &RunFolder) -> Result<(), TrainError> {
+        let average = trainer.average()?;
+        for (part, file, config) in [
+            (TRANSFORMER, "diffusion_pytorch_model.safetensors", &self.configs.transformer_json),
+            (TEXT_ENCODER, "model.safetensors", &self.configs.text_encoder_json),
+        ] {
+            let place = folder.network(part);
+            let tensors = trainer.parameters().published(part, &average);
+            write_safetensors(&place.join(file), &tensors, WrittenType::F16)?;
+            write_whole(&place.join("config.json"), format!("{config:#}\n").as_bytes())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! Sheets of what a transformer makes of eight prompts while it learns.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::{Tensor, TensorData};
+
+use super::base::{BaseNetworks, SheetOf};
+use super::vae::frames_of;
+use crate::clip::{self, Frames, WriteOptions, contact_sheet};
+use crate::gpu::device::ComputeDevice;
+use crate::mask::KeyFrames;
+use crate::model::dit::TextContext;
+use crate::model::latent::ClipSize;
+use crate::model::sampler::SamplerKind;
+use crate::model::sampling::Sampling;
+use crate::model::text::Tokenizer;
+use crate::model::vae::Vae;
+use crate::training::data::captions::{Captions, tokens_of};
+use crate::training::error::TrainError;
+
+/// What every sheet shows, in the words of a person.
+const PROMPTS: [&str; 8] = [
+    "a shiny red ball bounces on the snow at sunset while the camera zooms in",
+    "a matte blue cube spins on a checkerboard at noon and the camera rises",
+    "a glossy yellow ring rolls to the left on the sand at sunset, static camera",
+    "a shiny green diamond floats up on the water at night while the camera orbits to the right",
+    "a matte orange cone slides to the right on the grass at noon, fixed camera",
+    "a polished purple cylinder grows on a wooden floor at sunset while the camera orbits left",
+    "a shiny white ball next to a red cube circles around on the grass in the moonlight, static camera",
+    "a dull pink cube swings on the snow on a sunny day while the camera stays still",
+];
+const STEPS: usize = 30;
+const GUIDANCE: f64 = 3.0;
+const SEED: u64 = 11;
+const COLUMNS: usize = 5;
+const TILE: usize = 192;
+
+/// Draws sheets with this VAE and tokenizer, in clips of this size.
+pub fn sheets(vae: Vae, tokenizer: Tokenizer, max_tokens: usize, size: ClipSize, device: &ComputeDevice) -> SheetOf {
+    let device = device.device.clone();
+    Box::new(move |network: &BaseNetworks, path: &Path| {
+        let failed = |reason: String| TrainError::DeviceFailed { step: 0, reason };
+        let encoded = |texts: &[&str]| -> Result<TextContext, TrainError> {
+            let mut captions = Captions::default();
+            for text in texts {
+                captions.push(&tokens_of(&tokenizer, text, max_tokens)?);
+            }
+            let embedding = network.text_encoder.forward(&captions.ids, &captions.mask, captions.sentences);
+            Ok(TextContext { embedding, mask: captions.mask })
+        };
+        let (prompts, empty) = (encoded(&PROMPTS)?, encoded(&[""; PROMPTS.len()])?);
+        let shape = size.latent_shape(network.transformer.latent_channels());
+        let sampling = Sampling {
+            sampler: SamplerKind::Ddim,
+            steps: STEPS,
+            guidance_scale: GUIDANCE,
+            shape,
+            key_frames: vec![Arc::new(KeyFrames::dense(size.latent_frames())); network.transformer.layers()],
+            seed: SEED,
+        };
+        let latents = sampling.run(&network.transformer, &prompts, &empty, 0, &device);
+        let latents = latents.map_err(|error| failed(error.to_string()))?;
+        let [channels, frames, height, width] = shape;
+        let clips = latents.chunks_exact(shape.iter().product()).map(|latent| {
+            let latent = TensorData::new(latent.to_vec(), [1, channels, frames, height, width]);
+            frames_of(vae.decode_whole(Tensor::from_data(latent, &device) / vae.scaling_factor()), size)
+        });
+        let clips = clips.collect::<Result<Vec<Frames>, TrainError>>()?;
+        let sheet = contact_sheet(&clips.iter().collect::<Vec<_>>(), COLUMNS, TILE.min(size.width))?;
+        write_sheet(path, &sheet)
+    })
+}
+
+/// Writes a sheet into a folder that is made if it is not there.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_sheet(path: &Path, sheet: &Frames) -> Result<(), TrainError> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .map_err(|error| TrainError::Unreadable { path: folder.to_owned(), reason: error.kind().to_string() })?;
+    }
+    clip::write_clip(path, sheet, None, &WriteOptions::default())?;
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! The model that a training is like: its configurations, its tokenizer, the size of its clips.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::error::TrainError;
+use super::folder::RunFolder;
+use super::pretrain::base::{BaseConfigs, TEXT_ENCODER, TRANSFORMER};
+use super::pretrain::vae::VAE;
+use crate::gpu::device::ComputeDevice;
+use crate::model::folder::{ModelFolder, SearchPath};
+use crate::model::latent::ClipSize;
+use crate::model::text::Tokenizer;
+use crate::model::vae::{Vae, VaeConfig};
+use crate::model::weights::{Loader, WeightSource, WrittenTensor, WrittenType, write_safetensors, write_whole};
+
+/// File names of the published layout.
+const VAE_WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+const CONFIG: &str = "config.json";
+const FACTS: &str = "tilereel.json";
+
+/// A model whose sizes a training takes over, but not its weights.
+pub struct Template {
+    folder: ModelFolder,
+}
+
+impl Template {
+    /// # Errors
+    /// There is no such model.
+    pub fn open(name_or_path: &str) -> Result<Self, TrainError> {
+        Ok(Self { folder: ModelFolder::resolve(name_or_path, &SearchPath::standard())? })
+    }
+
+    fn parse<T: DeserializeOwned>(&self, value: &Value, what: &str) -> Result<T, TrainError> {
+        serde_path_to_error::deserialize(value).map_err(|error| self.unsupported(format!("{what}: {error}")))
+    }
+
+    fn unsupported(&self, reason: String) -> TrainError {
+        TrainError::Unsupported { location: self.folder.location(), reason }
+    }
+
+    /// # Errors
+    /// A configuration is damaged, or of a network that this program does not run.
+    pub fn base_configs(&self) -> Result<BaseConfigs, TrainError> {
+        let configs = BaseConfigs {
+            transformer: self.parse(self.folder.transformer_config(), "the transformer")?,
+            transformer_json: self.folder.transformer_config().clone(),
+            text_encoder: self.parse(self.folder.text_encoder_config(), "the text encoder")?,
+            text_encoder_json: self.folder.text_encoder_config().clone(),
+        };
+        match configs.transformer.unsupported().or_else(|| configs.text_encoder.unsupported()) {
+            Some(reason) => Err(self.unsupported(reason)),
+            None => Ok(configs),
+        }
+    }
+
+    /// # Errors
+    /// As [`Self::base_configs`].
+    pub fn vae_config(&self) -> Result<(VaeConfig, Value), TrainError> {
+        let json = self.folder.vae_config().clone();
+        let config: VaeConfig = self.parse(&json, "the VAE")?;
+        match config.unsupported() {
+            Some(reason) => Err(self.unsupported(reason)),
+            None => Ok((config, json)),
+        }
+    }
+
+    /// # Errors
+    /// Its files are damaged.
+    pub fn tokenizer(&self) -> Result<Tokenizer, TrainError> {
+        Ok(self.folder.tokenizer()?.tokenizer()?)
+    }
+
+    /// The size of its clips.
+    pub fn size(&self) -> ClipSize {
+        let defaults = &self.folder.facts().defaults;
+        ClipSize { frames: defaults.frames, width: defaults.width, height: defaults.height }
+    }
+
+    /// Tokens of a sentence.
+    pub fn max_tokens(&self) -> usize {
+        self.folder.facts().trained.max_tokens
+    }
+
+    /// Puts the tokenizer's files and what the model says about its use into the run's model.
+    ///
+    /// # Errors
+    /// They cannot be read or written.
+    pub fn write_texts(&self, run: &RunFolder) -> Result<(), TrainError> {
+        let place = run.network(TEXT_ENCODER);
+        for (name, bytes) in self.folder.tokenizer()?.named() {
+            write_whole(&place.join(name), bytes)?;
+        }
+        if self.folder.files().exists(FACTS) {
+            write_whole(&run.network(TRANSFORMER).join(FACTS), &self.folder.files().read(FACTS)?)?;
+        }
+        Ok(())
+    }
+
+    /// Puts this model's VAE into the run's model, if there is none yet. True if it did.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn lend_vae(&self, run: &RunFolder) -> Result<bool, TrainError> {
+        let place = run.network(VAE);
+        if place.join(CONFIG).exists() {
+            return Ok(false);
+        }
+        let source = self.folder.vae_weights()?;
+        let tensors = source.tensors().map(|(name, info)| {
+            Ok(WrittenTensor { name: name.to_owned(), shape: info.shape.clone(), values: source.read_f32(name)? })
+        });
+        let tensors = tensors.collect::<Result<Vec<_>, TrainError>>()?;
+        write_safetensors(&place.join(VAE_WEIGHTS), &tensors, WrittenType::F16)?;
+        write_whole(&place.join(CONFIG), format!("{:#}\n", self.folder.vae_config()).as_bytes())?;
+        Ok(true)
+    }
+}
+
+/// The VAE of a run's model, and a hash of it.
+///
+/// # Errors
+/// There is none, or it is damaged.
+pub fn load_vae(run: &RunFolder, device: &ComputeDevice) -> Result<(Vae, VaeConfig, String), TrainError> {
+    let place = run.network(VAE);
+    let (config_path, weights_path) = (place.join(CONFIG), place.join(VAE_WEIGHTS));
+    let unreadable = |reason: String| TrainError::Unreadable { path: config_path.clone(), reason };
+    let text = std::fs::read_to_string(&config_path).map_err(|error| unreadable(error.kind().to_string()))?;
+    let config: VaeConfig = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    if let Some(reason) = config.unsupported() {
+        return Err(unreadable(reason));
+    }
+    let source = WeightSource::open(&weights_path)?;
+    let vae = Vae::load(Loader::new(&source, device), &config)?;
+    let hash = super::data::latents::digest_of(&[&config_path, &weights_path])?;
+    Ok((vae, config, hash))
+}

@@ -1,0 +1,224 @@
+//! Real networks at toy size: each learns one batch by heart, and what it published computes the same through the way on which
+//! clips are made.
+
+use std::path::Path;
+
+use burn::tensor::{Tensor, TensorData};
+use half::f16;
+use serde_json::{Value, json};
+use tilereel::model::dit::{Probe, TextContext, Transformer};
+use tilereel::model::folder::{ModelFolder, SearchPath};
+use tilereel::model::judge::{Judge, Statistics};
+use tilereel::model::latent::ClipSize;
+use tilereel::model::text::encoder::TextEncoder;
+use tilereel::model::vae::Vae;
+use tilereel::model::weights::{Loader, WeightSource};
+use tilereel::training::data::latents::{Latents, LatentsOf};
+use tilereel::training::folder::RunFolder;
+use tilereel::training::optimiser::OptimiserSettings;
+use tilereel::training::pretrain::{base, judge, vae};
+use tilereel::training::random::{Random, Stream};
+use tilereel::training::run::{Batches, Task, train};
+use tilereel::training::trainer::Trainer;
+use tilereel::world::renderer::render_every;
+use tilereel::world::scene::Scene;
+
+use super::{Seen, cpu, plan};
+
+fn fixture(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).join("config.json");
+    serde_json::from_str(&std::fs::read_to_string(path).expect("a fixture")).expect("JSON")
+}
+
+/// Makes the same batch in every step.
+struct Same<B>(B);
+
+impl<B: Clone + Send + Sync> Batches for Same<B> {
+    type Batch = B;
+
+    fn make(&self, _: u64) -> Result<Vec<B>, tilereel::training::TrainError> {
+        Ok(vec![self.0.clone()])
+    }
+}
+
+/// Trains on one batch; gives the losses of the reports.
+fn by_heart<T: Task>(task: &T, batch: T::Batch, trainer: &mut Trainer<T::Network>, steps: u64, folder: &RunFolder) -> Vec<f64>
+where
+    T::Batch: Clone + Sync,
+{
+    let mut seen = Seen::default();
+    train(task, &Same(batch), trainer, &plan(steps), folder, &mut seen).expect("a run");
+    seen.reports.iter().map(|report| report.numbers[0].1).collect()
+}
+
+fn fast(settings: OptimiserSettings) -> OptimiserSettings {
+    OptimiserSettings { average_decay: 0.5, ..settings }
+}
+
+fn base_configs() -> base::BaseConfigs {
+    let mut transformer = fixture("dit_tiny_a");
+    let text_encoder = fixture("t5_tiny_a");
+    transformer["caption_channels"] = text_encoder["d_model"].clone();
+    base::BaseConfigs {
+        transformer: serde_json::from_value(transformer.clone()).expect("a configuration"),
+        transformer_json: transformer,
+        text_encoder: serde_json::from_value(text_encoder.clone()).expect("a configuration"),
+        text_encoder_json: text_encoder,
+    }
+}
+
+fn base_data(configs: &base::BaseConfigs) -> base::BaseData {
+    let mini = ModelFolder::resolve("mini/base", &SearchPath::standard()).expect("mini");
+    let shape = [configs.transformer.in_channels, 2, 4, 4];
+    let of = LatentsOf { vae: "none".into(), source: "noise".into(), clips: 5, shape };
+    let values = Random::new(3).normal(Stream::Order, 0, of.clips * of.values_a_clip());
+    base::BaseData {
+        latents: Latents::new(of, values.into_iter().map(f16::from_f32).collect()),
+        tokenizer: mini.tokenizer().expect("files").tokenizer().expect("a tokenizer"),
+        max_tokens: 12,
+        batch: 4,
+        part: 4,
+        random: Random::new(1),
+        sentences: None,
+    }
+}
+
+/// The tiny encoder knows fewer words than mini's tokenizer.
+fn within_vocabulary(batch: &mut base::BaseBatch, configs: &base::BaseConfigs) {
+    batch.captions.ids.iter_mut().for_each(|id| *id %= configs.text_encoder.vocab_size as u32);
+}
+
+#[test]
+fn transformer_and_text_encoder_learn_and_are_published() {
+    let (device, folder, configs) = (cpu(), tempfile::tempdir().expect("a folder"), base_configs());
+    let data = base_data(&configs);
+    let mut batch = data.make(0).expect("a batch").remove(0);
+    within_vocabulary(&mut batch, &configs);
+    let mut trainer = base::trainer(&configs, fast(base::OPTIMISER), 1, &device).expect("a trainer");
+    let task = base::BaseTask::new(configs.clone(), data.batch, 2, &device);
+    let run = RunFolder::new(folder.path(), "base");
+    let losses = by_heart(&task, batch.clone(), &mut trainer, 60, &run);
+    assert!(losses[losses.len() - 1] < 0.4 * losses[0], "{losses:?}");
+
+    // The published files, on the way that clips are made: f16 in the files is all that differs.
+    let network = trainer.averaged();
+    let source = WeightSource::open(&folder.path().join("base/diffusion_pytorch_model.safetensors")).expect("a file");
+    let transformer = Transformer::load(Loader::new(&source, &device), &configs.transformer).expect("it fits");
+    let source = WeightSource::open(&folder.path().join("text_encoder/model.safetensors")).expect("a file");
+    let encoder = TextEncoder::load(Loader::new(&source, &device), &configs.text_encoder).expect("it fits");
+    let (ids, mask) = (&batch.captions.ids, &batch.captions.mask);
+    let trained = network.text_encoder.forward(ids, mask, 4);
+    let published = encoder.forward(ids, mask, 4, &mut |_, _| {});
+    assert_near(&read(trained.clone()), &read(published.clone()), 1e-2);
+    let key_frames = vec![std::sync::Arc::new(tilereel::mask::KeyFrames::dense(2)); transformer.layers()];
+    let predict = |transformer: &Transformer, embedding: Tensor<3>| {
+        let latents = Tensor::<5>::from_data(TensorData::new(batch.latents.clone(), batch.shape), &device.device);
+        let text = TextContext { embedding, mask: mask.clone() };
+        read(transformer.forward(latents, &[3.0, 400.0, 700.0, 999.0], &text, None, &key_frames, &mut Probe::default()))
+    };
+    assert_near(&predict(&network.transformer, trained), &predict(&transformer, published), 1e-2);
+}
+
+#[test]
+fn the_parts_of_a_batch_add_up_to_the_whole() {
+    let (device, configs) = (cpu(), base_configs());
+    let whole = base_data(&configs);
+    let halves = base::BaseData { part: 2, ..base_data(&configs) };
+    let step = |data: &base::BaseData| {
+        let mut parts = data.make(7).expect("a batch");
+        parts.iter_mut().for_each(|part| within_vocabulary(part, &configs));
+        let mut trainer = base::trainer(&configs, base::OPTIMISER, 1, &device).expect("a trainer");
+        let task = base::BaseTask::new(configs.clone(), 4, 2, &device);
+        let numbers = trainer.step(parts, 1.0, |network, part| task.loss(network, part));
+        read(numbers)
+    };
+    assert_near(&step(&whole), &step(&halves), 1e-4);
+}
+
+#[test]
+fn batches_repeat_and_differ_from_step_to_step() {
+    let data = base_data(&base_configs());
+    let make = |step| data.make(step).expect("a batch").remove(0);
+    assert_eq!(make(3), make(3));
+    assert_ne!(make(3).latents, make(4).latents);
+    assert_ne!(make(3).noise, make(4).noise);
+    // Times are spread over the whole range.
+    let times = make(5).times;
+    assert!(times.iter().enumerate().all(|(span, time)| (span * 250..(span + 1) * 250).contains(time)), "{times:?}");
+}
+
+const TINY: ClipSize = ClipSize { frames: 5, width: 32, height: 32 };
+
+fn vae_json() -> Value {
+    let mut config = fixture("vae_tiny_a");
+    config["hidden_size"] = json!(32);
+    config["hidden_size_mult"] = json!([1, 1, 1, 1]);
+    config["num_res_blocks"] = json!(0);
+    config
+}
+
+#[test]
+fn the_vae_learns_and_its_latents_are_normal_when_published() {
+    let (device, folder) = (cpu(), tempfile::tempdir().expect("a folder"));
+    let config: tilereel::model::vae::VaeConfig = serde_json::from_value(vae_json()).expect("a configuration");
+    let data =
+        vae::VaeData { batch: 2, part: 2, size: TINY, clip_frames: 9, latent_channels: config.embed_dim, random: Random::new(1) };
+    let batch = data.make(0).expect("a batch").remove(0);
+    let mut trainer = vae::trainer(&config, fast(vae::OPTIMISER), 1, &device).expect("a trainer");
+    let mut task = vae::VaeTask::new(config.clone(), vae_json(), 2, TINY, TINY.frames, &device);
+    task.statistics_clips = 6;
+    let run = RunFolder::new(folder.path(), "vae");
+    let losses = by_heart(&task, batch, &mut trainer, 40, &run);
+    assert!(losses[losses.len() - 1] < 0.75 * losses[0], "{losses:?}");
+    task.sheet(&trainer.averaged(), &run.sheet(3)).expect("a sheet");
+    assert!(run.sheet(3).is_file());
+
+    let source = WeightSource::open(&folder.path().join("vae/diffusion_pytorch_model.safetensors")).expect("a file");
+    let published = Vae::load(Loader::new(&source, &device), &config).expect("it fits");
+    // Folding changes nothing that is decoded ..
+    let scene = Scene::of_clip(9, 0);
+    let video = render_every(&[scene], TINY, 1, &device.device);
+    assert_near(&read(trainer.averaged().reconstruct(video.clone())), &read(published.reconstruct(video)), 3e-2);
+    // .. and makes latents that the transformer can learn.
+    let clips: Vec<Scene> = (0..6).map(|clip| Scene::of_clip(tilereel::world::seeds::STATISTICS, clip)).collect();
+    let video = render_every(&clips, TINY, 1, &device.device);
+    let shape = [6, config.embed_dim, 2, 4, 4];
+    let noise = Tensor::zeros(shape, &device.device);
+    let latents = read(vae::scaled_latents(&published, video, noise));
+    let mean = latents.iter().sum::<f32>() / latents.len() as f32;
+    let deviation = (latents.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / latents.len() as f32).sqrt();
+    assert!(mean.abs() < 0.3 && (0.3..1.5).contains(&deviation), "{mean} {deviation}");
+}
+
+#[test]
+fn the_judge_learns_and_reads_the_same_when_published() {
+    let (device, folder) = (cpu(), tempfile::tempdir().expect("a folder"));
+    let mut config = judge::config(TINY.frames);
+    config.channels = [32; 5];
+    config.features = 16;
+    let data = judge::JudgeData { batch: 6, frames: TINY.frames, pool: 0, random: Random::new(1) };
+    let batch = data.make(0).expect("a batch").remove(0);
+    let mut trainer = judge::trainer(&config, fast(judge::OPTIMISER), 1, &device).expect("a trainer");
+    let task = judge::JudgeTask::new(config.clone(), data, TINY, None, &device);
+    let run = RunFolder::new(folder.path(), "judge");
+    let losses = by_heart(&task, batch, &mut trainer, 40, &run);
+    assert!(losses[losses.len() - 1] < 0.6 * losses[0], "{losses:?}");
+    let source = WeightSource::open(&folder.path().join("judge/judge.safetensors")).expect("a file");
+    let published = Judge::load(Loader::new(&source, &device), &config).expect("it fits");
+    let video = render_every(&[Scene::of_clip(4, 1)], TINY, 2, &device.device);
+    let logits = read(published.forward(video, Statistics::Running).logits);
+    assert!(logits.len() == config.outputs() && logits.iter().all(|value| value.is_finite()));
+}
+
+fn read<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    x.try_into_vec_as().expect("readable")
+}
+
+/// Within a share of the largest.
+fn assert_near(got: &[f32], want: &[f32], share: f32) {
+    assert_eq!(got.len(), want.len());
+    let largest = want.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+    for (place, (got, want)) in got.iter().zip(want).enumerate() {
+        assert!((got - want).abs() <= share * largest, "{place}: {got} {want} of {largest}");
+    }
+}
