@@ -33,6 +33,7 @@ use crate::mask::KeyFrames;
 
 mod autodiff;
 pub mod backward;
+pub mod backward_matrix;
 pub mod matrix;
 
 pub(crate) use backward::Attended;

@@ -8,7 +8,8 @@ use super::Shader;
 use super::conv3d::Geometry;
 use super::linear::Activation;
 use super::product::{LARGE, SMALL, SQUARE};
-use super::tile_attention::{Gives, LARGEST_HEAD};
+use super::tile_attention::backward::{self, Of};
+use super::tile_attention::{Gives, LARGEST_HEAD, backward_matrix};
 use super::{conv3d, linear, tile_attention, tile_mass};
 
 /// Storage types of tensors.
@@ -24,6 +25,14 @@ pub fn all() -> Vec<(String, Shader)> {
         for (head, key_bias, gives) in heads_with_switches() {
             let name = format!("tile_attention {element} head={head}{}{}", word("key_bias", key_bias), given(gives));
             variants.push((name, tile_attention::shader(element, head, key_bias, gives)));
+        }
+        for head in HEADS {
+            variants.push((format!("row_deltas {element} head={head}"), backward::row_deltas_shader(element, head)));
+            for (key_bias, of, count_work) in backward_switches() {
+                let switches = gradient_words(key_bias, of, count_work);
+                let name = format!("tile_attention_backward {element} head={head}{switches}");
+                variants.push((name, backward::shader(element, head, key_bias, of, count_work)));
+            }
         }
         for affine in SWITCH {
             for residual in SWITCH {
@@ -62,6 +71,15 @@ fn on_matrices() -> Vec<(String, Shader)> {
             }
         }
     }
+    for cut in backward_matrix::CUTS {
+        for (key_bias, of, count_work) in backward_switches() {
+            for ragged in SWITCH {
+                let switches = [gradient_words(key_bias, of, count_work), word("ragged", ragged)].concat();
+                let name = format!("tile_attention_backward matrix head={} rows={}{switches}", cut.head, 16 * cut.subgroups);
+                variants.push((name, backward_matrix::shader(cut, key_bias, ragged, of, count_work)));
+            }
+        }
+    }
     for tile in [&LARGE, &SQUARE, &SMALL] {
         for (inner, columns) in LAYERS {
             for (bias, gelu) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -88,6 +106,18 @@ fn on_matrices() -> Vec<(String, Shader)> {
 
 fn heads_with_switches() -> impl Iterator<Item = (usize, bool, Gives)> {
     HEADS.into_iter().flat_map(|head| SWITCH.into_iter().flat_map(move |bias| Gives::ALL.map(|gives| (head, bias, gives))))
+}
+
+fn backward_switches() -> impl Iterator<Item = (bool, Of, bool)> {
+    Of::ALL.into_iter().flat_map(|of| SWITCH.into_iter().flat_map(move |bias| SWITCH.map(|count_work| (bias, of, count_work))))
+}
+
+fn gradient_words(key_bias: bool, of: Of, count_work: bool) -> String {
+    let of = match of {
+        Of::Queries => " of_queries",
+        Of::Keys => " of_keys",
+    };
+    [of, &word("key_bias", key_bias), &word("count_work", count_work)].concat()
 }
 
 fn given(gives: Gives) -> &'static str {
