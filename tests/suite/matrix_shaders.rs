@@ -15,6 +15,7 @@ use tilereel::gpu::kernels::tile_attention::{self, Gives, RecordPlace, Sample, T
 use tilereel::gpu::kernels::{Shader, ShaderCall};
 use tilereel::mask::{FrameMask, KeyFrames, MaskFamily};
 
+mod backward;
 mod emulator;
 
 use emulator::Machine;
@@ -23,6 +24,7 @@ use emulator::Machine;
 const WIDTH: usize = 32;
 
 /// What is bound in front of the words of information.
+#[derive(Clone, Copy)]
 enum Binding<'a> {
     Half(&'a [f32]),
     Full(&'a [f32]),

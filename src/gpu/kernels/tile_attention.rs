@@ -35,6 +35,7 @@ use crate::mask::KeyFrames;
 
 mod autodiff;
 pub mod backward;
+pub mod backward_matrix;
 pub mod matrix;
 
 pub(crate) use backward::Attended;

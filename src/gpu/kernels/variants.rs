@@ -11,7 +11,8 @@ use super::group_norm::shaders::Way;
 use super::linear::Activation;
 use super::product::{LARGE, SMALL, SQUARE};
 use super::rows::{RowCut, column_sums_shader};
-use super::tile_attention::{Gives, LARGEST_HEAD};
+use super::tile_attention::backward::{self, Of};
+use super::tile_attention::{Gives, LARGEST_HEAD, backward_matrix};
 use super::{
     Vectors, conv3d, doubling, gate_residual, gelu, gradient, group_norm, heads, linear, norm_modulate, rms_norm, tile_attention,
     tile_mass,
@@ -37,6 +38,14 @@ pub fn all() -> Vec<(String, Shader)> {
         for by_four in SWITCH {
             let name = format!("column_sums {element}{}", word("by_four", by_four));
             variants.push((name, gradient::sums::column_sums_shader(element, by_four)));
+        }
+        for head in HEADS {
+            variants.push((format!("row_deltas {element} head={head}"), backward::row_deltas_shader(element, head)));
+            for (key_bias, of, count_work) in backward_switches() {
+                let switches = gradient_words(key_bias, of, count_work);
+                let name = format!("tile_attention_backward {element} head={head}{switches}");
+                variants.push((name, backward::shader(element, head, key_bias, of, count_work)));
+            }
         }
         for affine in SWITCH {
             for residual in SWITCH {
@@ -121,6 +130,15 @@ fn on_matrices() -> Vec<(String, Shader)> {
             }
         }
     }
+    for cut in backward_matrix::CUTS {
+        for (key_bias, of, count_work) in backward_switches() {
+            for ragged in SWITCH {
+                let switches = [gradient_words(key_bias, of, count_work), word("ragged", ragged)].concat();
+                let name = format!("tile_attention_backward matrix head={} rows={}{switches}", cut.head, 16 * cut.subgroups);
+                variants.push((name, backward_matrix::shader(cut, key_bias, ragged, of, count_work)));
+            }
+        }
+    }
     for tile in [&LARGE, &SQUARE, &SMALL] {
         for (inner, columns) in LAYERS {
             for (bias, gelu) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -201,6 +219,18 @@ fn all_vectors() -> impl Iterator<Item = Vectors> {
 
 fn heads_with_switches() -> impl Iterator<Item = (usize, bool, Gives)> {
     HEADS.into_iter().flat_map(|head| SWITCH.into_iter().flat_map(move |bias| Gives::ALL.map(|gives| (head, bias, gives))))
+}
+
+fn backward_switches() -> impl Iterator<Item = (bool, Of, bool)> {
+    Of::ALL.into_iter().flat_map(|of| SWITCH.into_iter().flat_map(move |bias| SWITCH.map(|count_work| (bias, of, count_work))))
+}
+
+fn gradient_words(key_bias: bool, of: Of, count_work: bool) -> String {
+    let of = match of {
+        Of::Queries => " of_queries",
+        Of::Keys => " of_keys",
+    };
+    [of, &word("key_bias", key_bias), &word("count_work", count_work)].concat()
 }
 
 fn given(gives: Gives) -> &'static str {

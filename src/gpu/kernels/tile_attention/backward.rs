@@ -15,7 +15,7 @@ use super::super::cpu::tile_attention_backward::{
 };
 use super::super::launch::{self, KernelError, Shader, ShaderCall};
 use super::super::values;
-use super::{LANES, Tiles, cpu_input, cpu_shape, scale};
+use super::{LANES, Tiles, backward_matrix, cpu_input, cpu_shape, scale};
 use crate::gpu::shader::Variant;
 use crate::gpu::tier::ShaderTier;
 use crate::mask::KeyFrames;
@@ -169,7 +169,7 @@ pub(super) fn launch_gradients(
     key_bias: Option<CubeTensor>,
     tiles: &Tiles,
     count_work: bool,
-    _tier: ShaderTier,
+    tier: ShaderTier,
 ) -> ([CubeTensor; 3], Vec<CubeTensor>) {
     let Attended { query, key, value, output, row_log_sums, output_gradient } = attended;
     let dtype = key.dtype;
@@ -188,8 +188,13 @@ pub(super) fn launch_gradients(
     let gradients = [&query, &key, &value].map(|operand| launch::empty(&query, operand.meta.shape().clone(), dtype));
     let mut work = Vec::new();
     for of in Of::ALL {
-        let shader = shader(launch::element(dtype), head, key_bias.is_some(), of, count_work);
-        let call = shader_call(shader, [batch, heads, head], key_frames, tiles, of);
+        let sizes = [batch, heads, head];
+        let on_matrices = || backward_matrix::shader_call(sizes, key_frames, tiles, key_bias.is_some(), of, count_work);
+        let call = Some(tier).filter(|&tier| tier == ShaderTier::Matrix).and_then(|_| on_matrices());
+        let call = call.unwrap_or_else(|| {
+            let shader = shader(launch::element(dtype), head, key_bias.is_some(), of, count_work);
+            shader_call(shader, sizes, key_frames, tiles, of)
+        });
         let operands = [&query, &key, &value, &gradient, &row_log_sums, &row_deltas];
         let inputs: Vec<_> = operands.into_iter().chain(&key_bias).collect();
         let mut outputs: Vec<_> = match of {
