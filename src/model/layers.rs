@@ -43,26 +43,25 @@ impl Linear {
         let flops_a_row = 2.0 * (inner * columns) as f64;
         let product = |rows: usize, x: Tensor<D>| {
             pace::launch(&device, Work::Linear, flops_a_row * rows as f64, || {
-                linear(x, weight.clone(), self.bias.as_ref().map(Param::val), activation)
+                spans::span(Kind::Linear, || linear(x, weight.clone(), self.bias.as_ref().map(Param::val), activation))
             })
         };
-        spans::span(Kind::Linear, || {
-            let x = cast_like(x, &weight);
-            let parts = pace::parts(&device, Work::Linear, flops_a_row * rows as f64).min(rows);
-            if parts <= 1 {
-                return product(rows, x);
-            }
-            let at_once = rows.div_ceil(parts);
-            let x: Tensor<2> = x.reshape([rows, inner]);
-            let parts = (0..rows).step_by(at_once).map(|start| {
-                let count = at_once.min(rows - start);
-                let mut part = [1; D];
-                (part[D - 2], part[D - 1]) = (count, inner);
-                product(count, x.clone().narrow(0, start, count).reshape(part)).reshape([count, columns])
-            });
-            shape[D - 1] = columns;
-            Tensor::<2>::cat(parts.collect(), 0).reshape(shape)
-        })
+        let x = if x.dtype() == weight.dtype() { x } else { spans::span(Kind::Linear, || cast_like(x, &weight)) };
+        let parts = pace::parts(&device, Work::Linear, flops_a_row * rows as f64).min(rows);
+        if parts <= 1 {
+            return product(rows, x);
+        }
+        let at_once = rows.div_ceil(parts);
+        let x: Tensor<2> = x.reshape([rows, inner]);
+        let parts = (0..rows).step_by(at_once).map(|start| {
+            let count = at_once.min(rows - start);
+            let mut part = [1; D];
+            (part[D - 2], part[D - 1]) = (count, inner);
+            product(count, x.clone().narrow(0, start, count).reshape(part)).reshape([count, columns])
+        });
+        let parts: Vec<Tensor<2>> = parts.collect();
+        shape[D - 1] = columns;
+        spans::span(Kind::Linear, || Tensor::cat(parts, 0).reshape(shape))
     }
 }
 

@@ -8,6 +8,7 @@ mod clips;
 mod commands;
 mod compare;
 mod export;
+mod import;
 mod library;
 mod noise;
 mod places;

@@ -1,4 +1,5 @@
-//! Networks whose layers pass through the device one after the other give the same bits as those that stay there.
+//! Networks whose layers pass through the device one after the other give the same bits as those that stay there, and work that
+//! is cut for a slow device the same values.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -6,7 +7,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
 use tilereel::gpu::device::{self, ComputeDevice, DeviceChoice, Precision};
-use tilereel::gpu::kernels::reference::seeded;
+use tilereel::gpu::kernels::reference::{relative_l2, seeded};
+use tilereel::gpu::pace::{self, Pace, Work};
 use tilereel::mask::KeyFrames;
 use tilereel::model::dit::{Probe, TextContext, Transformer, TransformerConfig};
 use tilereel::model::text::encoder::{TextEncoder, TextEncoderConfig};
@@ -90,6 +92,27 @@ fn a_streamed_text_encoder_gives_the_same_bits() {
         let got: Vec<f32> = streamed.forward(&ids, &mask, 2, &mut |_, _| seen += 1).try_into_vec_as().expect("readable");
         assert_eq!(seen, config.num_layers);
         assert_eq!(got, want, "on {}", device.name);
+    }
+}
+
+/// Every product and attention is cut: heads, query frames, rows of layers.
+#[test]
+fn work_that_is_cut_gives_the_same_values() {
+    let config: TransformerConfig = config("dit_tiny_a");
+    let source = source(&fixture("dit_tiny_a").join("diffusion_pytorch_model.safetensors"));
+    for device in devices() {
+        let transformer = Transformer::load(Loader::new(&source, &device), &config).expect("a network");
+        let whole = noise(&transformer, &config, &device, &|| false);
+        for flops_per_second in [1e5, 2e6] {
+            pace::set(&device.device, Some(Pace { linear: flops_per_second, attention: flops_per_second }));
+            assert!(pace::parts(&device.device, Work::Attention, 1e6) > 8);
+            let cut = noise(&transformer, &config, &device, &|| false);
+            pace::set(&device.device, None);
+            let limit = if device.precision == Precision::F16 { 2e-3 } else { 1e-6 };
+            let want: Vec<f64> = whole.iter().map(|value| f64::from(*value)).collect();
+            let error = relative_l2(&cut, &want);
+            assert!(error <= limit, "{error} at {flops_per_second} on {}", device.name);
+        }
     }
 }
 

@@ -94,3 +94,47 @@ fn a_reader_that_goes_away_is_no_error() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }
+
+#[test]
+fn bench_transformer_measures_a_small_one() {
+    let ran = Workplace::new().run(&[
+        "bench",
+        "transformer",
+        "--device",
+        "cpu",
+        "--frames",
+        "9",
+        "--size",
+        "64x48",
+        "--layers",
+        "2",
+        "--heads",
+        "2",
+        "--head",
+        "24",
+        "--caption-channels",
+        "32",
+        "--text-tokens",
+        "8",
+        "--plan",
+        "full,1:2",
+        "--repeats",
+        "3",
+        "--json",
+    ]);
+    let figures = ran.succeeds().json();
+    assert_eq!(figures["latent_frames"], 3);
+    assert_eq!(figures["tokens_per_frame"], 12);
+    let plans = figures["plans"].as_array().expect("a list");
+    assert_eq!(plans.len(), 2);
+    for plan in plans {
+        assert!(plan["median_millis"].as_f64().expect("a time") > 0.0);
+        assert!(plan["extrapolated_millis_of_all_layers"].as_f64().expect("fewer layers") > 0.0);
+        let kinds: Vec<&str> =
+            plan["parts"].as_array().expect("a list").iter().filter_map(|part| part["kind"].as_str()).collect();
+        assert!(["attention", "linear", "normalisation"].iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
+    }
+    assert_eq!(plans[1]["density"], 7.0 / 9.0);
+    // By hand: two blocks of width 48 and what is around them, in f32.
+    assert_eq!(figures["predicted_weight_bytes"].as_f64(), figures["parameters"].as_f64().map(|count| 4.0 * count));
+}
