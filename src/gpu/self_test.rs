@@ -24,6 +24,8 @@ use super::kernels::tile_mass::tile_mass;
 use super::tier::KernelTier;
 use crate::mask::MaskFamily;
 
+mod transformer;
+
 /// What a device made of all kernels.
 #[derive(Clone, Debug)]
 pub struct SelfTest {
@@ -91,6 +93,7 @@ impl Bench<'_> {
             self.line("group norm", statistics, || self.group_norm()),
             self.line("linear", convolution, || self.linear([5, 40, 24], None)),
         ];
+        lines.extend(self.transformer_lines());
         if self.device.tier == KernelTier::Matrix {
             lines.extend(self.matrix_lines(plain));
         }

@@ -22,7 +22,7 @@ pub enum Kind {
     Attention,
     /// Matrix products with weights: projections and feed-forward.
     Linear,
-    /// Norms, modulation, gates and the rotary embedding.
+    /// Norms, modulation, gates, the rotary embedding, and the change of layout between tokens and heads.
     Normalisation,
     Convolution,
     /// Doubling of space and time in the decoder.

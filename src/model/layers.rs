@@ -4,9 +4,10 @@
 //! norms, residual streams and softmax never lose precision.
 
 use burn::module::{Module, Param};
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::gpu::kernels::linear::{Activation, linear};
+use crate::gpu::kernels::norm_modulate::{ShiftAndScale, norm_modulate};
 use crate::gpu::spans::{self, Kind};
 
 /// `x W + b` with the weight as `[in, out]`.
@@ -25,6 +26,11 @@ impl Linear {
     /// [`Self::forward`] and then GELU in its tanh form.
     pub fn forward_gelu<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.run(x, Activation::GeluTanh)
+    }
+
+    /// The storage type of the weight; input in any other is cast first.
+    pub fn storage_type(&self) -> DType {
+        self.weight.val().dtype()
     }
 
     fn run<const D: usize>(&self, x: Tensor<D>, activation: Activation) -> Tensor<D> {
@@ -46,13 +52,10 @@ impl TwoLayers {
     }
 }
 
-/// LayerNorm without affine over the last axis, then AdaLN's `x * (1 + scale) + shift`; all in f32.
-pub fn modulated_layer_norm(x: Tensor<3>, shift: Tensor<3>, scale: Tensor<3>, epsilon: f64) -> Tensor<3> {
-    let [_, _, width] = x.dims();
-    spans::span(Kind::Normalisation, || {
-        let ones = Tensor::ones([width], &x.device());
-        burn::tensor::module::layer_norm(x, ones, None, epsilon) * (scale + 1.0) + shift
-    })
+/// LayerNorm without affine over the last axis of the f32 tokens `[batch, tokens, width]`, then AdaLN's `x * (1 + scale) + shift`
+/// by two rows of `table` `[batch, rows, width]`; all in f32, stored as `next` takes its input.
+pub fn modulated_layer_norm(x: Tensor<3>, table: Tensor<3>, rows: ShiftAndScale, epsilon: f64, next: &Linear) -> Tensor<3> {
+    spans::span(Kind::Normalisation, || norm_modulate(x, table, rows, epsilon, next.storage_type()))
 }
 
 /// `x` in the storage type of `like`.

@@ -9,6 +9,7 @@ mod device_lost;
 mod export;
 mod judges;
 mod kernels;
+mod launches;
 mod matrix_shaders;
 mod recording;
 mod shaders;

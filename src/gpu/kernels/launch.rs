@@ -1,6 +1,7 @@
 //! What all WGSL launchers share: the kernel's identity, its bindings and its dispatch.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Mutex;
 
 use burn::backend::wgpu::{CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous};
@@ -100,6 +101,55 @@ fn check_first_use(name: &'static str, variant: Variant, output: &CubeTensor) {
         std::panic::panic_any(KernelError { kernel: name, reason: error.to_string() });
     }
     checked.insert((name, variant, device));
+}
+
+/// So many workgroups in the first two dimensions, where one may be too short for them. There may be more than asked for.
+pub(super) fn folded(count: usize) -> [u32; 2] {
+    let down = count.div_ceil(DISPATCH_LIMIT as usize).max(1);
+    [count.div_ceil(down) as u32, down as u32]
+}
+
+/// What a shader that moves values one by one or in fours sees its tensors as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vectors {
+    element: &'static str,
+    in_fours: bool,
+}
+
+impl Vectors {
+    /// For tensors of a storage type whose rows (or what else may not be torn apart) have so many values.
+    pub(crate) fn of(dtype: DType, row: usize) -> Self {
+        Self::new(element(dtype), row.is_multiple_of(4))
+    }
+
+    pub(super) const fn new(element: &'static str, in_fours: bool) -> Self {
+        Self { element, in_fours }
+    }
+
+    /// Whether these are the ones for rows of so many values.
+    pub(super) fn fit(self, row: usize) -> bool {
+        self.in_fours == row.is_multiple_of(4)
+    }
+
+    /// Values of an element.
+    pub fn length(self) -> usize {
+        if self.in_fours { 4 } else { 1 }
+    }
+
+    /// Puts in `half`, `in_fours`, `stored` (an element of storage) and `wide` (the same in f32).
+    pub(super) fn put_into(self, variant: Variant) -> Variant {
+        let (stored, wide) =
+            if self.in_fours { (format!("vec4<{}>", self.element), "vec4<f32>") } else { (self.element.to_owned(), "f32") };
+        let variant = variant.switch("half", self.element == "f16").switch("in_fours", self.in_fours);
+        variant.value("stored", stored).value("wide", wide)
+    }
+}
+
+/// As variants are named: the storage type, and whether values go one by one.
+impl fmt::Display for Vectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.element, if self.in_fours { "" } else { " single" })
+    }
 }
 
 /// A new, not yet written tensor on the device of `like`.

@@ -5,17 +5,22 @@
 
 pub mod conv3d;
 pub mod cpu;
+pub mod gate_residual;
 pub mod gelu;
 pub mod group_norm;
+pub mod heads;
 mod launch;
 pub mod linear;
+pub mod norm_modulate;
 pub mod product;
 pub mod reference;
+pub mod rms_norm;
+pub mod rows;
 pub mod tile_attention;
 pub mod tile_mass;
 pub mod variants;
 
-pub use launch::{KernelError, Shader, ShaderCall};
+pub use launch::{KernelError, Shader, ShaderCall, Vectors};
 pub(crate) use launch::{empty, launch};
 
 use burn::backend::flex::FlexTensor;

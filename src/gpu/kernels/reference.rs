@@ -3,6 +3,8 @@
 use super::conv3d::Geometry;
 use crate::mask::KeyFrames;
 
+pub mod transformer;
+
 /// Sizes of one call of tile attention.
 pub struct TileAttention<'a> {
     pub batch: usize,
@@ -221,10 +223,14 @@ pub fn linear([inner, columns]: [usize; 2], x: &[f32], weight: &[f32], bias: Opt
         output.extend(sums);
     }
     if gelu_tanh {
-        let factor = (2.0 / std::f64::consts::PI).sqrt();
-        output.iter_mut().for_each(|v| *v = 0.5 * *v * (1.0 + (factor * (*v + 0.044715 * v.powi(3))).tanh()));
+        output.iter_mut().for_each(|value| *value = self::gelu_tanh(*value));
     }
     output
+}
+
+/// GELU in its tanh form.
+pub fn gelu_tanh(x: f64) -> f64 {
+    0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
 }
 
 /// Sizes of one convolution.

@@ -8,8 +8,9 @@ use super::Shader;
 use super::conv3d::Geometry;
 use super::linear::Activation;
 use super::product::{LARGE, SMALL, SQUARE};
+use super::rows::{RowCut, column_sums_shader};
 use super::tile_attention::{Gives, LARGEST_HEAD};
-use super::{conv3d, linear, tile_attention, tile_mass};
+use super::{Vectors, conv3d, gate_residual, gelu, heads, linear, norm_modulate, rms_norm, tile_attention, tile_mass};
 
 /// Storage types of tensors.
 const ELEMENTS: [&str; 2] = ["f32", "f16"];
@@ -32,6 +33,7 @@ pub fn all() -> Vec<(String, Shader)> {
             }
         }
     }
+    variants.extend(between_products());
     for sampled in SWITCH {
         variants.push((format!("tile_mass{}", word("sampled", sampled)), tile_mass::shader(sampled)));
     }
@@ -84,6 +86,44 @@ fn on_matrices() -> Vec<(String, Shader)> {
     }
     variants.push(("normalise channels=512".into(), conv3d::matrix::normalise_shader(512)));
     variants
+}
+
+/// Widths of a transformer: of mini, the published one; others, in fours and not, that take one to many pieces of a row.
+const WIDTHS: [usize; 6] = [192, 2304, 24, 5000, 30, 1001];
+/// Heads and their size: of mini, the published one; others, in fours and not.
+const HEADS_AND_HEAD: [(usize, usize); 4] = [(4, 48), (24, 96), (2, 36), (3, 6)];
+
+fn between_products() -> Vec<(String, Shader)> {
+    let mut variants = vec![("column_sums".to_owned(), column_sums_shader())];
+    for vectors in all_vectors() {
+        for gradient in SWITCH {
+            variants.push((format!("gelu {vectors}{}", word("gradient", gradient)), gelu::shader(vectors, gradient)));
+        }
+        variants.push((format!("gate_residual {vectors}"), gate_residual::shader(vectors, 1, false)));
+        for width in WIDTHS.into_iter().filter(|&width| vectors.fit(width)) {
+            let (cut, of_width) = (RowCut::new(vectors, width), format!("{vectors} width={width}"));
+            variants.push((format!("norm_modulate {of_width}"), norm_modulate::shader(cut)));
+            variants.push((format!("norm_modulate_gradient {of_width}"), norm_modulate::gradient_shader(cut)));
+            variants.push((format!("rms_norm {of_width}"), rms_norm::shader(cut)));
+            variants.push((format!("rms_norm_gradient {of_width}"), rms_norm::gradient_shader(cut)));
+            variants.push((format!("gate_residual {of_width} gated"), gate_residual::shader(vectors, width, true)));
+            variants.push((format!("gate_gradient {of_width}"), gate_residual::gradient_shader(cut)));
+        }
+        for (count, head) in HEADS_AND_HEAD {
+            for (merge, rotate) in [(false, false), (true, false), (false, true), (true, true)] {
+                if vectors.fit(heads::neighbours(head, rotate)) {
+                    let switches = [word("merge", merge), word("rotate", rotate)].concat();
+                    let name = format!("heads {vectors} heads={count} head={head}{switches}");
+                    variants.push((name, heads::shader(vectors, count, head, merge, rotate)));
+                }
+            }
+        }
+    }
+    variants
+}
+
+fn all_vectors() -> impl Iterator<Item = Vectors> {
+    ELEMENTS.into_iter().flat_map(|element| [true, false].map(|in_fours| Vectors::new(element, in_fours)))
 }
 
 fn heads_with_switches() -> impl Iterator<Item = (usize, bool, Gives)> {

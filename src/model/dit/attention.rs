@@ -8,10 +8,11 @@ use burn::tensor::Tensor;
 use super::block::{Probe, Site};
 use super::config::TransformerConfig;
 use super::rope::RotaryTables;
+use crate::gpu::kernels::heads::{merge_heads, split_heads};
 use crate::gpu::kernels::tile_attention::{Tiles, tile_attention};
 use crate::gpu::spans::{self, Kind};
 use crate::mask::KeyFrames;
-use crate::model::layers::{Linear, cast_like, to_f32};
+use crate::model::layers::Linear;
 use crate::model::weights::Loader;
 
 #[derive(Module, Debug)]
@@ -24,6 +25,11 @@ pub struct Attention {
 }
 
 impl Attention {
+    /// The layer that the norm before attention feeds, and that sets the storage type for all of it.
+    pub fn first(&self) -> &Linear {
+        &self.to_q
+    }
+
     pub fn load(loader: &mut Loader<'_>, name: &str, config: &TransformerConfig) -> Self {
         let width = config.width();
         let bias = config.attention_bias;
@@ -52,11 +58,10 @@ impl Attention {
         probe.see(Site::Query, || query.clone());
         probe.see(Site::Key, || key.clone());
         let value = self.split(self.to_v.forward(x));
-        let (query, key) = (self.split(query), self.split(key));
-        let (query, key) = spans::span(Kind::Normalisation, || (rope.apply(to_f32(query)), rope.apply(to_f32(key))));
+        let turn = |x| spans::span(Kind::Normalisation, || rope.split_and_turn(x, self.heads));
+        let (query, key) = (turn(query), turn(key));
         probe.see(Site::RotatedQuery, || join(query.clone()));
         probe.see(Site::RotatedKey, || join(key.clone()));
-        let (query, key) = (cast_like(query, &value), cast_like(key, &value));
         let frame_tokens = tokens / key_frames.query_frames();
         let tiles = Tiles { key_frames: key_frames.clone(), query_tokens: frame_tokens, key_tokens: frame_tokens };
         self.merge(match probe.recorder() {
@@ -85,13 +90,11 @@ impl Attention {
     }
 
     fn split(&self, x: Tensor<3>) -> Tensor<4> {
-        let [batch, tokens, width] = x.dims();
-        x.reshape([batch, tokens, self.heads, width / self.heads]).swap_dims(1, 2) // [batch, heads, tokens, head]
+        spans::span(Kind::Normalisation, || split_heads(x, self.heads))
     }
 
     fn merge(&self, x: Tensor<4>) -> Tensor<3> {
-        let [batch, heads, tokens, head] = x.dims();
-        self.to_out.forward(x.swap_dims(1, 2).reshape([batch, tokens, heads * head]))
+        self.to_out.forward(spans::span(Kind::Normalisation, || merge_heads(x)))
     }
 }
 

@@ -9,9 +9,11 @@ use super::attention::Attention;
 use super::config::TransformerConfig;
 use super::recording::AttentionRecorder;
 use super::rope::RotaryTables;
+use crate::gpu::kernels::gate_residual::{add_residual, gate_residual};
+use crate::gpu::kernels::norm_modulate::ShiftAndScale;
 use crate::gpu::spans::{self, Kind};
 use crate::mask::KeyFrames;
-use crate::model::layers::{Linear, modulated_layer_norm, to_f32};
+use crate::model::layers::{Linear, modulated_layer_norm};
 use crate::model::weights::Loader;
 
 /// A place inside the network whose values can be watched.
@@ -131,25 +133,27 @@ impl Block {
 
     /// Tokens `[batch, tokens, width]` in f32, which is the residual stream.
     pub fn forward(&self, tokens: Tensor<3>, context: &Context, key_frames: &Arc<KeyFrames>, probe: &mut Probe<'_>) -> Tensor<3> {
+        // Rows: shift, scale and gate of self-attention, then of the feed-forward.
         let table = self.scale_shift_table.val().unsqueeze::<3>() + context.modulations.clone(); // [batch, 6, width]
-        let row = |index: usize| table.clone().narrow(1, index, 1);
-        let (shift, scale, gate) = (row(0), row(1), row(2));
+        let normalise = |tokens: &Tensor<3>, rows, next: &Linear| {
+            modulated_layer_norm(tokens.clone(), table.clone(), rows, self.epsilon, next)
+        };
+        let gate = |tokens, x, row| spans::span(Kind::Normalisation, || gate_residual(tokens, x, table.clone(), row));
 
-        let x = modulated_layer_norm(tokens.clone(), shift, scale, self.epsilon);
+        let x = normalise(&tokens, ShiftAndScale { shift: 0, scale: 1 }, self.attn1.first());
         let x = self.attn1.self_attention(x, &context.rope, key_frames, context.latent_bias.clone(), probe);
         probe.see(Site::SelfAttention, || x.clone());
-        let tokens = spans::span(Kind::Normalisation, || tokens + to_f32(x) * gate);
+        let tokens = gate(tokens, x, 2);
 
         // No norm before, no gate after: as the reference.
         let x = self.attn2.cross_attention(tokens.clone(), context.caption.clone(), context.text_bias.clone(), probe);
         probe.see(Site::CrossAttention, || x.clone());
-        let tokens = spans::span(Kind::Normalisation, || tokens + to_f32(x));
+        let tokens = spans::span(Kind::Normalisation, || add_residual(tokens, x));
 
-        let (shift, scale, gate) = (row(3), row(4), row(5));
-        let x = modulated_layer_norm(tokens.clone(), shift, scale, self.epsilon);
+        let x = normalise(&tokens, ShiftAndScale { shift: 3, scale: 4 }, &self.ff.proj);
         let x = self.ff.out.forward(self.ff.proj.forward_gelu(x));
         probe.see(Site::FeedForward, || x.clone());
-        let tokens = spans::span(Kind::Normalisation, || tokens + to_f32(x) * gate);
+        let tokens = gate(tokens, x, 5);
         probe.see(Site::Block, || tokens.clone());
         tokens
     }

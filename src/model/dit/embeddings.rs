@@ -6,7 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::config::TransformerConfig;
 use crate::gpu::kernels::gelu::gelu_tanh;
-use crate::model::layers::{Linear, TwoLayers, to_f32};
+use crate::gpu::kernels::norm_modulate::ShiftAndScale;
+use crate::model::layers::{Linear, TwoLayers, modulated_layer_norm, to_f32};
 use crate::model::weights::Loader;
 
 /// Channels of the sinusoidal embedding of a timestep.
@@ -119,8 +120,8 @@ impl FinalLayer {
     /// Tokens to `[batch, channels, frames, height, width]`; `grid` is (t, h, w) in tokens.
     pub fn forward(&self, tokens: Tensor<3>, embedded_timestep: Tensor<2>, grid: [usize; 3]) -> Tensor<5> {
         let table = self.scale_shift_table.val().unsqueeze::<3>() + embedded_timestep.unsqueeze_dim(1); // [batch, 2, width]
-        let (shift, scale) = (table.clone().narrow(1, 0, 1), table.narrow(1, 1, 1));
-        let tokens = crate::model::layers::modulated_layer_norm(tokens, shift, scale, self.epsilon);
+        let rows = ShiftAndScale { shift: 0, scale: 1 };
+        let tokens = modulated_layer_norm(tokens, table, rows, self.epsilon, &self.proj_out);
         let patches = to_f32(self.proj_out.forward(tokens));
         let [batch, _, values] = patches.dims();
         let ([t, h, w], p) = (grid, self.patch_size);

@@ -7,6 +7,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use half::bf16;
 use serde::Deserialize;
 
+use crate::gpu::kernels::heads::split_and_rotate_heads;
+
 /// Whether angles are rounded before their cosine is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -33,11 +35,11 @@ pub fn axis_table(positions: usize, run: usize, scale: f64, rounding: AngleRound
     angles.map(|angle| f64::from(round(angle))).map(|angle| (round(angle.cos() as f32), round(angle.sin() as f32))).unzip()
 }
 
-/// Tables for a grid of tokens, ready to multiply with `[batch, heads, tokens, 3, 1, run / 2]`.
+/// Cosines and sines for a grid of tokens.
 #[derive(Clone, Debug)]
 pub struct RotaryTables {
-    cos: Tensor<6>,
-    sin: Tensor<6>,
+    /// `[tokens, cos or sin, head_dim / 2]` in f32; each row holds the first halves of the three runs.
+    table: Tensor<3>,
 }
 
 impl RotaryTables {
@@ -47,28 +49,19 @@ impl RotaryTables {
         let half = run / 2;
         let axes: Vec<_> = (0..3).map(|axis| axis_table(grid[axis], run, scales[axis], rounding)).collect();
         let tokens = grid.iter().product::<usize>();
-        let (mut cos, mut sin) = (Vec::with_capacity(tokens * 3 * half), Vec::with_capacity(tokens * 3 * half));
+        let mut values = Vec::with_capacity(tokens * 2 * 3 * half);
         for token in 0..tokens {
             let place = [token / (grid[1] * grid[2]), token / grid[2] % grid[1], token % grid[2]];
-            for axis in 0..3 {
-                let row = place[axis] * half..(place[axis] + 1) * half;
-                cos.extend_from_slice(&axes[axis].0[row.clone()]);
-                sin.extend_from_slice(&axes[axis].1[row]);
-            }
+            let row = |axis: usize| place[axis] * half..(place[axis] + 1) * half;
+            (0..3).for_each(|axis| values.extend_from_slice(&axes[axis].0[row(axis)]));
+            (0..3).for_each(|axis| values.extend_from_slice(&axes[axis].1[row(axis)]));
         }
-        let tensor = |values| Tensor::from_data(TensorData::new(values, [1, 1, tokens, 3, 1, half]), device);
-        Self { cos: tensor(cos), sin: tensor(sin) }
+        Self { table: Tensor::from_data(TensorData::new(values, [tokens, 2, 3 * half]), device) }
     }
 
-    /// Turns queries or keys `[batch, heads, tokens, head_dim]`.
-    pub fn apply(&self, x: Tensor<4>) -> Tensor<4> {
-        let [batch, heads, tokens, head_dim] = x.dims();
-        let half = head_dim / 6;
-        let runs: Tensor<6> = x.reshape([batch, heads, tokens, 3, 2, half]); // t, h, w; first and second half
-        let first = runs.clone().narrow(4, 0, 1);
-        let second = runs.narrow(4, 1, 1);
-        let turned_first = first.clone() * self.cos.clone() - second.clone() * self.sin.clone();
-        let turned_second = second * self.cos.clone() + first * self.sin.clone();
-        Tensor::cat(vec![turned_first, turned_second], 4).reshape([batch, heads, tokens, head_dim])
+    /// Queries or keys `[batch, tokens, heads * head_dim]` as heads `[batch, heads, tokens, head_dim]`, turned in f32 and stored
+    /// as they came.
+    pub fn split_and_turn(&self, x: Tensor<3>, heads: usize) -> Tensor<4> {
+        split_and_rotate_heads(x, self.table.clone(), heads)
     }
 }

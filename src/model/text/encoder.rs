@@ -5,9 +5,10 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::softmax;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde::Deserialize;
 
+use crate::gpu::kernels::rms_norm::rms_norm;
 use crate::gpu::spans::{self, Kind};
 use crate::model::impossible_size;
 use crate::model::layers::{Linear, to_f32};
@@ -97,11 +98,9 @@ struct RmsNorm {
 }
 
 impl RmsNorm {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        spans::span(Kind::Normalisation, || {
-            let mean_square = x.clone().powi_scalar(2).mean_dim(2);
-            x * (mean_square + self.epsilon).sqrt().recip() * self.weight.val().unsqueeze()
-        })
+    /// Of the f32 stream, stored as `stored`.
+    fn forward(&self, x: Tensor<3>, stored: DType) -> Tensor<3> {
+        spans::span(Kind::Normalisation, || rms_norm(x, self.weight.val(), self.epsilon, stored))
     }
 }
 
@@ -168,8 +167,9 @@ impl EncoderBlock {
     }
 
     fn forward(&self, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
-        let x = x.clone() + self.attention.forward(self.attention_norm.forward(x), bias);
-        let hidden = self.feed_forward_norm.forward(x.clone());
+        let hidden = self.attention_norm.forward(x.clone(), self.attention.q.storage_type());
+        let x = x + self.attention.forward(hidden, bias);
+        let hidden = self.feed_forward_norm.forward(x.clone(), self.wi_0.storage_type());
         let gate = to_f32(self.wi_0.forward_gelu(hidden.clone()));
         x + self.wo.forward(gate * to_f32(self.wi_1.forward(hidden)))
     }
@@ -210,7 +210,7 @@ impl Layers {
             watch(index, &x);
             x = spans::layer(|| format!("text layer {}", index + 1), || block.forward(x, bias.clone()));
         }
-        self.final_norm.forward(x)
+        self.final_norm.forward(x, DType::F32)
     }
 }
 

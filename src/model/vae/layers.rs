@@ -155,6 +155,9 @@ fn frames_as_clips(x: Tensor<5>) -> Tensor<5> {
     x.reshape([batch * frames, 1, height, width, channels])
 }
 
+/// Scores of frame attention that are alive at once: 128 MiB in f32.
+const MOST_SCORES: usize = 1 << 25;
+
 /// Attention with one head among the pixels of each frame (the reference's AttnBlock3DFix).
 #[derive(Module, Debug)]
 pub struct FrameAttention {
@@ -181,9 +184,10 @@ impl FrameAttention {
         };
         let (query, key, value) = (pixels(&self.q), pixels(&self.k), pixels(&self.v));
         let query = query * (channels as f64).powf(-0.5);
-        // Frame by frame, so that only one score matrix is alive.
-        let attended = (0..batch * frames).map(|frame| {
-            let of = |x: &Tensor<3>| x.clone().narrow(0, frame, 1);
+        // As many frames at once as keep their score matrices small.
+        let (frames_in_all, together) = (batch * frames, (MOST_SCORES / (height * width).pow(2)).max(1));
+        let attended = (0..frames_in_all).step_by(together).map(|first| {
+            let of = |x: &Tensor<3>| x.clone().narrow(0, first, together.min(frames_in_all - first));
             softmax(of(&query).matmul(of(&key).transpose()), 2).matmul(of(&value))
         });
         let attended = spans::span(Kind::Attention, || Tensor::cat(attended.collect(), 0));

@@ -1,4 +1,4 @@
-//! GELU in its tanh form.
+//! GELU in its tanh form, and its gradient.
 
 use rayon::prelude::*;
 
@@ -11,6 +11,37 @@ const BLOCK: usize = 4096;
 pub fn gelu_tanh(set: InstructionSet, input: &[f32], out: &mut [f32]) {
     assert_eq!(input.len(), out.len(), "input and output have one length");
     out.par_chunks_mut(BLOCK).zip(input.par_chunks(BLOCK)).for_each(|(out, input)| set.run(Block { input, out }));
+}
+
+/// `out = gradient * gelu_tanh'(input)`, all of one length.
+pub fn gelu_tanh_gradient(set: InstructionSet, input: &[f32], gradient: &[f32], out: &mut [f32]) {
+    assert!(input.len() == out.len() && gradient.len() == out.len(), "inputs and output have one length");
+    let blocks = out.par_chunks_mut(BLOCK).zip(input.par_chunks(BLOCK)).zip(gradient.par_chunks(BLOCK));
+    blocks.for_each(|((out, input), gradient)| set.run(GradientBlock { input, gradient, out }));
+}
+
+struct GradientBlock<'a, 'out> {
+    input: &'a [f32],
+    gradient: &'a [f32],
+    out: &'out mut [f32],
+}
+
+impl Kernel for GradientBlock<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let whole = self.input.len() / L::WIDTH * L::WIDTH;
+        for at in (0..whole).step_by(L::WIDTH) {
+            let slope = L::load(&self.input[at..]).gelu_tanh_slope();
+            L::load(&self.gradient[at..]).mul(slope).store(&mut self.out[at..]);
+        }
+        let [mut padded, mut slopes] = [[0.0f32; MAX_WIDTH]; 2];
+        padded[..self.input.len() - whole].copy_from_slice(&self.input[whole..]);
+        L::load(&padded).gelu_tanh_slope().store(&mut slopes);
+        let rest = self.out[whole..].iter_mut().zip(&self.gradient[whole..]).zip(slopes);
+        rest.for_each(|((out, gradient), slope)| *out = gradient * slope);
+    }
 }
 
 struct Block<'a, 'out> {
@@ -53,6 +84,23 @@ mod tests {
             for (&x, &got) in input.iter().zip(&out) {
                 let want = reference(f64::from(x));
                 assert!((f64::from(got) - want).abs() <= 2e-6 * want.abs() + 1e-7, "{set:?} {x}: {got} {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn gradient_is_the_slope_on_every_instruction_set() {
+        let input: Vec<f32> = (0..10_007).map(|i| (i as f32 - 5_000.0) * 0.01).chain([0.0, -0.0, 1e10, -1e10, 1e30]).collect();
+        let gradient: Vec<f32> = (0..input.len()).map(|i| (i % 7) as f32 - 3.0).collect();
+        for set in InstructionSet::available() {
+            let mut out = vec![f32::NAN; input.len()];
+            gelu_tanh_gradient(set, &input, &gradient, &mut out);
+            for ((&x, &gradient), &got) in input.iter().zip(&gradient).zip(&out) {
+                let (x, step) = (f64::from(x), 1e-5);
+                let slope =
+                    if x.abs() > 100.0 { (x > 0.0).into() } else { (reference(x + step) - reference(x - step)) / (2.0 * step) };
+                let want = f64::from(gradient) * slope;
+                assert!((f64::from(got) - want).abs() <= 4e-6, "{set:?} {x}: {got} {want}");
             }
         }
     }

@@ -116,6 +116,10 @@ pub const MAX_WIDTH: usize = 16;
 /// Bits whose difference with those of a number are nearly those of its reciprocal: both are nearly logarithms.
 const RECIPROCAL_BITS: i32 = 0x7EF3_11C7;
 
+/// 2 sqrt(2 / pi), and that times 0.044715: the inside of GELU's tanh form.
+const GELU_LINEAR: f32 = 1.595_769;
+const GELU_CUBIC: f32 = GELU_LINEAR * 0.044_715;
+
 /// A vector of f32. Its implementors are private to this module, so that they are used inside [`InstructionSet::run`]
 /// only, where their instructions exist.
 pub trait Lanes: Copy {
@@ -197,10 +201,20 @@ pub trait Lanes: Copy {
     /// The tanh form of GELU, which is x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)) exactly.
     #[inline(always)]
     fn gelu_tanh(self) -> Self {
-        const LINEAR: f32 = 1.595_769;
-        const CUBIC: f32 = LINEAR * 0.044_715;
-        let inner = self.mul(self).mul_add(Self::splat(CUBIC), Self::splat(LINEAR)).mul(self);
+        let inner = self.mul(self).mul_add(Self::splat(GELU_CUBIC), Self::splat(GELU_LINEAR)).mul(self);
         self.mul(inner.sigmoid())
+    }
+
+    /// The derivative of [`Self::gelu_tanh`], within 2e-6.
+    #[inline(always)]
+    fn gelu_tanh_slope(self) -> Self {
+        // Beyond 12 it is 0 or 1 to the last bit, and the square may be no number.
+        let x = Self::splat(12.0).min(Self::splat(-12.0).max(self));
+        let square = x.mul(x);
+        let gate = square.mul_add(Self::splat(GELU_CUBIC), Self::splat(GELU_LINEAR)).mul(x).sigmoid();
+        let inner_slope = square.mul_add(Self::splat(3.0 * GELU_CUBIC), Self::splat(GELU_LINEAR));
+        let rest = Self::splat(1.0).sub(gate).mul(gate).mul(x);
+        rest.mul_add(inner_slope, gate)
     }
 
     /// 1 / (1 + exp(-x)).
