@@ -2,7 +2,8 @@
 //
 // One workgroup owns PIXELS output pixels of one clip and CHANNELS output channels; it walks over the taps and over the input
 // channels in slices of DEPTH. Each thread sums a 4 x 4 block. Frames before the first are copies of the first, pixels
-// outside the picture are zero. Where the input is normalised on the way, the zeros stay zeros.
+// outside the picture are zero. Where the input is normalised on the way, the zeros stay zeros. With `gradient` it carries the
+// gradient of a convolution's output back to its input, as `matrix_product` does.
 #if half
 enable f16;
 #end
@@ -14,7 +15,10 @@ const BLOCK = 4u;
 
 @group(0) @binding(0) var<storage, read_write> input: array<{{ element }}>;    // [batch, frames, height, width, in]
 @group(0) @binding(1) var<storage, read_write> weight: array<{{ element }}>;   // [taps, in, out]
+#if gradient
+#else
 @group(0) @binding(2) var<storage, read_write> bias: array<{{ element }}>;     // [out]
+#end
 #if affine
 @group(0) @binding({{ affine_binding }}) var<storage, read_write> affine: array<f32>;   // [batch, scale or shift, in]
 #end
@@ -42,9 +46,20 @@ const STRIDE_W = 13u;
 const CAUSAL = 14u;
 const TOP = 15u;
 const LEFT = 16u;
+#if gradient
+const FIRST_PIXEL = 17u;      // of this launch, in its clip
+const END_PIXEL = 18u;
+#end
 
 var<workgroup> left_block: array<f32, DEPTH * PIXELS>;
 var<workgroup> right_block: array<f32, DEPTH * CHANNELS>;
+
+#if gradient
+// The pixel at a place, which counts steps of the stride; -1 between pixels and before the first.
+fn place(at: i32, stride: u32) -> i32 {
+    return select(-1, at / i32(stride), at >= 0 && at % i32(stride) == 0);
+}
+#end
 
 #if affine
 fn silu(x: f32) -> f32 {
@@ -63,30 +78,57 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let channel_groups = (channels_out + CHANNELS - 1u) / CHANNELS;
     // The pixel blocks are folded over x and y.
     let block = group.y * (groups.x / channel_groups) + group.x / channel_groups;
+#if gradient
+    let first_pixel = info[FIRST_PIXEL] + block * PIXELS;
+    let end_pixel = info[END_PIXEL];
+#else
     let first_pixel = block * PIXELS;
+    let end_pixel = pixels_out;
+#end
     let first_channel = (group.x % channel_groups) * CHANNELS;
 
     // The pixel and the four input channels that this thread brings into the left block.
     let load_pixel = thread / 4u;
     let load_depth = (thread % 4u) * 4u;
     let pixel = first_pixel + load_pixel;
-    let inside = pixel < pixels_out;
+    let inside = pixel < end_pixel;
+#if gradient
+    // Places times the stride: only multiples are pixels of the output.
+    let x0 = i32(pixel % width_out) - i32(info[LEFT]);
+    let y0 = i32((pixel / width_out) % height_out) - i32(info[TOP]);
+    let t0 = i32(pixel / (width_out * height_out)) - i32(info[CAUSAL]);
+#else
     let x0 = i32((pixel % width_out) * info[STRIDE_W]) - i32(info[LEFT]);
     let y0 = i32(((pixel / width_out) % height_out) * info[STRIDE_H]) - i32(info[TOP]);
     let t0 = i32((pixel / (width_out * height_out)) * info[STRIDE_T]) - i32(info[CAUSAL]);
+#end
 
     let block_x = (thread % 16u) * BLOCK;
     let block_y = (thread / 16u) * BLOCK;
     var sums: array<vec4<f32>, BLOCK>;
 
     for (var tap_t = 0u; tap_t < info[KERNEL_T]; tap_t += 1u) {
+#if gradient
+        let t = place(t0 + i32(tap_t), info[STRIDE_T]);
+        let kept = inside && t < i32(info[FRAMES_IN]);
+#else
         let t = max(t0 + i32(tap_t), 0);
+        let kept = inside;
+#end
         for (var tap_h = 0u; tap_h < info[KERNEL_H]; tap_h += 1u) {
+#if gradient
+            let y = place(y0 + i32(tap_h), info[STRIDE_H]);
+#else
             let y = y0 + i32(tap_h);
+#end
             for (var tap_w = 0u; tap_w < info[KERNEL_W]; tap_w += 1u) {
+#if gradient
+                let x = place(x0 + i32(tap_w), info[STRIDE_W]);
+#else
                 let x = x0 + i32(tap_w);
-                let seen = inside && y >= 0 && y < i32(info[HEIGHT_IN]) && x >= 0 && x < i32(info[WIDTH_IN]);
-                let source = (((batch * info[FRAMES_IN] + u32(t)) * info[HEIGHT_IN] + u32(max(y, 0))) * info[WIDTH_IN] + u32(max(x, 0))) * channels_in;
+#end
+                let seen = kept && t >= 0 && y >= 0 && y < i32(info[HEIGHT_IN]) && x >= 0 && x < i32(info[WIDTH_IN]);
+                let source = (((batch * info[FRAMES_IN] + u32(max(t, 0))) * info[HEIGHT_IN] + u32(max(y, 0))) * info[WIDTH_IN] + u32(max(x, 0))) * channels_in;
                 let tap = (tap_t * info[KERNEL_H] + tap_h) * info[KERNEL_W] + tap_w;
                 for (var first_depth = 0u; first_depth < channels_in; first_depth += DEPTH) {
                     workgroupBarrier();
@@ -126,12 +168,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 
     for (var p = 0u; p < BLOCK; p += 1u) {
         let at = first_pixel + block_y + p;
-        if at < pixels_out {
+        if at < end_pixel {
             for (var c = 0u; c < BLOCK; c += 1u) {
                 let channel = first_channel + block_x + c;
                 if channel < channels_out {
                     let target_index = (batch * pixels_out + at) * channels_out + channel;
+#if gradient
+                    var v = sums[p][c];
+#else
                     var v = sums[p][c] + f32(bias[channel]);
+#end
 #if residual
                     v += f32(residual[target_index]);
 #end

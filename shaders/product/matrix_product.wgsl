@@ -1,5 +1,6 @@
 // Matrix product on cooperative matrices, f16 with f32 sums: the matrix tier of `linear` and, with its left side gathered on
-// the way, of `conv3d`.
+// the way, of `conv3d`. With `gradient` it carries the gradient of a convolution's output back to its input: the left side is
+// then the output's gradient, gathered where it was summed from, and the weight is turned.
 //
 // One workgroup owns BM rows (tokens, output pixels) and BN columns; it walks over the inner axis (of every tap in turn) in
 // slices of BK. Slice n + 1 travels from storage into registers while slice n is multiplied. A subgroup of 32 owns WM x WN of
@@ -59,6 +60,10 @@ const HEIGHT_IN = 2u;
 const WIDTH_IN = 3u;
 const HEIGHT_OUT = 4u;
 const WIDTH_OUT = 5u;
+#if gradient
+const FIRST_ROW = 6u;         // of this launch, in its clip
+const CLIP_ROWS = 7u;
+#end
 
 const KERNEL_T = {{ kernel_t }}u;
 const KERNEL_H = {{ kernel_h }}u;
@@ -68,6 +73,13 @@ const KERNEL_W = {{ kernel_w }}u;
 var<workgroup> tile_a: array<vec4<f16>, A_SIZE>;    // [row][inner]
 var<workgroup> tile_b: array<vec4<f16>, B_SIZE>;    // [inner][column]
 var<workgroup> scratch: array<vec4<f32>, THREADS / 32u * C_SIZE>;
+
+#if gradient
+fn is_pixel(x: u32, y: u32, t: u32, width: u32, height: u32, frames: u32) -> bool {
+    let whole = x % {{ stride_w }}u == 0u && y % {{ stride_h }}u == 0u && t % {{ stride_t }}u == 0u;
+    return whole && x / {{ stride_w }}u < width && y / {{ stride_h }}u < height && t / {{ stride_t }}u < frames;
+}
+#end
 
 fn finish(row: u32, rows: u32, first: u32, column4: u32, sum: vec4<f32>, offset: vec4<f32>, more: vec4<f32>) {
     if row < rows && column4 < COLUMNS4 {
@@ -100,7 +112,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let first_column = (in_band / band_height) * BN;
     let warp_row = (subgroup / (BN / WN)) * WM;
     let warp_column = (subgroup % (BN / WN)) * WN;
+#if gradient
+    let rows_before = info[FIRST_ROW];
+    let output_from = (group.z * info[CLIP_ROWS] + rows_before) * COLUMNS4;
+#else
     let output_from = group.z * rows * COLUMNS4;
+#end
 #for m in 0..{{ wm / 16 }}
 #for n in 0..{{ wn / 16 }}
     var c_{{ m }}_{{ n }} = coop_mat16x16<f32, C>();
@@ -121,12 +138,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let a_column_{{ j }} = (thread + {{ j }}u * THREADS) % A_ROW * WIDE;
     let a_to_{{ j }} = a_row_{{ j }} * LDA + a_column_{{ j }};
 #if convolution
+#if gradient
+    // Places times the stride: only multiples are pixels of the output. What is negative wraps around and is too large.
+    let pixel_{{ j }} = rows_before + min(first_row + a_row_{{ j }}, rows - 1u);
+    let x_{{ j }} = (pixel_{{ j }} % info[WIDTH_OUT]) - {{ left }}u;
+    let y_{{ j }} = ((pixel_{{ j }} / info[WIDTH_OUT]) % info[HEIGHT_OUT]) - {{ top }}u;
+    let t_{{ j }} = pixel_{{ j }} / (info[WIDTH_OUT] * info[HEIGHT_OUT]) - {{ causal }}u;
+    var inside_{{ j }} = is_pixel(x_{{ j }}, y_{{ j }}, t_{{ j }}, width_in, height_in, info[FRAMES_IN]);
+    var a_from_{{ j }} = select(0u, input_from + ((t_{{ j }} / {{ stride_t }}u * height_in + y_{{ j }} / {{ stride_h }}u) * width_in + x_{{ j }} / {{ stride_w }}u) * INNER4 + a_column_{{ j }}, inside_{{ j }});
+#else
     let pixel_{{ j }} = min(first_row + a_row_{{ j }}, rows - 1u);
     let x_{{ j }} = (pixel_{{ j }} % info[WIDTH_OUT]) * {{ stride_w }}u - {{ left }}u;
     let y_{{ j }} = ((pixel_{{ j }} / info[WIDTH_OUT]) % info[HEIGHT_OUT]) * {{ stride_h }}u - {{ top }}u;
     let t_{{ j }} = i32((pixel_{{ j }} / (info[WIDTH_OUT] * info[HEIGHT_OUT])) * {{ stride_t }}u) - {{ causal }};
     var inside_{{ j }} = x_{{ j }} < width_in && y_{{ j }} < height_in;
     var a_from_{{ j }} = select(0u, input_from + ((u32(max(t_{{ j }}, 0)) * height_in + y_{{ j }}) * width_in + x_{{ j }}) * INNER4 + a_column_{{ j }}, inside_{{ j }});
+#end
 #else
     var a_from_{{ j }} = input_from + min(first_row + a_row_{{ j }}, rows - 1u) * INNER4 + a_column_{{ j }};
 #end
@@ -183,9 +210,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                 {
                     let x = x_{{ j }} + tap_w;
                     let y = y_{{ j }} + tap_h;
+#if gradient
+                    let t = t_{{ j }} + tap_t;
+                    inside_{{ j }} = is_pixel(x, y, t, width_in, height_in, info[FRAMES_IN]);
+                    a_from_{{ j }} = select(0u, input_from + ((t / {{ stride_t }}u * height_in + y / {{ stride_h }}u) * width_in + x / {{ stride_w }}u) * INNER4 + a_column_{{ j }}, inside_{{ j }});
+#else
                     let t = u32(max(t_{{ j }} + i32(tap_t), 0));
                     inside_{{ j }} = x < width_in && y < height_in;
                     a_from_{{ j }} = select(0u, input_from + ((t * height_in + y) * width_in + x) * INNER4 + a_column_{{ j }}, inside_{{ j }});
+#end
                 }
 #end
             } else {

@@ -15,13 +15,14 @@ use half::f16;
 use super::device::{ComputeDevice, Precision};
 use super::kernels::KernelError;
 use super::kernels::conv3d::{Geometry, conv3d};
-use super::kernels::group_norm::{EPSILON, GROUPS, group_norm_affine};
+use super::kernels::gradient::{POINT, input_gradient, weight_gradient};
+use super::kernels::group_norm::{EPSILON, GROUPS, group_norm, group_norm_affine};
 use super::kernels::linear::{Activation, linear, linear_on_matrices};
 use super::kernels::product::{LARGE, SMALL, SQUARE, Tile};
 use super::kernels::reference::{self, relative_l2, seeded};
 use super::kernels::tile_attention::{Gives, Tiles, tile_attention, tile_attention_and_log_sums, tile_log_sums};
 use super::kernels::tile_mass::tile_mass;
-use super::tier::KernelTier;
+use super::tier::{KernelTier, ShaderTier};
 use crate::mask::MaskFamily;
 
 mod transformer;
@@ -91,6 +92,11 @@ impl Bench<'_> {
             self.line("convolution, normalised, residual", convolution, || self.convolution(CAUSAL, [35, 67], true)),
             self.line("convolution, stride 2", convolution, || self.convolution(HALVING, [35, 67], false)),
             self.line("group norm", statistics, || self.group_norm()),
+            self.line("group norm with SiLU", convolution, || self.group_norm_silu(false)),
+            self.line("gradient of group norm with SiLU", if half { 6e-4 } else { 1e-5 }, || self.group_norm_silu(true)),
+            self.line("gradient of a weight", SUMS, || self.weight_gradient(CAUSAL, [2, 3, 7, 9, 35], 67)),
+            self.line("gradient of an input", convolution, || self.input_gradient(CAUSAL, [2, 3, 7, 9, 35], 67)),
+            self.line("gradient of an input, stride 2", convolution, || self.input_gradient(HALVING, [2, 3, 7, 9, 35], 67)),
             self.line("linear", convolution, || self.linear([5, 40, 24], None)),
         ];
         lines.extend(self.transformer_lines());
@@ -123,6 +129,26 @@ impl Bench<'_> {
             self.line("convolution on matrices, 64 channels", limit, || self.convolution(CAUSAL, [64, 64], true)),
             self.line("convolution on matrices, 32 channels", limit, || self.convolution(CAUSAL, [24, 32], true)),
             self.line("convolution on matrices, 3 channels", limit, || self.convolution(CAUSAL, [32, 3], true)),
+            self.line("gradient of a weight on matrices, square", SUMS, || self.layer_gradient([700, 192, 192])),
+            self.line("gradient of a weight on matrices, large", SUMS, || self.layer_gradient([333, 136, 264])),
+            self.line("gradient of a weight on matrices, small", SUMS, || self.layer_gradient([333, 40, 72])),
+            self.line("gradient of a weight on matrices, 64 channels", SUMS, || {
+                self.weight_gradient(CAUSAL, [2, 3, 7, 41, 64], 64)
+            }),
+            self.line("gradient of a weight on matrices, 4 channels in", SUMS, || {
+                self.weight_gradient(CAUSAL, [2, 3, 7, 9, 4], 64)
+            }),
+            self.line("gradient of a weight on matrices, 4 channels out", SUMS, || {
+                self.weight_gradient(CAUSAL, [2, 3, 7, 9, 64], 4)
+            }),
+            self.line("gradient of a weight on matrices, stride 2", SUMS, || self.weight_gradient(HALVING, [2, 3, 7, 9, 72], 40)),
+            self.line("gradient of an input on matrices, 64 channels", limit, || {
+                self.input_gradient(CAUSAL, [2, 3, 7, 41, 64], 64)
+            }),
+            self.line("gradient of an input on matrices, 4 channels out", limit, || {
+                self.input_gradient(CAUSAL, [2, 3, 7, 9, 64], 4)
+            }),
+            self.line("gradient of an input on matrices, stride 2", limit, || self.input_gradient(HALVING, [2, 5, 7, 9, 72], 40)),
         ]
     }
 
@@ -243,6 +269,70 @@ impl Bench<'_> {
         Ok((self.steady(run)?, want))
     }
 
+    fn layer_gradient(&self, [rows, inner, columns]: [usize; 3]) -> Outcome {
+        self.weight_gradient(POINT, [1, 1, 1, rows, inner], columns)
+    }
+
+    /// The way on which convolutions between these channels run here.
+    fn tier_of(&self, channels: [usize; 2]) -> ShaderTier {
+        let whole = channels.iter().all(|channels| channels.is_multiple_of(4));
+        if whole { ShaderTier::of(&self.device.device, self.device.precision.dtype().into()) } else { ShaderTier::Plain }
+    }
+
+    fn weight_gradient(&self, geometry: Geometry, input: [usize; 5], channels_out: usize) -> Outcome {
+        let [batch, frames, height, width, channels] = input;
+        let [frames_out, height_out, width_out] = geometry.output([frames, height, width]);
+        let output = [batch, frames_out, height_out, width_out, channels_out];
+        let x = self.stored(seeded(15, input.iter().product()));
+        let back = self.stored(seeded(16, output.iter().product()));
+        let weight = vec![0.0; geometry.taps() * channels * channels_out];
+        let (_, want) = reference::conv3d_gradients(&reference::Conv3d { input, channels_out, geometry }, &x, &weight, &back);
+        let (x, back) = (self.tensor(x, input), self.tensor(back, output));
+        let tier = self.tier_of([channels, channels_out]);
+        self.leave_junk(2 * want.len())?;
+        Ok((self.steady(|| weight_gradient(x.clone(), back.clone(), geometry, tier))?, want))
+    }
+
+    fn input_gradient(&self, geometry: Geometry, input: [usize; 5], channels_out: usize) -> Outcome {
+        let [batch, frames, height, width, channels] = input;
+        let [frames_out, height_out, width_out] = geometry.output([frames, height, width]);
+        let output = [batch, frames_out, height_out, width_out, channels_out];
+        let back = self.stored(seeded(16, output.iter().product()));
+        let weights = [geometry.taps(), channels, channels_out];
+        let weight = self.stored(seeded(17, weights.iter().product()).into_iter().map(|w| w / 16.0).collect());
+        let x = vec![0.0; input.iter().product()];
+        let (want, _) = reference::conv3d_gradients(&reference::Conv3d { input, channels_out, geometry }, &x, &weight, &back);
+        let (back, weight) = (self.tensor(back, output), self.tensor(weight, weights));
+        let tier = self.tier_of([channels, channels_out]);
+        self.leave_junk(want.len())?;
+        let size = [frames, height, width];
+        Ok((self.steady(|| input_gradient(back.clone(), weight.clone(), geometry, size, tier))?, want))
+    }
+
+    /// The values, or the gradient of the input.
+    fn group_norm_silu(&self, gradient: bool) -> Outcome {
+        let shape = [2, 3, 5, 7, 2 * GROUPS];
+        let [batch, frames, height, width, channels] = shape;
+        let x = self.stored(seeded(9, shape.iter().product()).into_iter().map(|value| value + 3.0).collect());
+        let (weight, bias) = (seeded(10, channels), seeded(11, channels));
+        let back = self.stored(seeded(18, x.len()));
+        let sizes = [batch, frames * height * width, channels];
+        let (values, of_x) = reference::group_norm_silu(sizes, GROUPS, EPSILON, [&x, &weight, &bias, &back]);
+        let parameter = |values: Vec<f32>| Tensor::<1>::from_data(TensorData::new(values, [channels]), &self.device.device);
+        let (x, weight, bias, back) = (self.tensor(x, shape), parameter(weight), parameter(bias), self.tensor(back, shape));
+        self.leave_junk(values.len())?;
+        if !gradient {
+            return Ok((self.steady(|| group_norm(x.clone(), weight.clone(), bias.clone(), true))?, values));
+        }
+        let run = || {
+            let x = x.clone().autodiff().require_grad();
+            let y = group_norm(x.clone(), weight.clone().autodiff(), bias.clone().autodiff(), true);
+            let loss = (y.cast(FloatDType::F32) * back.clone().autodiff().cast(FloatDType::F32)).sum();
+            x.grad(&loss.backward()).unwrap_or_else(|| x.clone().inner().zeros_like())
+        };
+        Ok((self.steady(run)?, of_x))
+    }
+
     /// The values of a kernel; on the matrix tier it runs again, and all runs must agree in every bit.
     fn steady<const D: usize>(&self, run: impl Fn() -> Tensor<D>) -> Result<Vec<f32>, String> {
         let first = read(run())?;
@@ -288,6 +378,8 @@ impl Bench<'_> {
 
 /// Further runs of a kernel of the matrix tier.
 const REPEATS: usize = 4;
+/// Gradients of parameters are sums in f32 in both precisions.
+const SUMS: f64 = 1e-5;
 /// Log-sums and what follows from them are f32 in both precisions.
 const LOG_SUMS: f64 = 1e-5;
 

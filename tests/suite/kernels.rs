@@ -20,7 +20,9 @@ use tilereel::gpu::tier::KernelTier;
 use tilereel::mask::{FrameMask, KeyFrames, MaskFamily, Mode, Placement};
 
 mod checked;
+mod gradients;
 mod transformer;
+mod vae_gradients;
 
 /// The CPU, and the first adapter in both precisions; a software adapter is as good as any here.
 fn devices() -> Vec<ComputeDevice> {

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use half::f16;
 use tilereel::gpu::kernels::conv3d::{self, Geometry};
+use tilereel::gpu::kernels::gradient::input::InputGradient;
+use tilereel::gpu::kernels::gradient::{self, POINT, WeightGradient};
+use tilereel::gpu::kernels::group_norm::shaders::{Way, normalise_shader};
 use tilereel::gpu::kernels::linear::{self, Activation};
 use tilereel::gpu::kernels::product::{LARGE, SMALL, SQUARE, Tile};
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
@@ -73,10 +76,14 @@ fn run(call: &ShaderCall, bindings: &[Binding<'_>]) -> Result<Vec<Vec<f32>>, Vec
 }
 
 fn assert_right(what: &str, got: Result<Vec<Vec<f32>>, Vec<String>>, want: &[f64]) {
+    assert_right_within(what, got, want, 6e-4);
+}
+
+fn assert_right_within(what: &str, got: Result<Vec<Vec<f32>>, Vec<String>>, want: &[f64], limit: f64) {
     let got = got.unwrap_or_else(|complaints| panic!("{what}: {complaints:#?}"));
     let error = relative_l2(&got[0], want);
     println!("{what}: {error:.1e}");
-    assert!(error <= 6e-4, "{what}: {error:.2e}");
+    assert!(error <= limit, "{what}: {error:.2e}");
 }
 
 fn check_linear(tile: &Tile, [rows, inner, columns]: [usize; 3], with_bias: bool, activation: Activation) {
@@ -129,12 +136,80 @@ fn convolution_of_odd_sizes() {
     check_convolution(FRAME, [2, 1, 7, 9, 64], 264, true);
 }
 
+/// The parts are added here, as `sum_of_parts` does on a device.
+fn check_weight_gradient(geometry: Geometry, input: [usize; 5], channels_out: usize) {
+    let [batch, frames, height, width, channels] = input;
+    let places = batch * geometry.output([frames, height, width]).iter().product::<usize>();
+    let x = rounded(seeded(4, input.iter().product()));
+    let back = rounded(seeded(10, places * channels_out));
+    let sizes = WeightGradient { input, channels_out, geometry };
+    let tile = gradient::matrix::tile_for(channels, channels_out, &geometry).expect("a tile");
+    let (call, parts) = gradient::matrix::shader_call(&tile, &sizes);
+    let bindings = [Binding::Half(&x), Binding::Half(&back), Binding::FullOutput(parts * sizes.count())];
+    let weight = vec![0.0; sizes.count()];
+    let (_, want) = reference::conv3d_gradients(&reference::Conv3d { input, channels_out, geometry }, &x, &weight, &back);
+    let what = format!("{} gradient of the weight of {input:?} to {channels_out} in {parts} parts", tile.name());
+    let got = run(&call, &bindings).map(|outputs| {
+        vec![(0..sizes.count()).map(|at| outputs[0][at..].iter().step_by(sizes.count()).sum()).collect::<Vec<f32>>()]
+    });
+    assert_right_within(&what, got, &want, 1e-5);
+}
+
+#[test]
+fn gradient_of_weights_of_odd_sizes() {
+    check_weight_gradient(SAME, [2, 2, 5, 7, 20], 4);
+    check_weight_gradient(SAME, [1, 3, 4, 35, 72], 24);
+    check_weight_gradient(SAME, [1, 1, 3, 5, 4], 64);
+    check_weight_gradient(HALF, [1, 3, 9, 8, 36], 68);
+    check_weight_gradient(HALF, [2, 5, 7, 70, 8], 16);
+    check_weight_gradient(FRAME, [2, 1, 7, 9, 64], 72);
+    check_weight_gradient(POINT, [1, 2, 7, 11, 8], 8);
+    check_weight_gradient(POINT, [1, 1, 1, 300, 192], 384);
+    check_weight_gradient(POINT, [1, 1, 1, 71, 136], 72);
+}
+
+fn check_input_gradient(geometry: Geometry, size: [usize; 5], channels_out: usize) {
+    let [batch, frames, height, width, channels_in] = size;
+    let [frames_out, height_out, width_out] = geometry.output([frames, height, width]);
+    let gradient = [batch, frames_out, height_out, width_out, channels_out];
+    let back = rounded(seeded(10, gradient.iter().product()));
+    let weight = rounded(seeded(5, geometry.taps() * channels_in * channels_out));
+    let x = vec![0.0; size.iter().product()];
+    let sizes = reference::Conv3d { input: size, channels_out, geometry };
+    let (want, _) = reference::conv3d_gradients(&sizes, &x, &weight, &back);
+    let call = InputGradient { gradient, channels_in, size: [frames, height, width], geometry };
+    // Each launch writes its frames; the others stay full of junk.
+    let mut got = vec![f32::NAN; x.len()];
+    for (range, first) in call.launches() {
+        let turn = gradient::input::turned_weight_call("f16", [channels_in, channels_out], &geometry, first);
+        let turned = run(&turn, &[Binding::Half(&weight), Binding::Output(weight.len())]).expect("a turned weight");
+        let bindings = [Binding::Half(&back), Binding::Half(&turned[0]), Binding::Output(x.len())];
+        let outputs = run(&call.matrix_call(range.clone()), &bindings).unwrap_or_else(|complaints| panic!("{complaints:#?}"));
+        let frame = height * width * channels_in;
+        for clip in 0..batch {
+            let written = (clip * frames + range.start) * frame..(clip * frames + range.end) * frame;
+            got[written.clone()].copy_from_slice(&outputs[0][written]);
+        }
+    }
+    assert_right(&format!("gradient of the input {size:?} of {channels_out}"), Ok(vec![got]), &want);
+}
+
+#[test]
+fn gradient_of_inputs_of_odd_sizes() {
+    check_input_gradient(SAME, [2, 3, 5, 7, 20], 4);
+    check_input_gradient(SAME, [1, 1, 5, 7, 24], 40);
+    check_input_gradient(SAME, [1, 2, 5, 7, 64], 64);
+    check_input_gradient(HALF, [1, 5, 9, 8, 36], 20);
+    check_input_gradient(HALF, [2, 3, 8, 7, 32], 64);
+    check_input_gradient(FRAME, [2, 1, 7, 9, 64], 24);
+}
+
 #[test]
 fn normalisation() {
     let (batch, pixels, channels) = (2, 37, 20);
     let x = rounded(seeded(8, batch * pixels * channels));
     let affine: Vec<f32> = seeded(9, batch * 2 * channels).into_iter().map(|value| 4.0 * value).collect();
-    let shader = conv3d::matrix::normalise_shader(channels);
+    let shader = normalise_shader("f16", channels, Way::Forward, true);
     let call = ShaderCall { shader, workgroups: [1, 1, batch as u32], info: vec![(pixels * channels / 4) as u32] };
     let want = |index: usize| {
         let (clip, channel) = (index / (pixels * channels), index % channels);

@@ -16,8 +16,12 @@ use crate::cli::settings::DeviceArguments;
 use crate::generate::GenerateError;
 use crate::gpu::device::ComputeDevice;
 use crate::gpu::kernels::conv3d::{Geometry, conv3d};
+use crate::gpu::kernels::doubling::{Doubling, double};
+use crate::gpu::kernels::gradient::{POINT, column_sums, input_gradient, weight_gradient};
+use crate::gpu::kernels::group_norm::group_norm;
 use crate::gpu::kernels::linear::{Activation, linear};
 use crate::gpu::kernels::tile_attention::{Tiles, tile_attention};
+use crate::gpu::tier::ShaderTier;
 use crate::mask::{FrameMask, KeyFrames, MaskFamily};
 use crate::studio::Engine;
 
@@ -68,12 +72,21 @@ pub struct LinearBench {
     /// Width of the model; the layers are those of a block
     #[arg(long, default_value_t = 2304)]
     width: usize,
+    /// Measure the gradients too: of the input, of the weight and of the bias
+    #[arg(long)]
+    backward: bool,
 }
 
 #[derive(Args)]
 pub struct ConvBench {
     #[command(flatten)]
     common: Common,
+    /// Measure what a training step of the mini model's VAE runs instead: convolutions, norms and doublings, there and back
+    #[arg(long)]
+    backward: bool,
+    /// Clips of a training step
+    #[arg(long, default_value_t = 6)]
+    batch: usize,
 }
 
 /// One thing to measure.
@@ -210,29 +223,61 @@ impl AttentionBench {
 
 impl LinearBench {
     pub fn run(self) -> anyhow::Result<Status> {
-        let Self { common, rows, width } = self;
+        let Self { common, rows, width, backward } = self;
         run(common, "linear", move |device| {
-            [
+            let layers = [
                 (width, 4 * width, Activation::GeluTanh),
                 (width, 4 * width, Activation::None),
                 (4 * width, width, Activation::None),
                 (width, width, Activation::None),
-            ]
-            .into_iter()
-            .map(|(inner, columns, activation)| {
-                let device = device.clone();
-                Box::new(move || {
-                    let (x, weight) = (random(&device, [rows, inner]), random(&device, [inner, columns]));
-                    let bias = random(&device, [columns]);
-                    let with = if activation == Activation::GeluTanh { "bias and GELU" } else { "bias" };
-                    let launch = move || drop(linear(x.clone(), weight.clone(), Some(bias.clone()), activation));
-                    let flops = 2.0 * rows as f64 * inner as f64 * columns as f64;
-                    Case { name: format!("{rows} x {inner} x {columns}, {with}"), flops, launch: Box::new(launch) }
-                }) as MakeCase
-            })
-            .collect()
+            ];
+            layers.into_iter().flat_map(|layer| layer_cases(device, rows, layer, backward)).collect()
         })
     }
+}
+
+/// A layer, and if asked for what its gradient is made of.
+fn layer_cases(
+    device: &ComputeDevice,
+    rows: usize,
+    (inner, columns, activation): (usize, usize, Activation),
+    backward: bool,
+) -> Vec<MakeCase> {
+    let size = format!("{rows} x {inner} x {columns}");
+    let flops = 2.0 * rows as f64 * inner as f64 * columns as f64;
+    let mut cases: Vec<MakeCase> = Vec::new();
+    let (name, of_device) = (size.clone(), device.clone());
+    cases.push(Box::new(move || {
+        let (x, weight) = (random(&of_device, [rows, inner]), random(&of_device, [inner, columns]));
+        let bias = random(&of_device, [columns]);
+        let with = if activation == Activation::GeluTanh { "bias and GELU" } else { "bias" };
+        let launch = move || drop(linear(x.clone(), weight.clone(), Some(bias.clone()), activation));
+        Case { name: format!("{name}, {with}"), flops, launch: Box::new(launch) }
+    }));
+    if !backward || activation != Activation::None {
+        return cases;
+    }
+    let (name, of_device) = (size.clone(), device.clone());
+    cases.push(Box::new(move || {
+        let (back, weight) = (random(&of_device, [rows, columns]), random(&of_device, [inner, columns]));
+        let launch = move || drop(linear(back.clone(), weight.clone().transpose(), None, Activation::None));
+        Case { name: format!("{name}, gradient of the input"), flops, launch: Box::new(launch) }
+    }));
+    let (name, of_device) = (size.clone(), device.clone());
+    cases.push(Box::new(move || {
+        let x = random(&of_device, [1, 1, 1, rows, inner]);
+        let back = random(&of_device, [1, 1, 1, rows, columns]);
+        let tier = ShaderTier::of(&of_device.device, x.dtype());
+        let launch = move || drop(weight_gradient(x.clone(), back.clone(), POINT, tier));
+        Case { name: format!("{name}, gradient of the weight"), flops, launch: Box::new(launch) }
+    }));
+    let of_device = device.clone();
+    cases.push(Box::new(move || {
+        let back = random(&of_device, [rows, columns]);
+        let launch = move || drop(column_sums(back.clone()));
+        Case { name: format!("{size}, gradient of the bias"), flops: (rows * columns) as f64, launch: Box::new(launch) }
+    }));
+    cases
 }
 
 /// Convolutions of the published decoder for one tile of a clip of 29 frames, the last level in an eighth of its frames, and
@@ -251,6 +296,10 @@ const SAME: Geometry = Geometry { kernel: [3, 3, 3], stride: [1, 1, 1], causal_f
 
 impl ConvBench {
     pub fn run(self) -> anyhow::Result<Status> {
+        if self.backward {
+            let batch = self.batch;
+            return run(self.common, "training of the VAE", move |device| training_cases(device, batch));
+        }
         run(self.common, "conv3d", |device| {
             DECODER
                 .into_iter()
@@ -275,4 +324,91 @@ impl ConvBench {
                 .collect()
         })
     }
+}
+
+/// Convolutions of the mini model's VAE in training, on 13 frames of 256x144: the picture in, the largest levels of the decoder,
+/// the picture out, and a halving of the encoder.
+const TRAINING: [(&str, Geometry, [usize; 5]); 5] = [
+    ("in", FRAME, [13, 144, 256, 4, 64]),
+    ("3x3x3", SAME, [13, 144, 256, 64, 64]),
+    ("3x3x3", SAME, [13, 72, 128, 64, 64]),
+    ("out", SAME, [13, 144, 256, 64, 4]),
+    ("halving", HALVING, [13, 72, 128, 64, 64]),
+];
+const FRAME: Geometry = Geometry { kernel: [1, 3, 3], causal_frames: 0, ..SAME };
+const HALVING: Geometry = Geometry { stride: [2, 2, 2], top: 0, bottom: 1, left: 0, right: 1, ..SAME };
+
+fn training_cases(device: &ComputeDevice, batch: usize) -> Vec<MakeCase> {
+    let mut cases: Vec<MakeCase> = Vec::new();
+    for (kind, geometry, [frames, height, width, inputs, outputs]) in TRAINING {
+        let size = [frames, height, width];
+        let [frames_out, height_out, width_out] = geometry.output(size);
+        let pixels = (batch * frames_out * height_out * width_out) as f64;
+        let flops = 2.0 * pixels * (geometry.taps() * inputs * outputs) as f64;
+        let name = format!("{batch} x {frames}x{height}x{width}, {inputs} to {outputs}, {kind}");
+        let (input, output) = ([batch, frames, height, width, inputs], [batch, frames_out, height_out, width_out, outputs]);
+        let weights = [geometry.taps(), inputs, outputs];
+        let (label, of_device) = (name.clone(), device.clone());
+        cases.push(Box::new(move || {
+            let (x, weight, bias) = (random(&of_device, input), random(&of_device, weights), random(&of_device, [outputs]));
+            let launch = move || drop(conv3d(x.clone(), weight.clone(), bias.clone(), None, None, geometry));
+            Case { name: label, flops, launch: Box::new(launch) }
+        }));
+        let (label, of_device) = (format!("{name}: gradient of the input"), device.clone());
+        cases.push(Box::new(move || {
+            let (back, weight) = (random(&of_device, output), random(&of_device, weights));
+            let tier = ShaderTier::of(&of_device.device, back.dtype());
+            let launch = move || drop(input_gradient(back.clone(), weight.clone(), geometry, size, tier));
+            Case { name: label, flops, launch: Box::new(launch) }
+        }));
+        let (label, of_device) = (format!("{name}: gradient of the weight"), device.clone());
+        cases.push(Box::new(move || {
+            let (x, back) = (random(&of_device, input), random(&of_device, output));
+            let tier = ShaderTier::of(&of_device.device, back.dtype());
+            let launch = move || drop(weight_gradient(x.clone(), back.clone(), geometry, tier));
+            Case { name: label, flops, launch: Box::new(launch) }
+        }));
+    }
+    let video = [batch, 13, 144, 256, 64];
+    let values = video.iter().product::<usize>() as f64;
+    let of_device = device.clone();
+    cases.push(Box::new(move || {
+        let back = random(&of_device, video);
+        let launch = move || drop(column_sums(back.clone()));
+        Case { name: "full size, 64 channels: gradient of a bias".into(), flops: values, launch: Box::new(launch) }
+    }));
+    for backward in [false, true] {
+        let of_device = device.clone();
+        cases.push(Box::new(move || {
+            let x = random(&of_device, video);
+            let parameter = || Tensor::<1>::ones([64], &of_device.device);
+            let (weight, bias) = (parameter(), parameter());
+            let launch = move || {
+                let x = x.clone();
+                if backward {
+                    let x = x.autodiff().require_grad();
+                    drop(group_norm(x, weight.clone().autodiff(), bias.clone().autodiff(), true).backward());
+                } else {
+                    drop(group_norm(x, weight.clone(), bias.clone(), true));
+                }
+            };
+            let what = if backward { "group norm and SiLU, there and back" } else { "group norm and SiLU" };
+            Case { name: format!("full size, 64 channels: {what}"), flops: values, launch: Box::new(launch) }
+        }));
+        let of_device = device.clone();
+        cases.push(Box::new(move || {
+            let x = random(&of_device, [batch, 7, 72, 128, 64]);
+            let launch = move || {
+                let x = x.clone();
+                if backward {
+                    drop(double(x.autodiff().require_grad(), Doubling::LinearAfterFirstFrame).backward());
+                } else {
+                    drop(double(x, Doubling::LinearAfterFirstFrame));
+                }
+            };
+            let what = if backward { "doubling of space and time, there and back" } else { "doubling of space and time" };
+            Case { name: format!("to full size, 64 channels: {what}"), flops: values, launch: Box::new(launch) }
+        }));
+    }
+    cases
 }

@@ -1,18 +1,28 @@
 //! Causal 3D convolution on channels-last video, with an optional normalisation of its input and a residual on its output.
 //!
 //! Layouts: video `[batch, frames, height, width, channels]`, weight `[taps, in, out]` with taps in the order (t, h, w).
+//! Gradients are those of [`super::gradient`]; where they are kept, the normalisation is an operation of its own.
 
+use std::ops::Range;
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
-use burn::backend::{Backend, Dispatch, Flex, backend_extension};
-use burn::tensor::{DType, Shape, Tensor, TensorData};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::tensor::activation::silu;
+use burn::tensor::{DType, FloatDType, Shape, Tensor, TensorData};
 
 use super::cpu::conv3d::{
     Conv3dError, Conv3dInput, Conv3dShape, ConvPadding, PackedConv3dWeight, WeightLayout, conv3d as cpu_conv3d,
 };
 use super::cpu::group_norm::ChannelAffine;
 use super::cpu::lanes::InstructionSet;
+use super::gradient::GradientKernel;
+use super::group_norm::shaders::normalise;
 use super::launch::{self, KernelError, Shader, ShaderCall};
 use super::{OptionalTensor, values};
 use crate::gpu::shader::Variant;
@@ -47,7 +57,7 @@ impl Geometry {
     }
 }
 
-#[backend_extension(Cube, Flex)]
+#[backend_extension(Cube, Flex, Autodiff)]
 pub(crate) trait Conv3dKernel: Backend {
     fn conv3d_channels_last(
         input: FloatTensor<Self>,
@@ -61,7 +71,8 @@ pub(crate) trait Conv3dKernel: Backend {
 }
 
 /// `conv(input) + bias + residual`. With `affine` `[batch, 2, in]` (scale, shift, in f32) the convolution reads
-/// `silu(input * scale + shift)` instead of the input, while the zeros around it stay zeros.
+/// `silu(input * scale + shift)` instead of the input, while the zeros around it stay zeros. (Training normalises with
+/// [`super::group_norm::group_norm`] instead: its gradient needs fewer passes.)
 pub fn conv3d(
     input: Tensor<5>,
     weight: Tensor<3>,
@@ -77,6 +88,23 @@ pub fn conv3d(
     let residual = residual.map(|residual| if residual.dtype() == stored { residual } else { residual.cast(stored) });
     let tier = ShaderTier::of(&input.device(), stored);
     let [channels_out] = bias.dims();
+    let tracked = input.is_tracked() || affine.as_ref().is_some_and(Tensor::is_tracked);
+    let parameters_tracked = weight.is_tracked() || bias.is_tracked();
+    let residual_tracked = residual.as_ref().is_some_and(Tensor::is_tracked);
+    let tracked = tracked || parameters_tracked || residual_tracked;
+    let (input, affine) = match affine {
+        Some(affine) if tracked => (normalised(input, affine), None),
+        affine => (input, affine),
+    };
+    // Matrices are stored in whole groups of four channels; a picture has three, which the plain tier takes as they are.
+    if tier == ShaderTier::Matrix && tracked && !channels.is_multiple_of(4) {
+        let ([batch, frames, height, width, _], device) = (input.dims(), input.device());
+        let extra = channels.next_multiple_of(4) - channels;
+        let zeros = Tensor::zeros([batch, frames, height, width, extra], (&device, stored));
+        let input = Tensor::cat(vec![input, zeros], 4);
+        let weight = Tensor::cat(vec![weight, Tensor::zeros([taps, extra, channels_out], (&device, stored))], 1);
+        return conv3d(input, weight, bias, affine, residual, geometry);
+    }
     // Matrices are stored in whole groups of four channels; a picture has three.
     if tier == ShaderTier::Matrix && matrix::takes(channels, channels_out.next_multiple_of(4)) {
         let extra = channels_out.next_multiple_of(4) - channels_out;
@@ -93,6 +121,14 @@ pub fn conv3d(
         return dispatch(input, weight, bias, affine, residual, geometry, tier);
     }
     dispatch(input, weight, bias, affine, residual, geometry, ShaderTier::Plain)
+}
+
+/// What the kernels do to their input on the way, from burn's operations.
+fn normalised(input: Tensor<5>, affine: Tensor<3>) -> Tensor<5> {
+    let stored = input.dtype();
+    let [batch, _, channels] = affine.dims();
+    let row = |index: usize| affine.clone().narrow(1, index, 1).reshape([batch, 1, 1, 1, channels]);
+    silu(input.cast(FloatDType::F32) * row(0) + row(1)).cast(stored)
 }
 
 fn dispatch(
@@ -155,11 +191,46 @@ pub fn shader_call(shader: Shader, input: [usize; 5], channels_out: usize, geome
         .chain([geometry.causal_frames, geometry.top, geometry.left])
         .map(|word| word as u32)
         .collect();
-    let channel_groups = channels_out.div_ceil(CHANNELS);
-    let pixel_blocks = (frames_out * height_out * width_out).div_ceil(PIXELS);
+    ShaderCall { shader, workgroups: workgroups(frames_out * height_out * width_out, channels_out, batch), info }
+}
+
+/// The shader of the way back: its input is the gradient of a convolution's output, its weight is turned.
+pub fn gradient_shader(element: &str) -> Shader {
+    let variant = Variant::default()
+        .switch("half", element == "f16")
+        .switch("gradient", true)
+        .value("element", element)
+        .value("output_binding", 2)
+        .value("info_binding", 3);
+    Shader { variant, ..shader(element, false, false) }
+}
+
+/// The launch of `gradient_shader` for a gradient `[batch, frames, height, width, out]` of the output and an input
+/// `[frames, height, width, in]`, of whose pixels in each clip a range is written. `turned` has the padding of the gather.
+pub fn gradient_call(
+    shader: Shader,
+    gradient: [usize; 5],
+    [frames, height, width, channels]: [usize; 4],
+    turned: &Geometry,
+    pixels: Range<usize>,
+) -> ShaderCall {
+    let [batch, frames_out, height_out, width_out, channels_out] = gradient;
+    let info = [frames_out, height_out, width_out, channels_out, frames, height, width, channels]
+        .into_iter()
+        .chain(turned.kernel)
+        .chain(turned.stride)
+        .chain([turned.causal_frames, turned.top, turned.left, pixels.start, pixels.end])
+        .map(|word| word as u32)
+        .collect();
+    ShaderCall { shader, workgroups: workgroups(pixels.len(), channels, batch), info }
+}
+
+/// Workgroups for so many pixels of each clip.
+fn workgroups(pixels: usize, channels: usize, batch: usize) -> [u32; 3] {
+    let channel_groups = channels.div_ceil(CHANNELS);
+    let pixel_blocks = pixels.div_ceil(PIXELS);
     let across = pixel_blocks.min((FOLD / channel_groups).max(1));
-    let workgroups = [(across * channel_groups) as u32, pixel_blocks.div_ceil(across) as u32, batch as u32];
-    ShaderCall { shader, workgroups, info }
+    [(across * channel_groups) as u32, pixel_blocks.div_ceil(across) as u32, batch as u32]
 }
 
 impl Conv3dKernel for CubeBackend {
@@ -184,7 +255,7 @@ impl Conv3dKernel for CubeBackend {
 
         if tier == ShaderTier::Matrix {
             let input = match &affine {
-                Some(affine) => matrix::normalise(&input, affine),
+                Some(affine) => normalise(&input, affine, true),
                 None => input,
             };
             let call = matrix::shader_call(shape, channels_out, residual.is_some(), &geometry);
@@ -247,6 +318,75 @@ impl Conv3dKernel for Flex {
         match run() {
             Ok(data) => FlexTensor::from_data(data),
             Err(error) => std::panic::panic_any(KernelError { kernel: "conv3d", reason: error.to_string() }),
+        }
+    }
+}
+
+impl<B: Backend + Conv3dKernel + GradientKernel, C: CheckpointStrategy> Conv3dKernel for Autodiff<B, C> {
+    fn conv3d_channels_last(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        affine: OptionalTensor<Self>,
+        residual: OptionalTensor<Self>,
+        geometry: Geometry,
+        tier: ShaderTier,
+    ) -> FloatTensor<Self> {
+        let affine = affine.into_option();
+        let normalises = affine.is_some();
+        let affine = affine.map_or(OptionalTensor::Absent, |affine| OptionalTensor::Given(affine.into_primitive()));
+        let nodes = [input.node(), weight.node(), bias.node()];
+        let [input, weight, bias] = [input, weight, bias].map(|tensor| tensor.into_primitive());
+        let state = (input.clone(), weight.clone(), geometry, tier);
+        let forward = move |residual| B::conv3d_channels_last(input, weight, bias, affine, residual, geometry, tier);
+        let not_kept = "where gradients are kept, the normalisation is an operation of its own";
+        match residual.into_option() {
+            Some(residual) => {
+                let [input, weight, bias] = nodes;
+                let nodes = [input, weight, bias, residual.node()];
+                let output = forward(OptionalTensor::Given(residual.into_primitive()));
+                match ConvolutionStep.prepare::<C>(nodes).compute_bound().stateful() {
+                    OpsKind::Tracked(_) if normalises => unreachable!("{not_kept}"),
+                    OpsKind::Tracked(prep) => prep.finish(state, output),
+                    OpsKind::UnTracked(prep) => prep.finish(output),
+                }
+            }
+            None => {
+                let output = forward(OptionalTensor::Absent);
+                match ConvolutionStep.prepare::<C>(nodes).compute_bound().stateful() {
+                    OpsKind::Tracked(_) if normalises => unreachable!("{not_kept}"),
+                    OpsKind::Tracked(prep) => prep.finish(state, output),
+                    OpsKind::UnTracked(prep) => prep.finish(output),
+                }
+            }
+        }
+    }
+}
+
+/// The way back through a convolution: parents are the input, the weight, the bias and, as a fourth, the residual.
+#[derive(Debug)]
+struct ConvolutionStep;
+
+impl<B: Backend + GradientKernel, const N: usize> Backward<B, N> for ConvolutionStep {
+    /// Input and weight, and how they met.
+    type State = (FloatTensor<B>, FloatTensor<B>, Geometry, ShaderTier);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<B>(&ops.node);
+        let (input, weight, geometry, tier) = ops.state;
+        let [_, frames, height, width, _]: [usize; 5] = input.shape().dims();
+        if let Some(node) = &ops.parents[1] {
+            grads.register::<B>(node.id, B::weight_gradient(input, gradient.clone(), geometry, tier));
+        }
+        if let Some(node) = &ops.parents[2] {
+            grads.register::<B>(node.id, B::column_sums(gradient.clone()));
+        }
+        if let Some(node) = &ops.parents[0] {
+            let back = B::input_gradient(gradient.clone(), weight, geometry, [frames, height, width], tier);
+            grads.register::<B>(node.id, back);
+        }
+        if let Some(Some(node)) = ops.parents.get(3) {
+            grads.register::<B>(node.id, gradient);
         }
     }
 }

@@ -1,12 +1,20 @@
 //! `x W + b` with an optional GELU, in f16 on matrices with f32 sums. Elsewhere it is burn's own matrix product.
+//!
+//! Its gradients on the matrix tier are products as well: that of the input with the transposed weight, that of the weight over
+//! all rows ([`super::gradient`]).
 
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
-use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
 use super::OptionalTensor;
 use super::gelu::gelu_tanh;
+use super::gradient::{GradientKernel, POINT};
 use super::launch::{self, Shader, ShaderCall};
 use super::product::{self, LARGE, Options, SMALL, SQUARE, Tile};
 use crate::gpu::tier::ShaderTier;
@@ -18,7 +26,7 @@ pub enum Activation {
     GeluTanh,
 }
 
-#[backend_extension(Cube)]
+#[backend_extension(Cube, Autodiff)]
 pub(crate) trait LinearKernel: Backend {
     fn linear_on_matrices(
         x: FloatTensor<Self>,
@@ -71,7 +79,12 @@ pub fn linear_on_matrices(
     activation: Activation,
     tile: Tile,
 ) -> Tensor<2> {
-    Tensor::from_dispatch(Dispatch::linear_on_matrices(x.into_dispatch(), weight.into_dispatch(), bias.into(), activation, tile))
+    let tracked = x.is_tracked() || weight.is_tracked() || bias.as_ref().is_some_and(Tensor::is_tracked);
+    // The gradient of GELU needs what went into it.
+    let fused = if tracked { Activation::None } else { activation };
+    let product =
+        Tensor::from_dispatch(Dispatch::linear_on_matrices(x.into_dispatch(), weight.into_dispatch(), bias.into(), fused, tile));
+    if fused == activation { product } else { gelu_tanh(product) }
 }
 
 pub fn shader(tile: &Tile, inner: usize, columns: usize, bias: bool, activation: Activation) -> Shader {
@@ -103,5 +116,68 @@ impl LinearKernel for CubeBackend {
         inputs.extend(bias.as_ref());
         launch::launch(shader_call(shader, &tile, rows, columns), &inputs, &[&output]);
         output
+    }
+}
+
+impl<B: Backend + LinearKernel + GradientKernel, C: CheckpointStrategy> LinearKernel for Autodiff<B, C> {
+    fn linear_on_matrices(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: OptionalTensor<Self>,
+        activation: Activation,
+        tile: Tile,
+    ) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node()];
+        let [x, weight] = [x, weight].map(|tensor| tensor.into_primitive());
+        let forward = |bias| B::linear_on_matrices(x.clone(), weight.clone(), bias, activation, tile);
+        let state = (x.clone(), weight.clone(), tile);
+        let [x_node, weight_node] = nodes;
+        match bias.into_option() {
+            Some(bias) => {
+                let nodes = [x_node, weight_node, bias.node()];
+                let output = forward(OptionalTensor::Given(bias.into_primitive()));
+                match LinearStep.prepare::<C>(nodes).compute_bound().stateful() {
+                    OpsKind::Tracked(prep) => prep.finish(state, output),
+                    OpsKind::UnTracked(prep) => prep.finish(output),
+                }
+            }
+            None => {
+                let output = forward(OptionalTensor::Absent);
+                match LinearStep.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {
+                    OpsKind::Tracked(prep) => prep.finish(state, output),
+                    OpsKind::UnTracked(prep) => prep.finish(output),
+                }
+            }
+        }
+    }
+}
+
+/// The way back through a product: parents are the input, the weight and, as a third, the bias.
+#[derive(Debug)]
+struct LinearStep;
+
+impl<B: Backend + LinearKernel + GradientKernel, const N: usize> Backward<B, N> for LinearStep {
+    /// Input, weight, and how the product was cut.
+    type State = (FloatTensor<B>, FloatTensor<B>, Tile);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<B>(&ops.node);
+        let (x, weight, tile) = ops.state;
+        let [rows, inner]: [usize; 2] = x.shape().dims();
+        let [_, columns]: [usize; 2] = gradient.shape().dims();
+        if let Some(Some(bias)) = ops.parents.get(2) {
+            grads.register::<B>(bias.id, B::column_sums(gradient.clone()));
+        }
+        if let Some(node) = &ops.parents[1] {
+            let pixels = |tensor, channels| B::float_reshape(tensor, Shape::new([1, 1, 1, rows, channels]));
+            let taps = B::weight_gradient(pixels(x, inner), pixels(gradient.clone(), columns), POINT, ShaderTier::Matrix);
+            grads.register::<B>(node.id, B::float_reshape(taps, Shape::new([inner, columns])));
+        }
+        if let Some(node) = &ops.parents[0] {
+            let transposed = B::float_transpose(weight);
+            let tile = tile_for(rows, columns, inner).copied().unwrap_or(tile);
+            let back = B::linear_on_matrices(gradient, transposed, OptionalTensor::Absent, Activation::None, tile);
+            grads.register::<B>(node.id, back);
+        }
     }
 }

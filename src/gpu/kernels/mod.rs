@@ -5,8 +5,10 @@
 
 pub mod conv3d;
 pub mod cpu;
+pub mod doubling;
 pub mod gate_residual;
 pub mod gelu;
+pub mod gradient;
 pub mod group_norm;
 pub mod heads;
 mod launch;

@@ -68,6 +68,8 @@ pub struct Options<'a> {
     pub residual: bool,
     /// Gathers the left side as a convolution of this geometry does.
     pub convolution: Option<&'a Geometry>,
+    /// The convolution is the way back: places count steps of the stride.
+    pub gradient: bool,
 }
 
 /// The shader for `inner` values (of one tap) and `columns`; both are constants of its text.
@@ -79,6 +81,7 @@ pub fn shader(name: &'static str, tile: &Tile, inner: usize, columns: usize, opt
         .switch("gelu_tanh", options.gelu_tanh)
         .switch("residual", options.residual)
         .switch("convolution", options.convolution.is_some())
+        .switch("gradient", options.gradient)
         .value("bm", tile.rows)
         .value("bn", tile.columns)
         .value("bk", tile.depth)

@@ -287,6 +287,46 @@ pub fn conv3d(
     output
 }
 
+/// Gradients of [`conv3d`] without normalisation: of the input and of the weight, from that of the output. Every product of the
+/// forward sum gives one term to each.
+pub fn conv3d_gradients(call: &Conv3d, input: &[f32], weight: &[f32], gradient: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    let [batch, frames, height, width, channels] = call.input;
+    let geometry = &call.geometry;
+    let [_, kernel_h, kernel_w] = geometry.kernel;
+    let [frames_out, height_out, width_out] = geometry.output([frames, height, width]);
+    let (mut of_input, mut of_weight) = (vec![0.0; input.len()], vec![0.0; weight.len()]);
+    for (place, &back) in gradient.iter().enumerate() {
+        let (pixel, to) = (place / call.channels_out, place % call.channels_out);
+        let (x, y, t) = (pixel % width_out, pixel / width_out % height_out, pixel / (width_out * height_out) % frames_out);
+        let clip = pixel / (width_out * height_out * frames_out);
+        debug_assert!(clip < batch);
+        for tap in 0..geometry.taps() {
+            let t = (t * geometry.stride[0] + tap / (kernel_h * kernel_w)).saturating_sub(geometry.causal_frames);
+            let y = (y * geometry.stride[1] + tap / kernel_w % kernel_h).wrapping_sub(geometry.top);
+            let x = (x * geometry.stride[2] + tap % kernel_w).wrapping_sub(geometry.left);
+            if y >= height || x >= width {
+                continue;
+            }
+            for channel in 0..channels {
+                let from = (((clip * frames + t) * height + y) * width + x) * channels + channel;
+                let by = (tap * channels + channel) * call.channels_out + to;
+                of_input[from] += f64::from(weight[by]) * f64::from(back);
+                of_weight[by] += f64::from(input[from]) * f64::from(back);
+            }
+        }
+    }
+    (of_input, of_weight)
+}
+
+/// Sums of the columns of `[.., columns]`.
+pub fn column_sums(columns: usize, x: &[f32]) -> Vec<f64> {
+    let mut sums = vec![0.0; columns];
+    for row in x.chunks_exact(columns) {
+        sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+    }
+    sums
+}
+
 /// Scale and shift `[batch, 2, channels]` of GroupNorm over `x` `[batch, pixels of all frames, channels]`.
 pub fn group_norm_affine(
     [batch, pixels, channels]: [usize; 3],
@@ -313,6 +353,41 @@ pub fn group_norm_affine(
         }
     }
     affine
+}
+
+/// `silu(GroupNorm(x))` for `x` `[batch, pixels of all frames, channels]`, and its gradient with respect to `x` from that of the result.
+pub fn group_norm_silu(
+    [batch, pixels, channels]: [usize; 3],
+    groups: usize,
+    epsilon: f64,
+    [x, weight, bias, gradient]: [&[f32]; 4],
+) -> (Vec<f64>, Vec<f64>) {
+    let affine = group_norm_affine([batch, pixels, channels], groups, epsilon, x, weight, bias);
+    let (mut y, mut before_norm) = (Vec::with_capacity(x.len()), Vec::with_capacity(x.len()));
+    for (at, (&x, &gradient)) in x.iter().zip(gradient).enumerate() {
+        let row = at / (pixels * channels) * 2 * channels + at % channels;
+        let z = f64::from(x) * affine[row] + affine[row + channels];
+        let share = 1.0 / (1.0 + (-z).exp());
+        y.push(z * share);
+        before_norm.push(f64::from(gradient) * share * (1.0 + z * (1.0 - share)));
+    }
+    let members = channels / groups;
+    let mut back = vec![0.0; x.len()];
+    for group in 0..batch * groups {
+        let (clip, first) = (group / groups, group % groups * members);
+        let places: Vec<usize> =
+            (0..pixels * members).map(|at| (clip * pixels + at / members) * channels + first + at % members).collect();
+        let mean_of = |value: &dyn Fn(usize) -> f64| places.iter().map(|&at| value(at)).sum::<f64>() / places.len() as f64;
+        let mean = mean_of(&|at| f64::from(x[at]));
+        let inverse = 1.0 / (mean_of(&|at| (f64::from(x[at]) - mean).powi(2)) + epsilon).sqrt();
+        let normal = |at: usize| (f64::from(x[at]) - mean) * inverse;
+        let weighted = |at: usize| before_norm[at] * f64::from(weight[at % channels]);
+        let (level, slope) = (mean_of(&weighted), mean_of(&|at| weighted(at) * normal(at)));
+        for &at in &places {
+            back[at] = inverse * (weighted(at) - level - normal(at) * slope);
+        }
+    }
+    (y, back)
 }
 
 /// Repeatable numbers in [-1, 1), for tests.

@@ -6,11 +6,16 @@
 
 use super::Shader;
 use super::conv3d::Geometry;
+use super::doubling::Doubling;
+use super::group_norm::shaders::Way;
 use super::linear::Activation;
 use super::product::{LARGE, SMALL, SQUARE};
 use super::rows::{RowCut, column_sums_shader};
 use super::tile_attention::{Gives, LARGEST_HEAD};
-use super::{Vectors, conv3d, gate_residual, gelu, heads, linear, norm_modulate, rms_norm, tile_attention, tile_mass};
+use super::{
+    Vectors, conv3d, doubling, gate_residual, gelu, gradient, group_norm, heads, linear, norm_modulate, rms_norm, tile_attention,
+    tile_mass,
+};
 
 /// Storage types of tensors.
 const ELEMENTS: [&str; 2] = ["f32", "f16"];
@@ -26,6 +31,13 @@ pub fn all() -> Vec<(String, Shader)> {
             let name = format!("tile_attention {element} head={head}{}{}", word("key_bias", key_bias), given(gives));
             variants.push((name, tile_attention::shader(element, head, key_bias, gives)));
         }
+        variants.push((format!("conv3d {element} gradient"), conv3d::gradient_shader(element)));
+        variants.push((format!("weight_gradient {element}"), gradient::weight::shader(element)));
+        variants.push((format!("turned_weight {element}"), gradient::input::turned_weight_shader(element)));
+        for by_four in SWITCH {
+            let name = format!("column_sums {element}{}", word("by_four", by_four));
+            variants.push((name, gradient::sums::column_sums_shader(element, by_four)));
+        }
         for affine in SWITCH {
             for residual in SWITCH {
                 let name = format!("conv3d {element}{}{}", word("affine", affine), word("residual", residual));
@@ -37,7 +49,48 @@ pub fn all() -> Vec<(String, Shader)> {
     for sampled in SWITCH {
         variants.push((format!("tile_mass{}", word("sampled", sampled)), tile_mass::shader(sampled)));
     }
+    variants.extend(norms_and_doublings());
+    variants.push(("sum_of_parts".into(), gradient::sums::sum_of_parts_shader()));
     variants.extend(on_matrices());
+    variants
+}
+
+/// Channels of a norm: the mini model's, and the published model's largest.
+const NORMS: [usize; 2] = [64, 512];
+
+fn norms_and_doublings() -> Vec<(String, Shader)> {
+    let mut variants = Vec::new();
+    for element in ELEMENTS {
+        for (way, gradient) in [("", false), (" gradient", true)] {
+            for (kind, doubling) in [("nearest", Doubling::Nearest), ("linear", Doubling::LinearAfterFirstFrame)] {
+                let shader = doubling::shader(element, NORMS[0], doubling, gradient);
+                variants.push((format!("doubling {element} {kind}{way} channels={}", NORMS[0]), shader));
+            }
+        }
+        for channels in NORMS {
+            variants.push((
+                format!("group_sums {element} channels={channels}"),
+                group_norm::shaders::sums_shader(element, channels, Way::Forward, false),
+            ));
+            variants.push((
+                format!("group_finish {element} channels={channels}"),
+                group_norm::shaders::finish_shader(element, channels, Way::Forward),
+            ));
+            for silu in SWITCH {
+                let sizes = format!("channels={channels}{}", word("silu", silu));
+                let sums = group_norm::shaders::sums_shader(element, channels, Way::Gradient, silu);
+                variants.push((format!("group_sums {element} gradient {sizes}"), sums));
+                let forward = group_norm::shaders::normalise_shader(element, channels, Way::Forward, silu);
+                variants.push((format!("normalise {element} {sizes}"), forward));
+                let gradient = group_norm::shaders::normalise_shader(element, channels, Way::Gradient, silu);
+                variants.push((format!("normalise {element} gradient {sizes}"), gradient));
+            }
+        }
+    }
+    for channels in NORMS {
+        let finish = group_norm::shaders::finish_shader("f32", channels, Way::Gradient);
+        variants.push((format!("group_finish gradient channels={channels}"), finish));
+    }
     variants
 }
 
@@ -52,6 +105,12 @@ const GEOMETRIES: [(&str, Geometry); 4] = [
 const CHANNELS: [(usize, usize); 8] = [(4, 512), (512, 512), (256, 128), (128, 4), (64, 64), (40, 72), (24, 32), (264, 256)];
 /// Inner size and columns of layers that stand for all.
 const LAYERS: [(usize, usize); 3] = [(2304, 9216), (192, 768), (40, 136)];
+
+/// The padding of the way back through a convolution.
+fn turned(geometry: Geometry) -> Geometry {
+    let call = gradient::input::InputGradient { gradient: [1; 5], channels_in: 1, size: [1; 3], geometry };
+    call.turned()
+}
 
 fn on_matrices() -> Vec<(String, Shader)> {
     let mut variants = Vec::new();
@@ -84,7 +143,23 @@ fn on_matrices() -> Vec<(String, Shader)> {
             }
         }
     }
-    variants.push(("normalise channels=512".into(), conv3d::matrix::normalise_shader(512)));
+    for (channels_in, channels_out) in CHANNELS {
+        for (kernel, geometry) in GEOMETRIES {
+            if let Some(tile) = gradient::matrix::tile_for(channels_in, channels_out, &geometry) {
+                let name = format!("weight_gradient matrix {} {kernel} in={channels_in} out={channels_out}", tile.name());
+                variants.push((name, gradient::matrix::shader(&tile, channels_in, channels_out, &geometry)));
+            }
+            let tile = conv3d::matrix::tile_for(channels_out, channels_in);
+            let name = format!("conv3d gradient matrix {} {kernel} in={channels_in} out={channels_out}", tile.name());
+            variants.push((name, gradient::input::matrix_shader(tile, channels_in, channels_out, &turned(geometry))));
+        }
+    }
+    for (inner, columns) in LAYERS {
+        if let Some(tile) = gradient::matrix::tile_for(inner, columns, &gradient::POINT) {
+            let name = format!("weight_gradient matrix {} inner={inner} columns={columns}", tile.name());
+            variants.push((name, gradient::matrix::shader(&tile, inner, columns, &gradient::POINT)));
+        }
+    }
     variants
 }
 

@@ -6,7 +6,7 @@ use burn::tensor::activation::softmax;
 
 use super::config::{ConvKind, ResnetKind};
 use crate::gpu::kernels::conv3d::{Geometry, conv3d};
-use crate::gpu::kernels::group_norm::group_norm_affine;
+use crate::gpu::kernels::group_norm::{group_norm, group_norm_affine};
 use crate::gpu::spans::{self, Kind};
 use crate::model::layers::{cast_like, to_f32};
 use crate::model::weights::Loader;
@@ -68,6 +68,10 @@ impl Conv {
 
     /// `conv(silu(norm(x))) + residual`.
     pub fn forward_normalised(&self, x: Tensor<5>, norm: &GroupNorm, residual: Option<Tensor<5>>) -> Tensor<5> {
+        if x.device().is_autodiff() {
+            // A normalisation on the way would be done again for the gradient of the weight.
+            return self.run(norm.normalise(x, true), None, residual);
+        }
         let affine = norm.affine(&x);
         self.run(x, Some(affine), residual)
     }
@@ -98,12 +102,13 @@ impl GroupNorm {
         spans::span(Kind::Normalisation, || group_norm_affine(x.clone(), self.weight.val(), self.bias.val()))
     }
 
-    /// The normalised video, in f32.
+    /// The normalised video, in its storage type.
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let affine = self.affine(&x);
-        let [batch, _, channels] = affine.dims();
-        let row = |index: usize| affine.clone().narrow(1, index, 1).reshape([batch, 1, 1, 1, channels]);
-        spans::span(Kind::Normalisation, || to_f32(x) * row(0) + row(1))
+        self.normalise(x, false)
+    }
+
+    fn normalise(&self, x: Tensor<5>, with_silu: bool) -> Tensor<5> {
+        spans::span(Kind::Normalisation, || group_norm(x, self.weight.val(), self.bias.val(), with_silu))
     }
 }
 
@@ -155,8 +160,8 @@ fn frames_as_clips(x: Tensor<5>) -> Tensor<5> {
     x.reshape([batch * frames, 1, height, width, channels])
 }
 
-/// Scores of frame attention that are alive at once: 128 MiB in f32.
-const MOST_SCORES: usize = 1 << 25;
+/// Scores that are alive at once in the attention: 64 MiB in f32.
+const MOST_SCORES: usize = 1 << 24;
 
 /// Attention with one head among the pixels of each frame (the reference's AttnBlock3DFix).
 #[derive(Module, Debug)]
@@ -184,10 +189,10 @@ impl FrameAttention {
         };
         let (query, key, value) = (pixels(&self.q), pixels(&self.k), pixels(&self.v));
         let query = query * (channels as f64).powf(-0.5);
-        // As many frames at once as keep their score matrices small.
-        let (frames_in_all, together) = (batch * frames, (MOST_SCORES / (height * width).pow(2)).max(1));
-        let attended = (0..frames_in_all).step_by(together).map(|first| {
-            let of = |x: &Tensor<3>| x.clone().narrow(0, first, together.min(frames_in_all - first));
+        // So many frames at once that their scores stay small.
+        let together = (MOST_SCORES / (height * width).pow(2)).clamp(1, batch * frames);
+        let attended = (0..batch * frames).step_by(together).map(|first| {
+            let of = |x: &Tensor<3>| x.clone().narrow(0, first, together.min(batch * frames - first));
             softmax(of(&query).matmul(of(&key).transpose()), 2).matmul(of(&value))
         });
         let attended = spans::span(Kind::Attention, || Tensor::cat(attended.collect(), 0));

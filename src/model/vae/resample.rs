@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::config::{ConvKind, DownsampleKind, UpsampleKind};
 use super::layers::{Conv, Step};
+use crate::gpu::kernels::doubling::{Doubling, double};
 use crate::gpu::spans::{self, Kind};
 use crate::model::weights::Loader;
 
@@ -41,67 +42,8 @@ impl Upsample {
     }
 
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        let x = spans::span(Kind::Resampling, || if self.time { linear_2x_after_first_frame(x) } else { nearest_2x(x) });
+        let doubling = if self.time { Doubling::LinearAfterFirstFrame } else { Doubling::Nearest };
+        let x = spans::span(Kind::Resampling, || double(x, doubling));
         self.conv.forward(x)
-    }
-}
-
-/// Every pixel four times.
-fn nearest_2x(x: Tensor<5>) -> Tensor<5> {
-    let [batch, frames, height, width, channels] = x.dims();
-    let x: Tensor<6> = x.reshape([batch * frames, height, 1, width, 1, channels]);
-    let x = x.expand([batch * frames, height, 2, width, 2, channels]);
-    x.reshape([batch, frames, 2 * height, 2 * width, channels])
-}
-
-/// The first frame alone is doubled in space only; the others among themselves in time too.
-fn linear_2x_after_first_frame(x: Tensor<5>) -> Tensor<5> {
-    let [_, frames, _, _, _] = x.dims();
-    let x = if frames > 1 {
-        let first = x.clone().narrow(1, 0, 1);
-        Tensor::cat(vec![first, linear_2x(x.narrow(1, 1, frames - 1), 1)], 1)
-    } else {
-        x
-    };
-    linear_2x(linear_2x(x, 2), 3)
-}
-
-/// Linear doubling of one axis as `align_corners = false` defines it: taps 3/4 and 1/4, edges clamped.
-fn linear_2x(x: Tensor<5>, axis: usize) -> Tensor<5> {
-    let length = x.dims()[axis];
-    let (first, last) = (x.clone().narrow(axis, 0, 1), x.clone().narrow(axis, length - 1, 1));
-    let (before, after) = if length > 1 {
-        let all_but = |start: usize| x.clone().narrow(axis, start, length - 1);
-        (Tensor::cat(vec![first, all_but(0)], axis), Tensor::cat(vec![all_but(1), last], axis))
-    } else {
-        (first, last)
-    };
-    let near = x * 0.75;
-    let pair: Tensor<6> = Tensor::stack(vec![near.clone() + before * 0.25, near + after * 0.25], axis + 1);
-    let mut shape: [usize; 5] = std::array::from_fn(|i| pair.dims()[if i > axis { i + 1 } else { i }]);
-    shape[axis] = 2 * length;
-    pair.reshape(shape)
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::Device;
-
-    use super::*;
-
-    /// The definition: source position max((i + 0.5) / 2 - 0.5, 0), clamped at the end.
-    #[test]
-    fn linear_doubling_is_that_of_its_definition() {
-        let values = [1.0f32, -2.0, 4.0, 0.5, 3.0];
-        let x = Tensor::<1>::from_floats(values, &Device::flex()).reshape([1, 5, 1, 1, 1]);
-        let doubled = linear_2x(x, 1).try_into_vec_as::<f32>().expect("readable");
-        for (i, got) in doubled.iter().enumerate() {
-            let position = ((i as f64 + 0.5) / 2.0 - 0.5).max(0.0);
-            let low = position.floor() as usize;
-            let high = (low + 1).min(values.len() - 1);
-            let weight = position - low as f64;
-            let want = f64::from(values[low]) * (1.0 - weight) + f64::from(values[high]) * weight;
-            assert!((f64::from(*got) - want).abs() < 1e-6, "{i}: {got} {want}");
-        }
     }
 }

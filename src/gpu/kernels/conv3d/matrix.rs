@@ -1,12 +1,9 @@
 //! The matrix tier of the convolution: the input is normalised in a pass of its own, then gathered as the left side of the
 //! shader `matrix_product`.
 
-use burn::backend::wgpu::CubeTensor;
-
-use super::super::launch::{self, Shader, ShaderCall};
+use super::super::launch::{Shader, ShaderCall};
 use super::super::product::{self, COLUMNS_16, COLUMNS_32, COLUMNS_64, LARGE, Options, TALL, Tile};
 use super::Geometry;
-use crate::gpu::shader::Variant;
 
 /// Whether there is a shader for these channels.
 pub fn takes(channels_in: usize, channels_out: usize) -> bool {
@@ -42,35 +39,4 @@ pub fn shader_call(input: [usize; 5], channels_out: usize, residual: bool, geome
         workgroups: [across, down, batch as u32],
         info: [rows, frames, height, width, height_out, width_out].map(|word| word as u32).to_vec(),
     }
-}
-
-const NORMALISE_THREADS: usize = 256;
-/// The most workgroups in the first dimension before they go on in the second.
-const FOLD: usize = 65_535;
-
-/// The pass in front of a convolution that normalises its input.
-pub fn normalise_shader(channels: usize) -> Shader {
-    Shader {
-        name: "normalise",
-        template: include_str!("../../../../shaders/convolution/normalise.wgsl"),
-        variant: Variant::default().value("channels", channels),
-        workgroup_size: NORMALISE_THREADS as u32,
-        constants: &[],
-    }
-}
-
-/// `silu(input * scale + shift)` for `affine` `[batch, 2, channels]`.
-pub(super) fn normalise(input: &CubeTensor, affine: &CubeTensor) -> CubeTensor {
-    let [batch, frames, height, width, channels]: [usize; 5] = input.meta.shape().dims();
-    let output = launch::empty(input, input.meta.shape().clone(), input.dtype);
-    let count4 = frames * height * width * channels / 4;
-    let groups = count4.div_ceil(NORMALISE_THREADS);
-    let down = groups.div_ceil(FOLD).max(1);
-    let call = ShaderCall {
-        shader: normalise_shader(channels),
-        workgroups: [groups.div_ceil(down) as u32, down as u32, batch as u32],
-        info: vec![count4 as u32],
-    };
-    launch::launch(call, &[input, affine], &[&output]);
-    output
 }

@@ -249,6 +249,112 @@ fn affine_vector<L: Lanes>(from: &[f32], scale: &[f32], shift: &[f32], silu: boo
     if silu { value.silu().store(to) } else { value.store(to) }
 }
 
+/// `[batch, 2, channels]` twice: scale and shift as [`group_norm`] gives them for whole clips, and what they are made of, the mean
+/// and the inverse of the deviation of every channel's group.
+///
+/// # Errors
+/// As [`group_norm`].
+pub fn statistics(
+    shape: &GroupNormShape,
+    input: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    epsilon: f64,
+) -> Result<(Vec<f32>, Vec<f32>), GroupNormError> {
+    let channels = shape.channels;
+    shape.check(&[("weight", weight.len(), channels), ("bias", bias.len(), channels)])?;
+    let (ones, zeros) = (vec![1.0; channels], vec![0.0; channels]);
+    // With neither weight nor bias the scale is the inverse deviation, and the shift the mean in its units.
+    let mut moments = group_norm(InstructionSet::best(), shape, Statistics::Clip, input, &ones, &zeros, epsilon)?;
+    let mut affine = Vec::with_capacity(moments.len());
+    for clip in moments.chunks_exact_mut(2 * channels) {
+        let (inverse, shift) = clip.split_at_mut(channels);
+        affine.extend(inverse.iter().zip(weight).map(|(inverse, weight)| inverse * weight));
+        let shifts = shift.iter().zip(weight.iter().zip(bias));
+        affine.extend(shifts.map(|(shift, (weight, bias))| shift.mul_add(*weight, *bias)));
+        shift.iter_mut().zip(&*inverse).for_each(|(shift, inverse)| *shift = -*shift / inverse);
+        inverse.swap_with_slice(shift);
+    }
+    Ok((affine, moments))
+}
+
+/// What [`gradients`] reads besides the gradient of the output.
+pub struct Normalised<'a> {
+    pub input: &'a [f32],
+    /// `[channels]`.
+    pub weight: &'a [f32],
+    pub affine: ChannelAffine<'a>,
+    /// `[batch, mean or inverse deviation, channels]`.
+    pub moments: &'a [f32],
+}
+
+/// The gradients of the input, the weight and the bias from that of the output; statistics are of whole clips.
+///
+/// For `y = xhat w + b` with `xhat = (x - mean) r`: `dx = r (dy w - mean(dy w) - xhat mean(dy w xhat))`, means over the group.
+pub fn gradients(shape: &GroupNormShape, forward: &Normalised<'_>, gradient: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let &GroupNormShape { batch, frames, pixels, channels, groups } = shape;
+    let (members, clip_pixels) = (channels / groups, frames * pixels);
+    let mut back = vec![0.0f32; shape.len()];
+    let (mut of_weight, mut of_bias) = (vec![0.0f64; channels], vec![0.0f64; channels]);
+    for clip in 0..batch {
+        let of_clip = clip * clip_pixels * channels..(clip + 1) * clip_pixels * channels;
+        let (input, gradient) = (&forward.input[of_clip.clone()], &gradient[of_clip.clone()]);
+        let (scale, shift) = forward.affine.of(clip, 0, channels);
+        let (mean, inverse) = forward.moments[clip * 2 * channels..][..2 * channels].split_at(channels);
+        // Behind SiLU, whose derivative is s (1 + z (1 - s)) with s = sigmoid(z).
+        let behind = |at: usize, channel: usize| {
+            if !forward.affine.silu {
+                return gradient[at];
+            }
+            let z = input[at].mul_add(scale[channel], shift[channel]);
+            let share = 1.0 / (1.0 + (-z).exp());
+            gradient[at] * share * (1.0 + z * (1.0 - share))
+        };
+        let blocks: Vec<_> = (0..clip_pixels.div_ceil(BLOCK_PIXELS))
+            .into_par_iter()
+            .map(|block| {
+                let mut sums = vec![[0.0f64; 2]; channels];
+                for pixel in block * BLOCK_PIXELS..((block + 1) * BLOCK_PIXELS).min(clip_pixels) {
+                    for (channel, [level, slope]) in sums.iter_mut().enumerate() {
+                        let at = pixel * channels + channel;
+                        let value = f64::from(behind(at, channel));
+                        *level += value;
+                        *slope += value * f64::from((input[at] - mean[channel]) * inverse[channel]);
+                    }
+                }
+                sums
+            })
+            .collect();
+        let sums: Vec<[f64; 2]> = (0..channels)
+            .map(|channel| std::array::from_fn(|which| blocks.iter().map(|sums| sums[channel][which]).sum()))
+            .collect();
+        for (channel, [level, slope]) in sums.iter().enumerate() {
+            of_weight[channel] += slope;
+            of_bias[channel] += level;
+        }
+        let count = (members * clip_pixels) as f64;
+        let owed: Vec<[f32; 2]> = (0..channels)
+            .map(|channel| {
+                let group = channel / members * members..(channel / members + 1) * members;
+                std::array::from_fn(|which| {
+                    let sum: f64 = group.clone().map(|member| sums[member][which] * f64::from(forward.weight[member])).sum();
+                    (sum / count) as f32
+                })
+            })
+            .collect();
+        back[of_clip].par_chunks_mut(BLOCK_PIXELS * channels).enumerate().for_each(|(block, back)| {
+            for (place, back) in back.iter_mut().enumerate() {
+                let (at, channel) = (block * BLOCK_PIXELS * channels + place, place % channels);
+                let normal = (input[at] - mean[channel]) * inverse[channel];
+                let [level, slope] = owed[channel];
+                *back = inverse[channel] * (behind(at, channel) * forward.weight[channel] - level - normal * slope);
+            }
+        });
+    }
+    let single = |sums: Vec<f64>| sums.into_iter().map(|sum| sum as f32).collect();
+    (back, single(of_weight), single(of_bias))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,8 +10,10 @@
 mod attention_panel;
 pub mod conv3d;
 mod conv3d_block;
+pub mod conv3d_gradient;
 mod conv3d_weight;
 mod conv3d_winograd;
+pub mod doubling;
 pub mod gate_residual;
 pub mod gelu;
 pub mod group_norm;
