@@ -15,7 +15,8 @@ use super::super::cpu::tile_attention_backward::{
 };
 use super::super::launch::{self, KernelError, Shader, ShaderCall};
 use super::super::values;
-use super::{LANES, Tiles, backward_matrix, cpu_input, cpu_shape, scale};
+use super::flex::{cpu_input, cpu_shape};
+use super::{LANES, Tiles, backward_matrix, scale};
 use crate::gpu::shader::Variant;
 use crate::gpu::tier::ShaderTier;
 use crate::mask::KeyFrames;
