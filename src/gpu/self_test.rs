@@ -21,7 +21,8 @@ use super::kernels::linear::{Activation, linear, linear_on_matrices};
 use super::kernels::product::{LARGE, SMALL, SQUARE, Tile};
 use super::kernels::reference::{self, relative_l2, seeded};
 use super::kernels::tile_attention::{
-    Gives, RecordPlace, Sample, Tiles, tile_attention, tile_attention_and_log_sums, tile_attention_recorded, tile_log_sums,
+    AttendedTensors, Gives, RecordPlace, Sample, Tiles, tile_attention, tile_attention_and_log_sums,
+    tile_attention_and_row_log_sums, tile_attention_gradients, tile_attention_recorded, tile_log_sums,
 };
 use super::kernels::tile_mass::{RecordSizes, RecordedLayer, RecordedSample, tile_mass};
 use super::tier::{KernelTier, ShaderTier};
@@ -89,6 +90,7 @@ impl Bench<'_> {
             }),
             self.line("log-sums of a sample", LOG_SUMS, || self.attention(20, [37, 37], 1.0, true, Gives::AttentionAndSample)),
             self.line("log-sums of tiles", LOG_SUMS, || self.attention(96, [37, 37], 1.0, false, Gives::LogSums)),
+            self.line("gradients of tile attention", plain, || self.attention_gradients(20, [37, 21])),
             self.line("mass of tiles", LOG_SUMS, || self.tile_mass(None)),
             self.line("mass of tiles, sampled", LOG_SUMS, || self.tile_mass(Some(5))),
             self.line("convolution", convolution, || self.convolution(CAUSAL, [35, 67], false)),
@@ -130,6 +132,9 @@ impl Bench<'_> {
             self.line("log-sums of tiles on matrices, head of 48", LOG_SUMS, || {
                 self.attention(48, [50, 49], 1.0, false, Gives::LogSums)
             }),
+            self.line("gradients of tile attention on matrices, long frames", limit, || self.attention_gradients(48, [144, 288])),
+            self.line("gradients of tile attention on matrices, short frames", limit, || self.attention_gradients(48, [50, 21])),
+            self.line("gradients of tile attention on matrices, head of 96", limit, || self.attention_gradients(96, [144, 50])),
             self.line("linear on matrices, large", limit, || self.linear([130, 64, 264], Some(LARGE))),
             self.line("linear on matrices, square", limit, || self.linear([193, 64, 200], Some(SQUARE))),
             self.line("linear on matrices, small", limit, || self.linear([70, 40, 136], Some(SMALL))),
@@ -226,6 +231,44 @@ impl Bench<'_> {
                 Gives::LogSums => tile_log_sums(query, key, bias, tiles),
                 _ => tile_attention(query, key, value, bias, tiles),
             }
+        };
+        Ok((self.steady(run)?, want))
+    }
+
+    /// Of query, key and value in one list; one clip of two heads, a mask with one reference frame, some keys hidden.
+    fn attention_gradients(&self, head: usize, [query_tokens, key_tokens]: [usize; 2]) -> Outcome {
+        let (heads, frames) = (2, 2);
+        let mask = MaskFamily::paper(1).frame_mask(frames).map_err(|error| error.to_string())?;
+        let [queries, keys] = [query_tokens, key_tokens].map(|tokens| [1, heads, frames * tokens, head]);
+        let numbers = |seed, shape: [usize; 4]| self.stored(seeded(seed, shape.iter().product()));
+        let (query, key, value) = (numbers(1, queries), numbers(2, keys), numbers(3, keys));
+        let gradient = numbers(4, queries);
+        let bias: Vec<f32> = (0..keys[2]).map(|key| if key % 3 == 1 { -10_000.0 } else { 0.0 }).collect();
+        let key_frames = Arc::new(mask.key_frames());
+        let call = reference::TileAttention {
+            batch: 1,
+            heads,
+            head,
+            query_tokens,
+            key_tokens,
+            key_frames_total: frames,
+            key_frames: &key_frames,
+            scale: (head as f64).powf(-0.5) as f32,
+        };
+        let want = reference::tile_attention_gradients(&call, [&query, &key, &value], Some(&bias), &gradient).concat();
+        let bias = Tensor::from_data(TensorData::new(bias, [1, keys[2]]), &self.device.device);
+        let [query, output_gradient] = [query, gradient].map(|values| self.tensor(values, queries));
+        let [key, value] = [key, value].map(|values| self.tensor(values, keys));
+        let tiles = Tiles { key_frames, query_tokens, key_tokens };
+        self.leave_junk(queries.iter().product())?;
+        let run = || {
+            let (query, key, value) = (query.clone(), key.clone(), value.clone());
+            let (output, row_log_sums) =
+                tile_attention_and_row_log_sums(query.clone(), key.clone(), value.clone(), Some(bias.clone()), tiles.clone());
+            let output_gradient = output_gradient.clone();
+            let attended = AttendedTensors { query, key, value, output, row_log_sums, output_gradient };
+            let gradients = tile_attention_gradients(attended, Some(bias.clone()), tiles.clone());
+            Tensor::cat(gradients.map(|gradient| gradient.flatten::<1>(0, 3)).to_vec(), 0)
         };
         Ok((self.steady(run)?, want))
     }

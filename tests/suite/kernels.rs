@@ -20,6 +20,7 @@ use tilereel::gpu::self_test;
 use tilereel::gpu::tier::KernelTier;
 use tilereel::mask::{FrameMask, KeyFrames, MaskFamily, Mode, Placement};
 
+mod attention_gradients;
 mod checked;
 mod gradients;
 mod transformer;
@@ -224,9 +225,8 @@ impl Attention {
     }
 }
 
-#[test]
-fn attention_obeys_every_family_of_masks() {
-    let frames = 5;
+/// A mask of every family, the full one, and one that follows no rule.
+fn families(frames: usize) -> Vec<(String, FrameMask)> {
     let placements = [
         Placement::StrideCeil(0),
         Placement::StrideCeil(2),
@@ -243,8 +243,13 @@ fn attention_obeys_every_family_of_masks() {
     masks.push(("full".into(), FrameMask::full(frames).expect("a mask")));
     let painted = (0..frames * frames).map(|cell| cell % 3 == 0 || cell / frames == 2).collect();
     masks.push(("painted".into(), FrameMask::new(frames, painted).expect("a mask")));
+    masks
+}
+
+#[test]
+fn attention_obeys_every_family_of_masks() {
     for device in devices() {
-        for (name, mask) in &masks {
+        for (name, mask) in &families(5) {
             Attention::masked(mask, 13, 24).check(&device, name, 2e-6);
         }
     }

@@ -20,7 +20,9 @@ use crate::gpu::kernels::doubling::{Doubling, double};
 use crate::gpu::kernels::gradient::{POINT, column_sums, input_gradient, weight_gradient};
 use crate::gpu::kernels::group_norm::group_norm;
 use crate::gpu::kernels::linear::{Activation, linear};
-use crate::gpu::kernels::tile_attention::{Tiles, tile_attention};
+use crate::gpu::kernels::tile_attention::{
+    AttendedTensors, Tiles, tile_attention, tile_attention_and_row_log_sums, tile_attention_gradients,
+};
 use crate::gpu::tier::ShaderTier;
 use crate::mask::{FrameMask, KeyFrames, MaskFamily};
 use crate::studio::Engine;
@@ -61,6 +63,12 @@ pub struct AttentionBench {
     /// Tokens of the text of the cross-attention
     #[arg(long, default_value_t = 512)]
     text_tokens: usize,
+    /// Clips at once
+    #[arg(long, default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=4096))]
+    batch: usize,
+    /// Measure the gradients of each case too, counted as five products where the attention has two
+    #[arg(long)]
+    backward: bool,
 }
 
 #[derive(Args)]
@@ -194,7 +202,7 @@ impl AttentionBench {
             let name = format!("{references}:{}, {:.1} % kept", self.frames.saturating_sub(references), 100.0 * mask.density());
             masks.push((name, mask));
         }
-        let Self { common, heads, head, frames, tokens, text_tokens, .. } = self;
+        let Self { common, heads, head, frames, tokens, text_tokens, batch, backward, .. } = self;
         run(common, "tile_attention", move |device| {
             let to_itself = masks.into_iter().map(|(name, mask)| {
                 let tiles = Tiles { key_frames: Arc::new(mask.key_frames()), query_tokens: tokens, key_tokens: tokens };
@@ -203,17 +211,29 @@ impl AttentionBench {
             let all_tokens = frames * tokens;
             let tiles = Tiles { key_frames: Arc::new(KeyFrames::dense(1)), query_tokens: all_tokens, key_tokens: text_tokens };
             let to_text = (format!("{heads} x {head}, {all_tokens} tokens to a text of {text_tokens}"), 1, tiles);
+            let passes: &[bool] = if backward { &[false, true] } else { &[false] };
             to_itself
                 .chain([to_text])
-                .map(|(name, key_frames, tiles)| {
+                .flat_map(|case| passes.iter().map(move |&backward| (case.clone(), backward)))
+                .map(|((name, key_frames, tiles), backward)| {
                     let device = device.clone();
                     Box::new(move || {
-                        let query = random(&device, [1, heads, tiles.key_frames.query_frames() * tiles.query_tokens, head]);
-                        let [key, value] = [0; 2].map(|_| random(&device, [1, heads, key_frames * tiles.key_tokens, head]));
+                        let queries = tiles.key_frames.query_frames() * tiles.query_tokens;
+                        let query = random(&device, [batch, heads, queries, head]);
+                        let [key, value] = [0; 2].map(|_| random(&device, [batch, heads, key_frames * tiles.key_tokens, head]));
                         let kept = (tiles.key_frames.frames().len() * tiles.query_tokens * tiles.key_tokens) as f64;
-                        let flops = 4.0 * (heads * head) as f64 * kept;
-                        let launch = move || drop(tile_attention(query.clone(), key.clone(), value.clone(), None, tiles.clone()));
-                        Case { name, flops, launch: Box::new(launch) }
+                        let product = 2.0 * (batch * heads * head) as f64 * kept;
+                        if !backward {
+                            let launch =
+                                move || drop(tile_attention(query.clone(), key.clone(), value.clone(), None, tiles.clone()));
+                            return Case { name, flops: 2.0 * product, launch: Box::new(launch) };
+                        }
+                        let (output, row_log_sums) =
+                            tile_attention_and_row_log_sums(query.clone(), key.clone(), value.clone(), None, tiles.clone());
+                        let output_gradient = random(&device, [batch, heads, queries, head]);
+                        let attended = AttendedTensors { query, key, value, output, row_log_sums, output_gradient };
+                        let launch = move || drop(tile_attention_gradients(attended.clone(), None, tiles.clone()));
+                        Case { name: format!("{name}, backward"), flops: 5.0 * product, launch: Box::new(launch) }
                     }) as MakeCase
                 })
                 .collect()
