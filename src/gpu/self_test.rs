@@ -143,19 +143,21 @@ impl Bench<'_> {
             self.line("convolution on matrices, 64 channels", limit, || self.convolution(CAUSAL, [64, 64], true)),
             self.line("convolution on matrices, 32 channels", limit, || self.convolution(CAUSAL, [24, 32], true)),
             self.line("convolution on matrices, 3 channels", limit, || self.convolution(CAUSAL, [32, 3], true)),
-            self.line("gradient of a weight on matrices, square", SUMS, || self.layer_gradient([700, 192, 192])),
-            self.line("gradient of a weight on matrices, large", SUMS, || self.layer_gradient([333, 136, 264])),
-            self.line("gradient of a weight on matrices, small", SUMS, || self.layer_gradient([333, 40, 72])),
-            self.line("gradient of a weight on matrices, 64 channels", SUMS, || {
+            self.line("gradient of a weight on matrices, square", MATRIX_SUMS, || self.layer_gradient([700, 192, 192])),
+            self.line("gradient of a weight on matrices, large", MATRIX_SUMS, || self.layer_gradient([333, 136, 264])),
+            self.line("gradient of a weight on matrices, small", MATRIX_SUMS, || self.layer_gradient([333, 40, 72])),
+            self.line("gradient of a weight on matrices, 64 channels", MATRIX_SUMS, || {
                 self.weight_gradient(CAUSAL, [2, 3, 7, 41, 64], 64)
             }),
-            self.line("gradient of a weight on matrices, 4 channels in", SUMS, || {
+            self.line("gradient of a weight on matrices, 4 channels in", MATRIX_SUMS, || {
                 self.weight_gradient(CAUSAL, [2, 3, 7, 9, 4], 64)
             }),
-            self.line("gradient of a weight on matrices, 4 channels out", SUMS, || {
+            self.line("gradient of a weight on matrices, 4 channels out", MATRIX_SUMS, || {
                 self.weight_gradient(CAUSAL, [2, 3, 7, 9, 64], 4)
             }),
-            self.line("gradient of a weight on matrices, stride 2", SUMS, || self.weight_gradient(HALVING, [2, 3, 7, 9, 72], 40)),
+            self.line("gradient of a weight on matrices, stride 2", MATRIX_SUMS, || {
+                self.weight_gradient(HALVING, [2, 3, 7, 9, 72], 40)
+            }),
             self.line("gradient of an input on matrices, 64 channels", limit, || {
                 self.input_gradient(CAUSAL, [2, 3, 7, 41, 64], 64)
             }),
@@ -446,8 +448,10 @@ impl Bench<'_> {
 
 /// Further runs of a kernel of the matrix tier.
 const REPEATS: usize = 4;
-/// Gradients of parameters are sums in f32 in both precisions.
+/// Gradients of parameters are sums in f32 in both precisions. Matrices may cut off where other sums round; terms of 11 bits
+/// would show at 2e-4.
 const SUMS: f64 = 1e-5;
+const MATRIX_SUMS: f64 = 5e-5;
 /// Log-sums and what follows from them are f32 in both precisions.
 const LOG_SUMS: f64 = 1e-5;
 

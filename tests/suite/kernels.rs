@@ -7,6 +7,7 @@ use burn::tensor::{FloatDType, Tensor, TensorData};
 use half::f16;
 use tilereel::gpu::device::{self, ComputeDevice, DeviceChoice, Precision};
 use tilereel::gpu::kernels::conv3d::{Geometry, conv3d};
+use tilereel::gpu::kernels::gradient::{input_gradient, weight_gradient};
 use tilereel::gpu::kernels::group_norm::{EPSILON, GROUPS, group_norm_affine};
 use tilereel::gpu::kernels::linear::{Activation, linear, linear_on_matrices};
 use tilereel::gpu::kernels::product::{LARGE, SMALL, SQUARE};
@@ -17,7 +18,7 @@ use tilereel::gpu::kernels::tile_attention::{
 };
 use tilereel::gpu::kernels::tile_mass::{RecordSizes, RecordedLayer, RecordedSample, tile_mass};
 use tilereel::gpu::self_test;
-use tilereel::gpu::tier::KernelTier;
+use tilereel::gpu::tier::{KernelTier, ShaderTier};
 use tilereel::mask::{FrameMask, KeyFrames, MaskFamily, Mode, Placement};
 
 mod attention_gradients;
@@ -438,6 +439,9 @@ fn matrix_kernels_are_repeatable() {
             let weight = tensor(&device, &seeded(5, 27 * channels * channels_out), [27, channels, channels_out]);
             let bias = tensor(&device, &seeded(6, channels_out), [channels_out]);
             repeat(|| read(conv3d(x.clone(), weight.clone(), bias.clone(), None, None, SAME)));
+            let back = tensor(&device, &seeded(10, 3 * 31 * 33 * channels_out), [1, 3, 31, 33, channels_out]);
+            repeat(|| read(weight_gradient(x.clone(), back.clone(), SAME, ShaderTier::Matrix)));
+            repeat(|| read(input_gradient(back.clone(), weight.clone(), SAME, [3, 31, 33], ShaderTier::Matrix)));
         }
     }
 }

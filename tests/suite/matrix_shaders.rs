@@ -133,6 +133,7 @@ fn check_convolution(geometry: Geometry, input: [usize; 5], channels_out: usize,
 fn convolution_of_odd_sizes() {
     check_convolution(SAME, [2, 2, 5, 7, 20], 4, true);
     check_convolution(SAME, [1, 2, 5, 7, 40], 24, false);
+    check_convolution(SAME, [2, 2, 5, 7, 4], 64, false);
     check_convolution(SAME, [2, 2, 5, 7, 32], 64, true);
     check_convolution(HALF, [1, 3, 9, 8, 36], 132, false);
     check_convolution(FRAME, [2, 1, 7, 9, 64], 264, true);
@@ -200,6 +201,7 @@ fn check_input_gradient(geometry: Geometry, size: [usize; 5], channels_out: usiz
 fn gradient_of_inputs_of_odd_sizes() {
     check_input_gradient(SAME, [2, 3, 5, 7, 20], 4);
     check_input_gradient(SAME, [1, 1, 5, 7, 24], 40);
+    check_input_gradient(SAME, [1, 3, 5, 7, 64], 4);
     check_input_gradient(SAME, [1, 2, 5, 7, 64], 64);
     check_input_gradient(HALF, [1, 5, 9, 8, 36], 20);
     check_input_gradient(HALF, [2, 3, 8, 7, 32], 64);

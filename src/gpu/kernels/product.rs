@@ -34,6 +34,8 @@ pub const SMALL: Tile = Tile { rows: 64, columns: 64, depth: 32, subgroup: [32, 
 pub const TALL: Tile = Tile { rows: 256, columns: 128, depth: 32, subgroup: [64, 32], wide: 1, scratch: 4 };
 /// For up to 64, 32 and 16 columns.
 pub const COLUMNS_64: Tile = Tile { rows: 128, columns: 64, depth: 32, subgroup: [64, 32], wide: 2, scratch: 5 };
+/// For up to 16 values of the inner axis, a picture's channels, and up to 64 columns.
+pub const SHALLOW: Tile = Tile { rows: 128, columns: 64, depth: 16, subgroup: [64, 32], wide: 1, scratch: 5 };
 pub const COLUMNS_32: Tile = Tile { rows: 128, columns: 32, depth: 32, subgroup: [32, 32], wide: 2, scratch: 5 };
 pub const COLUMNS_16: Tile = Tile { rows: 128, columns: 16, depth: 32, subgroup: [32, 16], wide: 1, scratch: 5 };
 

@@ -109,7 +109,8 @@ const GEOMETRIES: [(&str, Geometry); 4] = [
     ("3x3x3 halving", Geometry { kernel: [3, 3, 3], stride: [2, 2, 2], causal_frames: 2, top: 0, bottom: 1, left: 0, right: 1 }),
 ];
 /// Channels of the VAE that stand for all: each tile once, with whole slices and others.
-const CHANNELS: [(usize, usize); 8] = [(4, 512), (512, 512), (256, 128), (128, 4), (64, 64), (40, 72), (24, 32), (264, 256)];
+const CHANNELS: [(usize, usize); 9] =
+    [(4, 512), (512, 512), (256, 128), (128, 4), (4, 64), (64, 64), (40, 72), (24, 32), (264, 256)];
 /// Inner size and columns of layers that stand for all.
 const LAYERS: [(usize, usize); 3] = [(2304, 9216), (192, 768), (40, 136)];
 

@@ -3,9 +3,8 @@
 
 use burn::tensor::Gradients;
 use tilereel::gpu::kernels::doubling::{Doubling, double};
-use tilereel::gpu::kernels::gradient::{column_sums, weight_gradient};
+use tilereel::gpu::kernels::gradient::column_sums;
 use tilereel::gpu::kernels::group_norm::group_norm;
-use tilereel::gpu::tier::ShaderTier;
 
 use super::*;
 
@@ -28,11 +27,12 @@ fn gradient_of<const D: usize>(leaf: &Tensor<D>, gradients: &Gradients) -> Vec<f
     read(leaf.grad(gradients).expect("a gradient"))
 }
 
-/// Sums leave in f32 on every device; their terms are rounded once.
+/// Sums leave in f32 on every device. Matrices may cut off where other sums round; terms of 11 bits would show at 2e-4.
 fn assert_sums_close(device: &ComputeDevice, what: &str, got: &[f32], want: &[f64]) {
     let error = relative_l2(got, want);
     println!("{} {}: {what}: {error:.1e}", device.name, device.precision);
-    assert!(error <= 1e-5, "{} {}: {what}: {error:.2e}", device.name, device.precision);
+    let limit = if device.tier == KernelTier::Matrix { 5e-5 } else { 1e-5 };
+    assert!(error <= limit, "{} {}: {what}: {error:.2e}", device.name, device.precision);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! shader `matrix_product`.
 
 use super::super::launch::{Shader, ShaderCall};
-use super::super::product::{self, COLUMNS_16, COLUMNS_32, COLUMNS_64, LARGE, Options, TALL, Tile};
+use super::super::product::{self, COLUMNS_16, COLUMNS_32, COLUMNS_64, LARGE, Options, SHALLOW, TALL, Tile};
 use super::Geometry;
 
 /// Whether there is a shader for these channels.
@@ -15,6 +15,7 @@ pub fn tile_for(channels_in: usize, channels_out: usize) -> &'static Tile {
     let wide = LARGE.loads(channels_in, channels_out);
     match channels_out {
         ..=16 => &COLUMNS_16,
+        ..=64 if channels_in <= SHALLOW.depth => &SHALLOW,
         ..=32 if wide => &COLUMNS_32,
         ..=64 if wide => &COLUMNS_64,
         256.. if wide => &LARGE,

@@ -8,8 +8,9 @@ use crate::gpu::tier::MATRIX_WORKGROUP_BYTES;
 
 /// Pixels of the output that a workgroup multiplies at once.
 const SEGMENT: usize = 32;
-/// Workgroups that fill a card a few times over: 4 for each multiprocessor of an H100.
-const WORKGROUPS: usize = 528;
+/// Sums of all workgroups together: two of the largest workgroups for each of the 132 multiprocessors of an H100. Every part is
+/// written and read once more, so more of them would cost what they bring.
+const SUMS: usize = 264 * 192 * 192;
 /// Segments that are worth a part of their own.
 const FEWEST_SEGMENTS: usize = 4;
 const LANES: usize = 32;
@@ -51,7 +52,7 @@ pub fn tile_for(channels_in: usize, channels_out: usize, geometry: &Geometry) ->
     }
     let side = |channels: usize| match channels {
         ..=16 => 16,
-        ..=32 => 32,
+        17..=32 => 32,
         _ => 64,
     };
     let (rows, columns) = (side(channels_in), side(channels_out));
@@ -147,7 +148,8 @@ pub fn shader_call(tile: &GradientTile, call: &WeightGradient) -> (ShaderCall, u
     let [frames_out, height_out, width_out] = call.output();
     let segments = batch * frames_out * height_out * width_out.div_ceil(SEGMENT);
     let blocks = call.geometry.kernel[0] * channels_in.div_ceil(tile.rows) * call.channels_out.div_ceil(tile.columns);
-    let wanted = (WORKGROUPS / blocks).clamp(1, segments.div_ceil(FEWEST_SEGMENTS));
+    let workgroups = SUMS / (tile.taps * tile.rows * tile.columns);
+    let wanted = (workgroups / blocks).clamp(1, segments.div_ceil(FEWEST_SEGMENTS));
     let segments_a_part = segments.div_ceil(wanted);
     let parts = segments.div_ceil(segments_a_part);
     let shader_call = ShaderCall {
