@@ -119,7 +119,7 @@ pub struct Vectors {
 
 impl Vectors {
     /// For tensors of a storage type whose rows (or what else may not be torn apart) have so many values.
-    pub(crate) fn of(dtype: DType, row: usize) -> Self {
+    pub fn of(dtype: DType, row: usize) -> Self {
         Self::new(element(dtype), row.is_multiple_of(4))
     }
 
