@@ -7,9 +7,16 @@
 //! every one of them without a GPU.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
+/// Cheap to clone: a launch hands it on several times.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Variant {
+    settings: Arc<Settings>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Settings {
     switches: Vec<String>,
     values: Vec<(String, String)>,
 }
@@ -18,14 +25,14 @@ impl Variant {
     #[must_use]
     pub fn switch(mut self, name: &str, on: bool) -> Self {
         if on {
-            self.switches.push(name.to_owned());
+            Arc::make_mut(&mut self.settings).switches.push(name.to_owned());
         }
         self
     }
 
     #[must_use]
     pub fn value(mut self, name: &str, value: impl Display) -> Self {
-        self.values.push((name.to_owned(), value.to_string()));
+        Arc::make_mut(&mut self.settings).values.push((name.to_owned(), value.to_string()));
         self
     }
 
@@ -49,7 +56,7 @@ impl Variant {
             match words.as_slice() {
                 ["#if", name @ ..] => {
                     let (middle, end) = block_end(lines, at);
-                    let on = self.switches.contains(&self.substitute(&name.join(" "), counters));
+                    let on = self.settings.switches.contains(&self.substitute(&name.join(" "), counters));
                     let part = if on { &lines[at + 1..middle] } else { &lines[(middle + 1).min(end)..end] };
                     self.expand_lines(part, counters, text);
                     at = end;
@@ -91,7 +98,7 @@ impl Variant {
     fn evaluate(&self, expression: &str, counters: &[(&str, usize)]) -> String {
         let find = |name: &str| {
             let counter = counters.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.to_string());
-            counter.or_else(|| self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()))
+            counter.or_else(|| self.settings.values.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()))
         };
         let number = |name: &str| -> usize {
             let text = find(name).unwrap_or_else(|| name.to_owned());

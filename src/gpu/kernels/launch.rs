@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Mutex;
 
 use burn::backend::wgpu::{CubeTensor, KernelSource, SourceKernel, SourceTemplate, into_contiguous};
+use burn::cubecl::Device as CubeDevice;
 use burn::cubecl::prelude::*;
 use burn::cubecl::server::{KernelArguments, MetadataBindingInfo};
 use burn::tensor::{DType, Shape};
@@ -86,21 +87,21 @@ pub(crate) fn launch(call: ShaderCall, inputs: &[&CubeTensor], outputs: &[&CubeT
 }
 
 /// Kernels that have run: name, variant and device.
-type Launched = HashSet<(&'static str, Variant, String)>;
+type Launched = HashSet<(&'static str, Variant, CubeDevice)>;
 
 /// A shader that does not compile shows only when it is asked for; later launches of the same variant cannot fail that way.
 fn check_first_use(name: &'static str, variant: Variant, output: &CubeTensor) {
     static CHECKED: Mutex<Option<Launched>> = Mutex::new(None);
-    let device = format!("{:?}", output.device);
+    let launched = (name, variant, output.device.clone());
     let mut checked = CHECKED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let checked = checked.get_or_insert_default();
-    if checked.contains(&(name, variant.clone(), device.clone())) {
+    if checked.contains(&launched) {
         return;
     }
     if let Err(error) = output.client.check([&output.handle]) {
         std::panic::panic_any(KernelError { kernel: name, reason: error.to_string() });
     }
-    checked.insert((name, variant, device));
+    checked.insert(launched);
 }
 
 /// So many workgroups in the first two dimensions, where one may be too short for them. There may be more than asked for.
@@ -118,7 +119,7 @@ pub struct Vectors {
 
 impl Vectors {
     /// For tensors of a storage type whose rows (or what else may not be torn apart) have so many values.
-    pub(crate) fn of(dtype: DType, row: usize) -> Self {
+    pub fn of(dtype: DType, row: usize) -> Self {
         Self::new(element(dtype), row.is_multiple_of(4))
     }
 

@@ -1,10 +1,13 @@
 //! The same shaders as modules with wgpu's runtime checks on. The program runs them unchecked, as burn launches everything;
 //! a kernel that reads or writes outside of its buffers gives other values here.
 
-use tilereel::gpu::kernels::ShaderCall;
+use burn::tensor::DType;
 use tilereel::gpu::kernels::conv3d::{self, Geometry};
-use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
+use tilereel::gpu::kernels::norm_modulate::ShiftAndScale;
+use tilereel::gpu::kernels::reference::{self, relative_l2, seeded, transformer};
+use tilereel::gpu::kernels::rows::RowCut;
 use tilereel::gpu::kernels::tile_attention::{self, Gives};
+use tilereel::gpu::kernels::{ShaderCall, Vectors, gate_residual, gelu, heads, norm_modulate, rows};
 use tilereel::mask::MaskFamily;
 use wgpu::util::DeviceExt;
 
@@ -28,6 +31,12 @@ impl Checked {
 
     /// Runs a call with f32 inputs as its first bindings; the output begins full of junk.
     fn run(&self, call: &ShaderCall, inputs: &[&[f32]], output_len: usize) -> Vec<f32> {
+        let [output] = self.run_all(call, inputs, [output_len]);
+        output
+    }
+
+    /// [`Self::run`] with several outputs.
+    fn run_all<const N: usize>(&self, call: &ShaderCall, inputs: &[&[f32]], output_lens: [usize; N]) -> [Vec<f32>; N] {
         let text = call.shader.variant.expand(call.shader.template);
         let module = self
             .device
@@ -45,8 +54,8 @@ impl Checked {
             self.device.create_buffer_init(&wgpu::util::BufferInitDescriptor { label: None, contents, usage })
         };
         let mut buffers: Vec<wgpu::Buffer> = inputs.iter().map(|values| buffer(bytemuck::cast_slice(values))).collect();
-        let output = buffer(bytemuck::cast_slice(&vec![f32::NAN; output_len]));
-        buffers.push(output.clone());
+        let outputs = output_lens.map(|len| buffer(bytemuck::cast_slice(&vec![f32::NAN; len])));
+        buffers.extend(outputs.iter().cloned());
         buffers.push(buffer(bytemuck::cast_slice(&call.info)));
         let entries: Vec<_> = (0..)
             .zip(&buffers)
@@ -63,15 +72,22 @@ impl Checked {
             let [x, y, z] = call.workgroups;
             pass.dispatch_workgroups(x, y, z);
         }
-        let size = (output_len * 4) as u64;
-        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-        let landing = self.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
-        encoder.copy_buffer_to_buffer(&output, 0, &landing, 0, size);
+        let landings = outputs.map(|output| {
+            let (size, usage) = (output.size(), wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+            let landing =
+                self.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
+            encoder.copy_buffer_to_buffer(&output, 0, &landing, 0, size);
+            landing
+        });
         self.queue.submit([encoder.finish()]);
-        landing.map_async(wgpu::MapMode::Read, .., |result| result.expect("the buffer is mapped"));
+        for landing in &landings {
+            landing.map_async(wgpu::MapMode::Read, .., |result| result.expect("the buffer is mapped"));
+        }
         self.device.poll(wgpu::PollType::wait_indefinitely()).expect("the device answers");
-        let mapped = landing.get_mapped_range(..).expect("the buffer is mapped");
-        bytemuck::cast_slice(&mapped).to_vec()
+        landings.map(|landing| {
+            let mapped = landing.get_mapped_range(..).expect("the buffer is mapped");
+            bytemuck::cast_slice(&mapped).to_vec()
+        })
     }
 }
 
@@ -90,6 +106,79 @@ fn attention_stays_inside_its_buffers() {
         let got = checked.run(&call, &inputs, operands.query.len());
         let error = relative_l2(&got, &attention.reference(&operands));
         assert!(error <= 2e-6, "head {head}: {error:.2e}");
+    }
+}
+
+/// Rows in fours and not, one and several to a workgroup; tokens that end inside of a round.
+#[test]
+fn norms_and_gates_stay_inside_their_buffers() {
+    let Some(checked) = Checked::open() else { return assert!(device::adapters().is_empty()) };
+    let (table_rows, places, epsilon) = (6, ShiftAndScale { shift: 3, scale: 4 }, 1e-6);
+    let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
+    for [batch, tokens, width] in [[2, 19, 28], [1, 37, 30], [2, 3, 1001], [1, 2, 3072]] {
+        let vectors = Vectors::of(DType::F32, width);
+        let cut = RowCut::new(vectors, width);
+        let (x, gradient) = (seeded(60, batch * tokens * width), seeded(61, batch * tokens * width));
+        let table = seeded(62, batch * table_rows * width);
+        let check = |what: &str, got: &[f32], want: &[f64]| {
+            let error = relative_l2(got, want);
+            assert!(error <= 5e-6, "{what} of {tokens} x {width}: {error:.2e}");
+        };
+        let sizes = [tokens, width, table_rows];
+        let call = norm_modulate::shader_call(cut, [batch, tokens], table_rows, places, epsilon);
+        let want = transformer::norm_modulate(sizes, [places.shift, places.scale], epsilon, &wide(&x), &wide(&table));
+        check("norm", &checked.run(&call, &[&x, &table], x.len()), &want);
+        let call = gate_residual::shader_call(vectors, [batch, tokens, width], Some([table_rows, 5]));
+        let want = transformer::gate_residual(sizes, Some((&wide(&table), 5)), &wide(&gradient), &wide(&x));
+        check("gate", &checked.run(&call, &[&gradient, &x, &table], x.len()), &want);
+
+        // What the gradients' sums are in one go: the functions are linear in the table.
+        let plain = vec![0.0; table.len()];
+        let normal = transformer::norm_modulate(sizes, [places.shift, places.scale], epsilon, &wide(&x), &plain);
+        let (mut of_norm, mut of_gate) = (plain.clone(), plain);
+        for (at, &given) in wide(&gradient).iter().enumerate() {
+            let place = |row: usize| (at / (tokens * width) * table_rows + row) * width + at % width;
+            of_norm[place(places.shift)] += given;
+            of_norm[place(places.scale)] += given * normal[at];
+            of_gate[place(5)] += given * f64::from(x[at]);
+        }
+        let (call, chunks) = norm_modulate::gradient_shader_call(cut, [batch, tokens], table_rows, places.scale, epsilon);
+        let inputs: [&[f32]; 3] = [&x, &table, &gradient];
+        let [x_gradient, sums] = checked.run_all(&call, &inputs, [x.len(), batch * chunks * 2 * width]);
+        assert!(x_gradient.iter().all(|value| value.is_finite()), "the gradient of the norm of {tokens} x {width} has holes");
+        let call = rows::column_sums_call([batch, chunks, width], table_rows, &[places.shift, places.scale]);
+        check("gradient of the table", &checked.run(&call, &[&sums], table.len()), &of_norm);
+        let (call, chunks) = gate_residual::gradient_shader_call(cut, [batch, tokens], table_rows, 5);
+        let [x_gradient, sums] = checked.run_all(&call, &inputs, [x.len(), batch * chunks * width]);
+        assert!(x_gradient.iter().all(|value| value.is_finite()), "the gradient of the gate of {tokens} x {width} has holes");
+        let call = rows::column_sums_call([batch, chunks, width], table_rows, &[5]);
+        check("gradient of the gate", &checked.run(&call, &[&sums], table.len()), &of_gate);
+    }
+}
+
+#[test]
+fn heads_and_gelu_stay_inside_their_buffers() {
+    let Some(checked) = Checked::open() else { return assert!(device::adapters().is_empty()) };
+    for shape @ [batch, count, tokens, head] in [[2, 3, 37, 24], [1, 5, 7, 18]] {
+        let (x, half): (Vec<f32>, usize) = (seeded(63, shape.iter().product()), head / 2);
+        let x_wide: Vec<f64> = x.iter().map(|&value| f64::from(value)).collect();
+        let angles: Vec<(f32, f32)> = seeded(64, tokens * half).into_iter().map(|angle| (angle.cos(), angle.sin())).collect();
+        let table: Vec<f32> = angles
+            .chunks_exact(half)
+            .flat_map(|row| row.iter().map(|angle| angle.0).chain(row.iter().map(|angle| angle.1)))
+            .collect();
+        let angles: Vec<(f64, f64)> = angles.into_iter().map(|(cos, sin)| (cos.into(), sin.into())).collect();
+        let vectors = Vectors::of(DType::F32, head / 6);
+        let split = checked.run(&heads::shader_call(vectors, shape, false, true), &[&x, &table], x.len());
+        let want = transformer::split_heads([count, tokens, head], Some(&angles), &x_wide);
+        assert!(relative_l2(&split, &want) <= 2e-6, "{batch} x {tokens} turned heads of {head}");
+        let merged = checked.run(&heads::shader_call(vectors, shape, true, true), &[&split, &table], x.len());
+        assert!(relative_l2(&merged, &x_wide) <= 2e-6, "{batch} x {tokens} heads of {head} turned there and back");
+
+        let vectors = Vectors::of(DType::F32, x.len());
+        let got = checked.run(&gelu::shader_call(gelu::shader(vectors, false), vectors, x.len()), &[&x], x.len());
+        let want: Vec<f64> = x_wide.iter().map(|&x| reference::gelu_tanh(x)).collect();
+        assert!(relative_l2(&got, &want) <= 2e-6, "gelu of {} values", x.len());
     }
 }
 

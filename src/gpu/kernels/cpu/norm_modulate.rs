@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use super::lanes::{InstructionSet, Kernel, Lanes};
+use super::lanes::{InstructionSet, Kernel, Lanes, MAX_WIDTH};
 
 /// Sizes of one call.
 #[derive(Clone, Copy, Debug)]
@@ -21,8 +21,10 @@ pub struct NormModulate {
 
 /// Tokens that a thread takes at once. It orders the sums over tokens, so it must not depend on the machine.
 pub(super) const TOKENS_A_BLOCK: usize = 32;
-/// Partial sums of a row; a multiple of every vector's width.
-const LANES: usize = 32;
+/// Partial sums of a row: a power of two, and a multiple of every vector's width.
+const LANES: usize = 64;
+/// Vectors of that many sums where vectors are the shortest.
+const MOST_VECTORS: usize = 16;
 
 impl NormModulate {
     /// Shift and scale of a clip.
@@ -84,34 +86,57 @@ pub fn norm_modulate_gradient(
     (x_gradient, table_gradient)
 }
 
-/// The sum of `value` over a row and another, in an order that depends on the length only.
+/// The sum of `value` over a row and another, in an order that depends on the length only. Of `padding` the value must be 0.
 #[inline(always)]
-pub(super) fn sum_over(left: &[f32], right: &[f32], value: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut sums = [0.0f32; LANES];
+pub(super) fn sum_over<L: Lanes>(left: &[f32], right: &[f32], padding: f32, value: impl Fn(L, L) -> L) -> f32 {
+    let mut vectors = LANES / L::WIDTH;
+    let mut sums = [L::zero(); MOST_VECTORS];
     let (left_blocks, right_blocks) = (left.chunks_exact(LANES), right.chunks_exact(LANES));
-    let rest = left_blocks.remainder().iter().zip(right_blocks.remainder());
+    let (left_rest, right_rest) = (left_blocks.remainder(), right_blocks.remainder());
     for (left, right) in left_blocks.zip(right_blocks) {
-        for lane in 0..LANES {
-            sums[lane] += value(left[lane], right[lane]);
+        for (vector, sum) in sums[..vectors].iter_mut().enumerate() {
+            let at = vector * L::WIDTH;
+            *sum = sum.add(value(L::load(&left[at..]), L::load(&right[at..])));
         }
     }
-    sums.iter_mut().zip(rest).for_each(|(sum, (&left, &right))| *sum += value(left, right));
-    let mut count = LANES;
+    if !left_rest.is_empty() {
+        let [mut left, mut right] = [[padding; LANES]; 2];
+        left[..left_rest.len()].copy_from_slice(left_rest);
+        right[..right_rest.len()].copy_from_slice(right_rest);
+        for (vector, sum) in sums[..vectors].iter_mut().enumerate() {
+            let at = vector * L::WIDTH;
+            *sum = sum.add(value(L::load(&left[at..]), L::load(&right[at..])));
+        }
+    }
+    // Halves are added to halves, first as vectors, then inside of one: the same tree for every width of vectors.
+    while vectors > 1 {
+        vectors /= 2;
+        for vector in 0..vectors {
+            sums[vector] = sums[vector].add(sums[vector + vectors]);
+        }
+    }
+    let mut lanes = [0.0f32; MAX_WIDTH];
+    sums[0].store(&mut lanes);
+    let mut count = L::WIDTH;
     while count > 1 {
         count /= 2;
         for lane in 0..count {
-            sums[lane] += sums[lane + count];
+            lanes[lane] += lanes[lane + count];
         }
     }
-    sums[0]
+    lanes[0]
 }
 
 /// Mean, and 1 / sqrt(variance + epsilon) around it.
 #[inline(always)]
-fn statistics(row: &[f32], epsilon: f32) -> (f32, f32) {
-    let mean = sum_over(row, row, |value, _| value) / row.len() as f32;
-    let variance = sum_over(row, row, |value, _| (value - mean) * (value - mean)) / row.len() as f32;
-    (mean, 1.0 / (variance + epsilon).sqrt())
+fn statistics<L: Lanes>(row: &[f32], epsilon: f32) -> (f32, f32) {
+    let mean = sum_over::<L>(row, row, 0.0, |value, _| value) / row.len() as f32;
+    let means = L::splat(mean);
+    let squares = sum_over::<L>(row, row, mean, |value, _| {
+        let centred = value.sub(means);
+        centred.mul(centred)
+    });
+    (mean, 1.0 / (squares / row.len() as f32 + epsilon).sqrt())
 }
 
 struct Block<'a, 'out> {
@@ -129,7 +154,7 @@ impl Kernel for Block<'_, '_> {
     fn run<L: Lanes>(self) {
         let width = self.shift.len();
         for (out, x) in self.out.chunks_exact_mut(width).zip(self.x.chunks_exact(width)) {
-            let (mean, inverse) = statistics(x, self.epsilon);
+            let (mean, inverse) = statistics::<L>(x, self.epsilon);
             for (((out, x), scale), shift) in out.iter_mut().zip(x).zip(self.scale).zip(self.shift) {
                 *out = (x - mean) * inverse * (1.0 + scale) + shift;
             }
@@ -157,7 +182,7 @@ impl Kernel for GradientBlock<'_, '_> {
         let mut scaled = vec![0.0f32; width];
         let rows = self.x.chunks_exact(width).zip(self.gradient.chunks_exact(width));
         for (out, (x, gradient)) in self.x_gradient.chunks_exact_mut(width).zip(rows) {
-            let (mean, inverse) = statistics(x, self.epsilon);
+            let (mean, inverse) = statistics::<L>(x, self.epsilon);
             // The normalised row lies in `out` until its gradient takes its place.
             out.iter_mut().zip(x).for_each(|(normal, x)| *normal = (x - mean) * inverse);
             for column in 0..width {
@@ -165,8 +190,8 @@ impl Kernel for GradientBlock<'_, '_> {
                 scale_sums[column] += gradient[column] * out[column];
                 scaled[column] = gradient[column] * (1.0 + self.scale[column]);
             }
-            let mean_scaled = sum_over(&scaled, &scaled, |scaled, _| scaled) / width as f32;
-            let mean_product = sum_over(&scaled, out, |scaled, normal| scaled * normal) / width as f32;
+            let mean_scaled = sum_over::<L>(&scaled, &scaled, 0.0, |scaled, _| scaled) / width as f32;
+            let mean_product = sum_over::<L>(&scaled, out, 0.0, L::mul) / width as f32;
             out.iter_mut().zip(&scaled).for_each(|(out, scaled)| *out = inverse * (scaled - mean_scaled - *out * mean_product));
         }
     }

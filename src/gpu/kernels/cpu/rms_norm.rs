@@ -34,8 +34,8 @@ pub fn rms_norm_gradient(set: InstructionSet, epsilon: f32, x: &[f32], weight: &
 }
 
 #[inline(always)]
-fn inverse_root(row: &[f32], epsilon: f32) -> f32 {
-    1.0 / (sum_over(row, row, |value, _| value * value) / row.len() as f32 + epsilon).sqrt()
+fn inverse_root<L: Lanes>(row: &[f32], epsilon: f32) -> f32 {
+    1.0 / (sum_over::<L>(row, row, 0.0, L::mul) / row.len() as f32 + epsilon).sqrt()
 }
 
 struct Block<'a, 'out> {
@@ -52,7 +52,7 @@ impl Kernel for Block<'_, '_> {
     fn run<L: Lanes>(self) {
         let width = self.weight.len();
         for (out, x) in self.out.chunks_exact_mut(width).zip(self.x.chunks_exact(width)) {
-            let inverse = inverse_root(x, self.epsilon);
+            let inverse = inverse_root::<L>(x, self.epsilon);
             out.iter_mut().zip(x).zip(self.weight).for_each(|((out, x), weight)| *out = x * inverse * weight);
         }
     }
@@ -76,14 +76,14 @@ impl Kernel for GradientBlock<'_, '_> {
         let mut scaled = vec![0.0f32; width];
         let rows = self.x.chunks_exact(width).zip(self.gradient.chunks_exact(width));
         for (out, (x, gradient)) in self.x_gradient.chunks_exact_mut(width).zip(rows) {
-            let inverse = inverse_root(x, self.epsilon);
+            let inverse = inverse_root::<L>(x, self.epsilon);
             // The normalised row lies in `out` until its gradient takes its place.
             out.iter_mut().zip(x).for_each(|(normal, x)| *normal = x * inverse);
             for column in 0..width {
                 self.sums[column] += gradient[column] * out[column];
                 scaled[column] = gradient[column] * self.weight[column];
             }
-            let mean_product = sum_over(&scaled, out, |scaled, normal| scaled * normal) / width as f32;
+            let mean_product = sum_over::<L>(&scaled, out, 0.0, L::mul) / width as f32;
             out.iter_mut().zip(&scaled).for_each(|(out, scaled)| *out = inverse * (scaled - *out * mean_product));
         }
     }
