@@ -34,11 +34,6 @@ pub fn measured_masks(frames: usize) -> Vec<String> {
     std::iter::once("full".to_owned()).chain(names).collect()
 }
 
-/// The names of the searched plans, in the order of the paper.
-pub fn searched_plans() -> impl Iterator<Item = &'static str> {
-    COUNTS.iter().map(|(name, _)| *name)
-}
-
 /// The searched plan of this name (`r0.025`, also `r0.05`) for `layers` layers and `frames` latent frames; none if there is no
 /// such plan. With fewer layers than the paper's 32, every so-manieth of them; with more frames the same numbers of reference
 /// frames.

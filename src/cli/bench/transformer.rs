@@ -19,7 +19,7 @@ use self::torch::TorchFile;
 use crate::cli::Status;
 use crate::cli::settings::DeviceArguments;
 use crate::generate::estimate::{transformer_activation_bytes, transformer_parameters};
-use crate::gpu::device::{ComputeDevice, Precision};
+use crate::gpu::device::{ComputeDevice, Precision, Residency};
 use crate::mask::{MaskError, MaskPlan, paper};
 use crate::model::dit::TransformerConfig;
 use crate::model::latent::ClipSize;
@@ -69,7 +69,7 @@ pub struct TransformerBench {
     json: bool,
 }
 
-fn parse_size(text: &str) -> Result<[usize; 2], String> {
+pub(super) fn parse_size(text: &str) -> Result<[usize; 2], String> {
     let side = |text: &str| text.trim().parse().ok();
     let (width, height) = text.split_once('x').ok_or("use WIDTHxHEIGHT, such as 1280x720")?;
     match (side(width), side(height)) {
@@ -92,8 +92,11 @@ struct Forecast {
 impl Forecast {
     fn of(config: &TransformerConfig, tokens: usize, rows: usize, device: &ComputeDevice) -> Self {
         let bytes = if device.precision == Precision::F16 { 2.0 } else { 4.0 };
+        let all = transformer_parameters(config) * bytes;
+        // Two layers, and the next on its way.
+        let streamed = (3.0 * all / config.num_layers as f64).min(all);
         Self {
-            weights: transformer_parameters(config) * bytes,
+            weights: if device.residency == Residency::Stream { streamed } else { all },
             activations: transformer_activation_bytes(config, tokens, rows, bytes),
         }
     }
