@@ -1,7 +1,9 @@
 //! `tilereel bench`: how long things take on this machine.
 
 mod kernels;
+mod networks;
 mod recording;
+mod stand_in;
 mod transformer;
 
 use std::time::Instant;
@@ -32,6 +34,10 @@ pub enum Command {
     Conv(kernels::ConvBench),
     /// Whole calls of the transformer at the published size with random weights, dense and sparse
     Transformer(Box<transformer::TransformerBench>),
+    /// The text encoder at the published size, streamed from disk
+    TextEncoder(networks::TextEncoderBench),
+    /// The VAE's decoder at the published size with random weights
+    Decoder(networks::DecoderBench),
     /// What recording the attention costs a step: off, sampled and exact in turn.
     Recording(Box<recording::RecordingBench>),
     /// The window: how soon it is there, how smooth it stays while clips are made, what previews cost, how fast a run stops,
@@ -73,6 +79,8 @@ pub fn run(
         Command::Linear(bench) => bench.run(),
         Command::Conv(bench) => bench.run(),
         Command::Transformer(bench) => bench.run(),
+        Command::TextEncoder(bench) => bench.run(),
+        Command::Decoder(bench) => bench.run(),
         Command::Recording(bench) => bench.run(),
         #[cfg(feature = "gui")]
         Command::Window(bench) => bench.run(started),

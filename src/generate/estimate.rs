@@ -11,7 +11,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use speeds::Speeds;
-pub use work::{CallWork, Work, transformer_activation_bytes, transformer_parameters, transformer_work};
+pub use work::{
+    CallWork, Work, text_encoder_activation_bytes, text_encoder_flops, transformer_activation_bytes, transformer_parameters,
+    transformer_work,
+};
 
 use super::GenerateError;
 use super::pipeline::{text_encoder_config, transformer_config, vae_config};
@@ -157,7 +160,7 @@ impl ModelCosts {
         let tokens_per_frame = (height / transformer.patch_size) * (width / transformer.patch_size);
 
         let call_flops = rows as f64 * work::transformer_flops(transformer, &plan, tokens_per_frame, recipe.max_tokens);
-        let text_flops = rows as f64 * work::text_encoder_flops(text_encoder, recipe.max_tokens);
+        let text_flops = rows as f64 * text_encoder_flops(text_encoder, recipe.max_tokens);
         let decoding = Tiling::of(vae).decoding_cost(vae, [frames, height, width]);
         let decoding_flops = decoding.convolution_flops + decoding.attention_flops;
         let flops = PhaseValues { text: text_flops, sampling: call_flops * model_calls as f64, decoding: decoding_flops };
@@ -182,7 +185,7 @@ impl ModelCosts {
         let bytes = value_bytes(device);
         let texts_at_once = if residency::streams_text_encoder(device, text_encoder) { 1 } else { rows };
         let activations = PhaseValues {
-            text: work::text_encoder_activation_bytes(text_encoder, recipe.max_tokens, texts_at_once),
+            text: text_encoder_activation_bytes(text_encoder, recipe.max_tokens, texts_at_once),
             sampling: transformer_activation_bytes(transformer, frames * tokens_per_frame, rows, bytes),
             decoding: decoding.largest_activations * bytes + decoded_bytes(recipe),
         };

@@ -57,10 +57,7 @@ mod tests {
     #[test]
     fn large_networks_are_streamed_unless_it_is_forbidden() {
         let mut device = open(&DeviceChoice::Cpu, None).unwrap();
-        let published: TextEncoderConfig = serde_json::from_value(serde_json::json!({
-            "d_model": 4096, "d_ff": 10240, "d_kv": 64, "num_heads": 64, "num_layers": 24, "vocab_size": 250_112,
-        }))
-        .unwrap();
+        let published = TextEncoderConfig::published();
         // 5.7 billion.
         assert_eq!(
             published.parameters(),

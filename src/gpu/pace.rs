@@ -95,9 +95,10 @@ pub fn launch<T>(device: &Device, work: Work, flops: f64, launch: impl FnOnce() 
 /// Samples of this length are long against a launch's own cost.
 const ENOUGH_SECONDS: f64 = 0.004;
 
-/// Measures a device, in less than a second; None on the CPU, or if the device fails.
+/// Measures a device, in less than a second. None on the CPU and on software adapters, which draw no screen, and if the device
+/// fails.
 pub fn measure(device: &ComputeDevice) -> Option<Pace> {
-    if device.is_cpu() {
+    if device.adapter.as_ref().is_none_or(|adapter| adapter.software) {
         return None;
     }
     let dtype = device.precision.dtype();

@@ -21,9 +21,17 @@ const COUNTS: [(&str, [usize; 4]); 5] = [
     ("r0.400", [2, 2, 4, 24]),
 ];
 
-/// The names of the searched plans, in the order of the paper.
-pub fn searched_plans() -> impl Iterator<Item = &'static str> {
-    COUNTS.iter().map(|(name, _)| *name)
+/// The masks whose kernels Table 1 times at so many latent frames, full attention first; for other lengths than those of 29 and
+/// 93 frames, full attention and one reference frame.
+pub fn measured_masks(frames: usize) -> Vec<String> {
+    let references: &[usize] = match frames {
+        8 => &[1, 2, 3, 4],
+        24 => &[3, 4, 6, 8, 12],
+        0 | 1 => &[],
+        _ => &[1],
+    };
+    let names = references.iter().map(|references| format!("{references}:{}", frames - references));
+    std::iter::once("full".to_owned()).chain(names).collect()
 }
 
 /// The searched plan of this name (`r0.025`, also `r0.05`) for `layers` layers and `frames` latent frames; none if there is no
@@ -66,6 +74,21 @@ mod tests {
             let mean = plan.blocks(3600, 128).sparsity();
             assert!((100.0 * mean - sparsity).abs() < 0.011, "{name}: {mean}");
         }
+    }
+
+    /// Sparsities of Table 1.
+    #[test]
+    fn the_measured_masks_have_the_papers_sparsities() {
+        let sparsities = |frames: usize| -> Vec<f64> {
+            let plans = measured_masks(frames).into_iter().map(|name| MaskPlan::uniform(1, frames, &name).unwrap());
+            plans.map(|plan| 100.0 * plan.blocks(3600, 128).sparsity()).collect()
+        };
+        for (frames, want) in [(8, vec![0.0, 64.38, 45.47, 29.88, 17.60]), (24, vec![0.0, 72.05, 64.98, 51.88, 40.30, 21.51])] {
+            let got = sparsities(frames);
+            assert_eq!(got.len(), want.len());
+            assert!(got.iter().zip(&want).all(|(got, want)| (got - want).abs() < 0.006), "{got:?} {want:?}");
+        }
+        assert_eq!(measured_masks(1), ["full"]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use self::torch::TorchFile;
 use crate::cli::Status;
 use crate::cli::settings::DeviceArguments;
 use crate::generate::estimate::{transformer_activation_bytes, transformer_parameters};
-use crate::gpu::device::{ComputeDevice, Precision};
+use crate::gpu::device::{ComputeDevice, Precision, Residency};
 use crate::mask::{MaskError, MaskPlan, paper};
 use crate::model::dit::TransformerConfig;
 use crate::model::latent::ClipSize;
@@ -36,8 +36,8 @@ pub struct TransformerBench {
     #[arg(long, default_value = "1280x720", value_parser = parse_size)]
     size: [usize; 2],
     /// Masks of all layers: full, K:N, or a searched plan of the paper's Table 2 (r0.025, r0.05, r0.1, r0.2, r0.4); several
-    /// with commas
-    #[arg(long, value_delimiter = ',', default_values_t = ["full".to_owned(), "1:7".to_owned()])]
+    /// with commas. Without it full and the masks of the paper's Table 1 for this length
+    #[arg(long, value_delimiter = ',')]
     plan: Vec<String>,
     /// Layers that are made and measured
     #[arg(long, default_value_t = 32, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=256))]
@@ -69,7 +69,7 @@ pub struct TransformerBench {
     json: bool,
 }
 
-fn parse_size(text: &str) -> Result<[usize; 2], String> {
+pub(super) fn parse_size(text: &str) -> Result<[usize; 2], String> {
     let side = |text: &str| text.trim().parse().ok();
     let (width, height) = text.split_once('x').ok_or("use WIDTHxHEIGHT, such as 1280x720")?;
     match (side(width), side(height)) {
@@ -92,8 +92,11 @@ struct Forecast {
 impl Forecast {
     fn of(config: &TransformerConfig, tokens: usize, rows: usize, device: &ComputeDevice) -> Self {
         let bytes = if device.precision == Precision::F16 { 2.0 } else { 4.0 };
+        let all = transformer_parameters(config) * bytes;
+        // Two layers, and the next on its way.
+        let streamed = (3.0 * all / config.num_layers as f64).min(all);
         Self {
-            weights: transformer_parameters(config) * bytes,
+            weights: if device.residency == Residency::Stream { streamed } else { all },
             activations: transformer_activation_bytes(config, tokens, rows, bytes),
         }
     }
@@ -123,7 +126,9 @@ impl TransformerBench {
         let [width, height] = self.size;
         let size = ClipSize { frames: self.frames, width, height };
         size.check()?;
-        let plans = self.plan.iter().map(|name| Ok((name.clone(), plan_named(name, self.layers, size.latent_frames())?)));
+        let latent_frames = size.latent_frames();
+        let names = if self.plan.is_empty() { paper::measured_masks(latent_frames) } else { self.plan.clone() };
+        let plans = names.into_iter().map(|name| plan_named(&name, self.layers, latent_frames).map(|plan| (name, plan)));
         let plans = plans.collect::<Result<Vec<_>, MaskError>>()?;
         let torch = self.torch.as_deref().map(TorchFile::read).transpose()?;
         let device = self.device.open()?;

@@ -55,6 +55,22 @@ fn activation() -> String {
 pub(super) const POSITION_TABLE: &str = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
 
 impl TextEncoderConfig {
+    /// The encoder of mT5-xxl, which the published transformer was trained with.
+    pub fn published() -> Self {
+        Self {
+            d_model: 4096,
+            d_ff: 10_240,
+            d_kv: 64,
+            num_heads: 64,
+            num_layers: 24,
+            vocab_size: 250_112,
+            relative_attention_num_buckets: buckets(),
+            relative_attention_max_distance: max_distance(),
+            layer_norm_epsilon: epsilon(),
+            feed_forward_proj: activation(),
+        }
+    }
+
     /// Parameters of the encoder, the token table included.
     pub fn parameters(&self) -> usize {
         let inner = self.num_heads * self.d_kv;

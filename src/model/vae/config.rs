@@ -39,6 +39,39 @@ pub struct VaeConfig {
     pub scaling_factor: f64,
 }
 
+impl VaeConfig {
+    /// CausalVAEModel_D4_4x8x8 of Open-Sora-Plan v1.2, as its loaded model lists its arguments.
+    pub fn published() -> Self {
+        use ResnetKind::{ResnetBlock2D, ResnetBlock3D};
+        let (half_space, half) = (DownsampleKind::Downsample, DownsampleKind::Spatial2xTime2x3DDownsample);
+        let (twice_space, twice) = (UpsampleKind::SpatialUpsample2x, UpsampleKind::Spatial2xTime2x3DUpsample);
+        Self {
+            hidden_size: 128,
+            z_channels: 4,
+            embed_dim: 4,
+            hidden_size_mult: vec![1, 2, 4, 4],
+            num_res_blocks: 2,
+            double_z: yes(),
+            use_quant_layer: yes(),
+            attn_resolutions: Vec::new(),
+            encoder_conv_in: ConvKind::Conv2d,
+            encoder_conv_out: ConvKind::CausalConv3d,
+            encoder_resnet_blocks: vec![ResnetBlock2D, ResnetBlock2D, ResnetBlock3D, ResnetBlock3D],
+            encoder_mid_resnet: ResnetBlock3D,
+            encoder_spatial_downsample: vec![half_space, half, half, DownsampleKind::None],
+            encoder_temporal_downsample: vec![String::new(); 4],
+            decoder_conv_in: ConvKind::CausalConv3d,
+            decoder_conv_out: ConvKind::CausalConv3d,
+            decoder_resnet_blocks: vec![ResnetBlock3D; 4],
+            decoder_mid_resnet: ResnetBlock3D,
+            decoder_spatial_upsample: vec![UpsampleKind::None, twice_space, twice, twice],
+            decoder_temporal_upsample: vec![String::new(); 4],
+            q_conv: conv3d(),
+            scaling_factor: scaling_factor(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum ConvKind {
     /// A plain convolution on every frame.

@@ -6,15 +6,16 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 
-use crate::generate::estimate::{CallWork, Work, transformer_work};
+use super::super::stand_in;
+use crate::generate::estimate::{CallWork, Work, transformer_parameters, transformer_work};
 use crate::generate::{GenerateError, set_pace};
-use crate::gpu::device::{ComputeDevice, Precision};
+use crate::gpu::device::{ComputeDevice, Precision, Residency};
 use crate::gpu::kernels::linear::{Activation, linear};
 use crate::gpu::spans::{self, Clock, Kind, Part};
 use crate::mask::{KeyFrames, MaskPlan};
 use crate::model::dit::{Probe, TextContext, Transformer, TransformerConfig};
 use crate::model::latent::ClipSize;
-use crate::model::weights::Loader;
+use crate::model::weights::{Loader, WeightError, WeightSource};
 
 /// What is to be measured.
 pub(super) struct Job {
@@ -87,7 +88,13 @@ pub(super) fn measure(job: &Job, config: &TransformerConfig, device: &ComputeDev
     // As before a clip.
     set_pace(device);
     let started = Instant::now();
-    let transformer = Transformer::load(Loader::random(device, 1), config)?;
+    let folder = tempfile::tempdir().map_err(no_file)?;
+    let transformer = if device.residency == Residency::Stream {
+        let path = stand_in::write(folder.path(), stand_in::transformer(config)).map_err(no_file)?;
+        Transformer::load_streamed(&Arc::new(WeightSource::open(&path)?), device, config)?
+    } else {
+        Transformer::load(Loader::random(device, 1), config)?
+    };
     wait(&device.device)?;
     let load_seconds = started.elapsed().as_secs_f64();
 
@@ -139,11 +146,16 @@ pub(super) fn measure(job: &Job, config: &TransformerConfig, device: &ComputeDev
             in_use_bytes: usage.as_ref().map(|usage| usage.bytes_in_use),
         });
     }
-    let parameters = transformer.num_params();
+    // Streamed layers are not counted by the module.
+    let parameters = if transformer.is_streamed() { transformer_parameters(config) as usize } else { transformer.num_params() };
     drop(transformer);
     let tokens = job.size.latent_frames() * job.size.tokens_per_frame();
     let ceiling = ceiling(tokens * job.rows, config.width(), device)?;
     Ok(Measured { parameters, load_seconds, ceiling, clock: recording_clock, plans })
+}
+
+fn no_file(source: std::io::Error) -> GenerateError {
+    WeightError::Unreadable { location: "a temporary file of zeros".into(), source }.into()
 }
 
 fn wait(device: &Device) -> Result<(), GenerateError> {

@@ -85,7 +85,7 @@ pub(super) fn print(bench: &TransformerBench, measured: &Measured, torch: Option
     let ceiling = &measured.ceiling;
     let tera = |value: f64| value / 1e12;
     say!(
-        "{:.2} billion random parameters in {:.1} s; at best {:.1} TFLOP/s ({}) and {:.0} GB/s here",
+        "{:.2} billion parameters, there in {:.1} s; at best {:.1} TFLOP/s ({}) and {:.0} GB/s here",
         measured.parameters as f64 / 1e9,
         measured.load_seconds,
         tera(ceiling.flops_per_second),

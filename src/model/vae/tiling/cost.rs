@@ -118,20 +118,6 @@ fn taps_of(kind: ConvKind) -> usize {
 mod tests {
     use super::*;
 
-    /// The VAE of Open-Sora-Plan v1.2, as its loaded model lists its arguments.
-    fn published() -> VaeConfig {
-        serde_json::from_value(serde_json::json!({
-            "hidden_size": 128, "z_channels": 4, "hidden_size_mult": [1, 2, 4, 4], "embed_dim": 4, "num_res_blocks": 2,
-            "encoder_conv_in": "Conv2d", "encoder_conv_out": "CausalConv3d", "encoder_mid_resnet": "ResnetBlock3D",
-            "encoder_resnet_blocks": ["ResnetBlock2D", "ResnetBlock2D", "ResnetBlock3D", "ResnetBlock3D"],
-            "encoder_spatial_downsample": ["Downsample", "Spatial2xTime2x3DDownsample", "Spatial2xTime2x3DDownsample", ""],
-            "decoder_conv_in": "CausalConv3d", "decoder_conv_out": "CausalConv3d", "decoder_mid_resnet": "ResnetBlock3D",
-            "decoder_resnet_blocks": ["ResnetBlock3D", "ResnetBlock3D", "ResnetBlock3D", "ResnetBlock3D"],
-            "decoder_spatial_upsample": ["", "SpatialUpsample2x", "Spatial2xTime2x3DUpsample", "Spatial2xTime2x3DUpsample"],
-        }))
-        .unwrap()
-    }
-
     fn assert_near(got: f64, want: f64, tolerance: f64) {
         assert!((got / want - 1.0).abs() < tolerance, "{got:e} instead of {want:e}");
     }
@@ -146,7 +132,7 @@ mod tests {
             (untiled, 24, 1797e12, 10.2e12),
             (Tiling::STANDARD, 24, 2237e12, 3.0e12),
         ] {
-            let cost = tiling.decoding_cost(&published(), [frames, 90, 160]);
+            let cost = tiling.decoding_cost(&VaeConfig::published(), [frames, 90, 160]);
             assert_near(cost.convolution_flops, convolutions, 0.002);
             assert_near(cost.attention_flops, attention, 0.05);
         }
@@ -154,16 +140,16 @@ mod tests {
 
     #[test]
     fn tiles_are_small_where_a_tensor_would_be_too_large() {
-        let cost = Tiling::STANDARD.decoding_cost(&published(), [8, 64, 64]);
+        let cost = Tiling::STANDARD.decoding_cost(&VaeConfig::published(), [8, 64, 64]);
         // 256 channels at the full size of 29 frames of 512 x 512.
         assert_eq!(cost.largest_tensor, (256 * 29 * 512 * 512) as f64);
-        assert_eq!(Tiling::of(&published()), Tiling::SAVING);
-        let saving = Tiling::SAVING.decoding_cost(&published(), [8, 90, 160]);
+        assert_eq!(Tiling::of(&VaeConfig::published()), Tiling::SAVING);
+        let saving = Tiling::SAVING.decoding_cost(&VaeConfig::published(), [8, 90, 160]);
         assert_eq!(saving.largest_tensor, (256 * 29 * 256 * 256) as f64);
         // In f16 with the normalised copy of a convolution's input: far below 6 GiB.
         assert!((saving.largest_activations + saving.largest_tensor) * 2.0 < 4e9);
         assert_eq!(
-            Tiling::of(&VaeConfig { hidden_size: 64, hidden_size_mult: vec![1, 1, 2, 2], ..published() }),
+            Tiling::of(&VaeConfig { hidden_size: 64, hidden_size_mult: vec![1, 1, 2, 2], ..VaeConfig::published() }),
             Tiling::STANDARD
         );
     }
@@ -180,7 +166,7 @@ mod tests {
             decoder_conv_in: ConvKind::Conv2d,
             decoder_resnet_blocks: vec![ResnetKind::ResnetBlock2D],
             decoder_spatial_upsample: vec![UpsampleKind::None],
-            ..published()
+            ..VaeConfig::published()
         };
         let cost = Tiling::STANDARD.decoding_cost(&config, [1, 1, 1]);
         let (post_quant, conv_in, middle) = (4 * 4, 9 * 4 * 32, 4 * 27 * 32 * 32 + 4 * 32 * 32);
