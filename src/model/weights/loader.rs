@@ -5,6 +5,7 @@
 
 use burn::module::Param;
 use burn::tensor::{Device, FloatDType, Shape, Tensor, TensorData};
+use rayon::prelude::*;
 
 use super::random::RandomWeights;
 use super::{WeightError, WeightLedger, WeightSource};
@@ -123,18 +124,21 @@ impl<'a> Loader<'a> {
     /// A matrix `[outputs, inputs]` as `[inputs, outputs]`, turned on the device: a large model is loaded at the disk's speed.
     fn turned(&self, weight: Option<TensorData>, outputs: usize, inputs: usize, dtype: FloatDType) -> Param<Tensor<2>> {
         let device = &self.device.device;
-        Param::from_tensor(match weight {
-            Some(data) => {
-                let weight: Tensor<2> = match data.shape().num_dims() {
-                    2 => Tensor::from_data(data, (device, dtype.into())),
-                    // A convolution of patches.
-                    _ => Tensor::<4>::from_data(data, (device, dtype.into())).reshape([outputs, inputs]),
-                };
-                // Through one axis, or it stays a view that every use would turn again.
-                weight.transpose().reshape([inputs * outputs]).reshape([inputs, outputs]) // [in, out]
-            }
-            None => Tensor::zeros([1, 1], device),
-        })
+        let Some(data) = weight else { return Param::from_tensor(Tensor::zeros([1, 1], device)) };
+        if self.device.is_cpu() {
+            let turned = match data.as_slice::<f32>() {
+                Ok(values) => transpose(values, outputs, inputs),
+                Err(_) => transpose(&data.iter::<f32>().collect::<Vec<_>>(), outputs, inputs),
+            };
+            return self.parameter(turned, [inputs, outputs], dtype);
+        }
+        let weight: Tensor<2> = match data.shape().num_dims() {
+            2 => Tensor::from_data(data, (device, dtype.into())),
+            // A convolution of patches.
+            _ => Tensor::<4>::from_data(data, (device, dtype.into())).reshape([outputs, inputs]),
+        };
+        // Through one axis, or it stays a view that every use would turn again.
+        Param::from_tensor(weight.transpose().reshape([inputs * outputs]).reshape([inputs, outputs])) // [in, out]
     }
 
     /// `NAME.linear_1` and `NAME.linear_2`.
@@ -197,16 +201,44 @@ impl<'a> Loader<'a> {
     }
 }
 
+/// Columns that a thread turns at a time, and rows within them: both sides stay in its cache.
+const TURNED_AT_ONCE: usize = 32;
+
 /// `[rows, columns]` to `[columns, rows]`; an empty placeholder stays empty.
 fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    if values.len() != rows * columns {
+    if values.len() != rows * columns || values.is_empty() {
         return Vec::new();
     }
     let mut transposed = vec![0.0; values.len()];
-    for (row, line) in values.chunks_exact(columns).enumerate() {
-        for (column, &value) in line.iter().enumerate() {
-            transposed[column * rows + row] = value;
+    transposed.par_chunks_mut(TURNED_AT_ONCE * rows).enumerate().for_each(|(block, transposed)| {
+        let first = block * TURNED_AT_ONCE;
+        for start in (0..rows).step_by(TURNED_AT_ONCE) {
+            let lines = start..(start + TURNED_AT_ONCE).min(rows);
+            for (column, turned) in transposed.chunks_exact_mut(rows).enumerate() {
+                for row in lines.clone() {
+                    turned[row] = values[row * columns + first + column];
+                }
+            }
         }
-    }
+    });
     transposed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_finds_its_place() {
+        for (rows, columns) in [(1, 1), (3, 5), (32, 32), (33, 64), (70, 31), (1, 100), (100, 1)] {
+            let values: Vec<f32> = (0..rows * columns).map(|place| place as f32).collect();
+            let turned = transpose(&values, rows, columns);
+            for row in 0..rows {
+                for column in 0..columns {
+                    assert_eq!(turned[column * rows + row], values[row * columns + column], "{rows} x {columns}");
+                }
+            }
+        }
+        assert!(transpose(&[], 2, 3).is_empty());
+    }
 }

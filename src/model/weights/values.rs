@@ -119,7 +119,7 @@ mod tests {
                 collector.append(stored, second);
                 let values = collector.finish(&[2, 2]);
                 assert_eq!(values.data.dtype(), dtype.into());
-                assert_eq!(values.data.convert::<f32>().to_vec::<f32>().unwrap(), numbers, "{stored} as {dtype:?}");
+                assert_eq!(values.data.convert::<f32>().try_to_vec::<f32>().unwrap(), numbers, "{stored} as {dtype:?}");
                 assert_eq!(values.not_finite, 0);
             }
         }
