@@ -178,12 +178,14 @@ fn check_attention(
     let call = ShaderCall { shader: corrupt(call.shader.clone()), ..call };
     let attends = gives != Gives::LogSums;
     let gives_log_sums = matches!(gives, Gives::AttentionAndLogSums | Gives::LogSums);
+    let gives_row_log_sums = gives == Gives::AttentionAndRowLogSums;
     let mut bindings = vec![Binding::Half(&query), Binding::Half(&key)];
     bindings.extend(attends.then_some(Binding::Half(&value)));
     bindings.extend(bias.as_deref().map(Binding::Full));
     bindings.extend(attends.then_some(Binding::Output(query.len())));
     let log_sums = batch * heads * key_frames.frames().len() * query_tokens;
     bindings.extend(gives_log_sums.then_some(Binding::FullOutput(log_sums)));
+    bindings.extend(gives_row_log_sums.then_some(Binding::FullOutput(query.len() / head)));
     let sizes = reference::TileAttention {
         batch,
         heads,
@@ -198,6 +200,10 @@ fn check_attention(
     for got in run(&call, &bindings)? {
         let error = if attends && results.is_empty() {
             relative_l2(&got, &reference::tile_attention(&sizes, &query, &key, &value, bias.as_deref()))
+        } else if gives_row_log_sums {
+            // Weights are as wrong as the sum that they are divided by.
+            let want = reference::row_log_sums(&sizes, &query, &key, bias.as_deref());
+            got.iter().zip(want).map(|(&got, want)| (f64::from(got) - want).exp_m1().abs()).fold(0.0, f64::max)
         } else {
             reference::log_sums_error(&sizes, &got, &reference::log_sums(&sizes, &query, &key, bias.as_deref()))
         };
@@ -241,6 +247,7 @@ fn attention_of_odd_sizes() {
         let attention = run(Gives::Attention);
         let both = run(Gives::AttentionAndLogSums);
         assert!(both[0] == attention[0], "{what}: log-sums change the attention");
+        assert!(run(Gives::AttentionAndRowLogSums)[0] == attention[0], "{what}: row log-sums change the attention");
         let log_sums = run(Gives::LogSums);
         assert!(log_sums[0] == both[1], "{what}: log-sums alone are others");
     }
