@@ -133,7 +133,7 @@ fn on_matrices() -> Vec<(String, Shader)> {
         for gives in Gives::ALL {
             for (key_bias, ragged) in [(false, false), (true, false), (false, true), (true, true)] {
                 let switches = [&word("key_bias", key_bias), &word("ragged", ragged), given(gives)].concat();
-                let name = format!("tile_attention matrix head={}{switches}", cut.head);
+                let name = format!("tile_attention matrix head={} subgroups={}{switches}", cut.head, cut.subgroups);
                 variants.push((name, tile_attention::matrix::shader(cut, key_bias, ragged, gives)));
             }
         }
