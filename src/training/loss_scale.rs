@@ -56,7 +56,8 @@ impl LossScale {
         self.good_steps = 0;
         let could_fall = self.dynamic && self.value > 1.0;
         if could_fall {
-            self.value = (self.value / 4.0).max(1.0);
+            // A block in which nothing fitted is far from what fits.
+            self.value = (self.value / if skipped == BLOCK { 64.0 } else { 4.0 }).max(1.0);
         }
         could_fall || skipped < BLOCK
     }
