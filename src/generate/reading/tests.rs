@@ -8,7 +8,7 @@ use burn::tensor::{FloatDType, Tensor};
 
 use super::*;
 use crate::generate::observer::{Observer, Unobserved};
-use crate::generate::pipeline::{LoadedModel, RunOptions, caption};
+use crate::generate::pipeline::{LoadedModel, RunOptions};
 use crate::generate::recipe::{MaskChoice, Recipe};
 use crate::generate::step_record::StepRecord;
 use crate::gpu::device::{self, DeviceChoice, Precision};
@@ -18,6 +18,7 @@ use crate::model::folder::{ModelFolder, SearchPath};
 use crate::model::latent::{Latent, TokenPlace};
 use crate::model::noise::fill_normal;
 use crate::model::sampler::{Sampler, guidance};
+use crate::model::text::prompt_text;
 
 const FRAMES: usize = 3;
 const LAYERS: usize = 12;
@@ -165,7 +166,7 @@ fn check_words(model: &mut LoadedModel, call: &PastCall, values: &Values, layer:
     let recipe = call.recipe();
     let tokens: usize = recipe.size().token_grid().iter().product();
     let maps = word_maps(model, call, layer, &mut Unobserved).unwrap();
-    let cleaned = caption(&recipe.prompt, &recipe.prompt_template, recipe.clean_caption);
+    let cleaned = prompt_text(&recipe.prompt, &recipe.prompt_template, recipe.clean_caption);
     let text_tokens = model.tokenizer().encode_unpadded(&cleaned).unwrap().len().min(recipe.max_tokens);
     // The direct average over heads and layers, of every token of the text.
     let layers: Vec<usize> = layer.map_or((0..LAYERS).collect(), |layer| vec![layer]);
