@@ -110,7 +110,8 @@ fn transformer_and_text_encoder_learn_and_are_published() {
     let trained = network.text_encoder.forward(ids, mask, 4);
     let published = encoder.forward(ids, mask, 4, &mut |_, _| {});
     assert_near(&read(trained.clone()), &read(published.clone()), 1e-2);
-    let key_frames = vec![std::sync::Arc::new(tilereel::mask::KeyFrames::dense(2)); transformer.layers()];
+    let all_frames = std::sync::Arc::new(tilereel::mask::KeyFrames::dense(2));
+    let key_frames = vec![all_frames; transformer.layers()];
     let predict = |transformer: &Transformer, embedding: Tensor<3>| {
         let latents = Tensor::<5>::from_data(TensorData::new(batch.latents.clone(), batch.shape), &device.device);
         let text = TextContext { embedding, mask: mask.clone() };
