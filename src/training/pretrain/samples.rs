@@ -38,7 +38,7 @@ const TILE: usize = 192;
 
 /// Draws sheets with this VAE and tokenizer, in clips of this size.
 pub fn sheets(vae: Vae, tokenizer: Tokenizer, max_tokens: usize, size: ClipSize, device: &ComputeDevice) -> SheetOf {
-    let device = device.device.clone();
+    let (device, all_frames) = (device.device.clone(), Arc::new(KeyFrames::dense(size.latent_frames())));
     Box::new(move |network: &BaseNetworks, path: &Path| {
         let failed = |reason: String| TrainError::DeviceFailed { step: 0, reason };
         let encoded = |texts: &[&str]| -> Result<TextContext, TrainError> {
@@ -56,7 +56,7 @@ pub fn sheets(vae: Vae, tokenizer: Tokenizer, max_tokens: usize, size: ClipSize,
             steps: STEPS,
             guidance_scale: GUIDANCE,
             shape,
-            key_frames: vec![Arc::new(KeyFrames::dense(size.latent_frames())); network.transformer.layers()],
+            key_frames: vec![all_frames.clone(); network.transformer.layers()],
             seed: SEED,
         };
         let latents = sampling.run(&network.transformer, &prompts, &empty, 0, &device);
