@@ -1,5 +1,7 @@
 //! The model that a training is like: its configurations, its tokenizer, the size of its clips.
 
+use std::path::Path;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -8,9 +10,11 @@ use super::folder::RunFolder;
 use super::pretrain::base::{BaseConfigs, TEXT_ENCODER, TRANSFORMER};
 use super::pretrain::vae::VAE;
 use crate::gpu::device::ComputeDevice;
-use crate::model::folder::{ModelFolder, SearchPath};
+use crate::mask::MaskPlan;
+use crate::model::folder::{ModelFacts, ModelFiles, ModelFolder, SearchPath};
 use crate::model::latent::ClipSize;
 use crate::model::text::Tokenizer;
+use crate::model::text::encoder::TextEncoder;
 use crate::model::vae::{Vae, VaeConfig};
 use crate::model::weights::{Loader, WeightSource, WrittenTensor, WrittenType, write_safetensors, write_whole};
 
@@ -18,8 +22,9 @@ use crate::model::weights::{Loader, WeightSource, WrittenTensor, WrittenType, wr
 const VAE_WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 const CONFIG: &str = "config.json";
 const FACTS: &str = "tilereel.json";
+const TEXT_ENCODER_WEIGHTS: &str = "model.safetensors";
 
-/// A model whose sizes a training takes over, but not its weights.
+/// A model that a training is like: its sizes, and for a distillation also its weights.
 pub struct Template {
     folder: ModelFolder,
 }
@@ -106,15 +111,89 @@ impl Template {
         if place.join(CONFIG).exists() {
             return Ok(false);
         }
-        let source = self.folder.vae_weights()?;
-        let tensors = source.tensors().map(|(name, info)| {
-            Ok(WrittenTensor { name: name.to_owned(), shape: info.shape.clone(), values: source.read_f32(name)? })
-        });
-        let tensors = tensors.collect::<Result<Vec<_>, TrainError>>()?;
-        write_safetensors(&place.join(VAE_WEIGHTS), &tensors, WrittenType::F16)?;
-        write_whole(&place.join(CONFIG), format!("{:#}\n", self.folder.vae_config()).as_bytes())?;
+        lend(&self.folder.vae_weights()?, self.folder.vae_config(), &place, VAE_WEIGHTS)?;
         Ok(true)
     }
+
+    /// Puts this model's text encoder and tokenizer into the run's model, if there are none yet. True if it did.
+    ///
+    /// # Errors
+    /// They cannot be read or written.
+    pub fn lend_text_encoder(&self, run: &RunFolder) -> Result<bool, TrainError> {
+        let place = run.network(TEXT_ENCODER);
+        if place.join(CONFIG).exists() {
+            return Ok(false);
+        }
+        for (name, bytes) in self.folder.tokenizer()?.named() {
+            write_whole(&place.join(name), bytes)?;
+        }
+        lend(&self.folder.text_encoder_weights()?, self.folder.text_encoder_config(), &place, TEXT_ENCODER_WEIGHTS)?;
+        Ok(true)
+    }
+
+    /// The weights of its transformer.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn transformer_weights(&self) -> Result<WeightSource, TrainError> {
+        Ok(self.folder.transformer_weights()?)
+    }
+
+    /// Its text encoder, ready to be used.
+    ///
+    /// # Errors
+    /// It is damaged, or of a kind that this program does not run.
+    pub fn text_encoder(&self, device: &ComputeDevice) -> Result<TextEncoder, TrainError> {
+        let config = self.base_configs()?.text_encoder;
+        Ok(TextEncoder::load(Loader::new(&self.folder.text_encoder_weights()?, device), &config)?)
+    }
+
+    /// The masks that it was made for; dense if it names none.
+    ///
+    /// # Errors
+    /// The plan is damaged, or of another model.
+    pub fn plan(&self) -> Result<MaskPlan, TrainError> {
+        let (layers, frames) = (self.base_configs()?.transformer.num_layers, self.size().latent_frames());
+        let plan = match self.folder.mask_plan()? {
+            Some(text) => MaskPlan::from_json(&text)?,
+            None => MaskPlan::dense(layers, frames)?,
+        };
+        plan.check(layers, frames)?;
+        Ok(plan)
+    }
+
+    /// What it says about its use.
+    pub fn facts(&self) -> &ModelFacts {
+        self.folder.facts()
+    }
+
+    /// Its name in a list of models.
+    pub fn name(&self) -> &str {
+        self.folder.name()
+    }
+
+    /// The configuration of its transformer, as published.
+    pub fn transformer_json(&self) -> &Value {
+        self.folder.transformer_config()
+    }
+
+    /// The folder of its transformer, unless it is built in.
+    pub fn path(&self) -> Option<&Path> {
+        match self.folder.files() {
+            ModelFiles::Disk(path) => Some(path),
+            ModelFiles::Embedded(_) => None,
+        }
+    }
+}
+
+/// Writes a network of one model into another's folder; the configuration last, because it says that the network is there.
+fn lend(source: &WeightSource, config: &Value, place: &Path, weights: &str) -> Result<(), TrainError> {
+    let tensors = source.tensors().map(|(name, info)| {
+        Ok(WrittenTensor { name: name.to_owned(), shape: info.shape.clone(), values: source.read_f32(name)? })
+    });
+    let tensors = tensors.collect::<Result<Vec<_>, TrainError>>()?;
+    write_safetensors(&place.join(weights), &tensors, WrittenType::F16)?;
+    Ok(write_whole(&place.join(CONFIG), format!("{config:#}\n").as_bytes())?)
 }
 
 /// The VAE of a run's model, and a hash of it.

@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::watch::Terminal;
-use super::{BaseArguments, RunArguments, UsageError};
+use super::{BaseArguments, RunArguments, SessionArguments, UsageError};
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::ClipSize;
 use crate::studio::words::duration;
@@ -27,13 +27,13 @@ use crate::world::seeds;
 const POOL_CLIPS: usize = 192;
 
 /// What every training begins with.
-struct Setup {
-    device: ComputeDevice,
-    template: Template,
-    folder: RunFolder,
+pub struct Setup {
+    pub device: ComputeDevice,
+    pub template: Template,
+    pub folder: RunFolder,
     /// Of a clip.
-    size: ClipSize,
-    watcher: Terminal,
+    pub size: ClipSize,
+    pub watcher: Terminal,
 }
 
 impl Setup {
@@ -49,23 +49,28 @@ impl Setup {
                 .ok_or_else(|| UsageError(format!("The size {text} is not understood. Use WIDTHxHEIGHT, such as 256x144.")))?;
         }
         size.check().map_err(|error| UsageError(error.to_string()))?;
-        let device = arguments.device.open()?;
+        Self::begin(&arguments.session, template, size, kind)
+    }
+
+    /// Opens the device; from here on Ctrl-C ends the training with a checkpoint.
+    pub fn begin(session: &SessionArguments, template: Template, size: ClipSize, kind: &'static str) -> anyhow::Result<Self> {
+        let device = session.device.open()?;
         super::super::catch_interrupts();
-        let mut watcher = Terminal::new(arguments.quiet);
+        let mut watcher = Terminal::new(session.quiet);
         watcher.note(&format!("{}, {}, {} kernels", device.name, device.precision, device.tier.name()));
-        Ok(Self { device, template, folder: RunFolder::new(&arguments.out, kind), size, watcher })
+        Ok(Self { device, template, folder: RunFolder::new(&session.out, kind), size, watcher })
     }
 
     /// Resumes if that is wanted, trains, and says what came of it.
-    fn run<T: Task, B: Batches<Batch = T::Batch>>(
+    pub fn run<T: Task, B: Batches<Batch = T::Batch>>(
         &mut self,
-        arguments: &RunArguments,
+        session: &SessionArguments,
         task: &T,
         batches: &B,
         trainer: &mut Trainer<T::Network>,
         plan: &Plan,
     ) -> anyhow::Result<Ended> {
-        resume(arguments.resume, trainer, &self.folder, &mut self.watcher)?;
+        resume(session.resume, trainer, &self.folder, &mut self.watcher)?;
         let begun = Instant::now();
         self.watcher.note(&format!("{} parameters, from step {}", trainer.parameters().count(), trainer.progress.step));
         let ended = train(task, batches, trainer, plan, &self.folder, &mut self.watcher);
@@ -107,28 +112,30 @@ fn resume<M: Module>(
 }
 
 pub fn vae(arguments: &RunArguments) -> anyhow::Result<Ended> {
-    let plan = arguments.plan(vae::SCHEDULE)?;
+    let session = &arguments.session;
+    let plan = session.plan(vae::SCHEDULE)?;
     let mut setup = Setup::new(arguments, vae::VAE)?;
     let (config, json) = setup.template.vae_config()?;
-    let batch = arguments.batch.map_or(vae::BATCH, |batch| batch as usize);
+    let [batch, part] = session.batch_and_part(vae::BATCH);
     let size = ClipSize { frames: vae::FRAMES.min(setup.size.frames), ..setup.size };
     let data = vae::VaeData {
         batch,
-        part: arguments.part.map_or(batch, |part| part as usize),
+        part,
         size,
         clip_frames: setup.size.frames,
         latent_channels: config.embed_dim,
-        random: Random::new(arguments.seed),
+        random: Random::new(session.seed),
     };
     let mut trainer =
-        vae::trainer(&config, arguments.optimiser(vae::OPTIMISER), arguments.seed, &setup.device).map_err(TrainError::from)?;
+        vae::trainer(&config, arguments.optimiser(vae::OPTIMISER), session.seed, &setup.device).map_err(TrainError::from)?;
     let task = vae::VaeTask::new(config, json, batch, size, setup.size.frames, &setup.device);
-    setup.run(arguments, &task, &data, &mut trainer, &plan)
+    setup.run(session, &task, &data, &mut trainer, &plan)
 }
 
 pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
     let BaseArguments { run, clips } = arguments;
-    let plan = run.plan(base::SCHEDULE)?;
+    let session = &run.session;
+    let plan = session.plan(base::SCHEDULE)?;
     let mut setup = Setup::new(run, base::TRANSFORMER)?;
     let configs = setup.template.base_configs()?;
     if setup.template.lend_vae(&setup.folder)? {
@@ -136,34 +143,37 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
     }
     setup.template.write_texts(&setup.folder)?;
     let Some(latents) = latents(&mut setup, *clips as usize)? else { return Ok(Ended::Stopped) };
-    let batch = run.batch.map_or(base::BATCH, |batch| batch as usize);
+    let [batch, part] = session.batch_and_part(base::BATCH);
     let data = base::BaseData {
         latents,
         tokenizer: setup.template.tokenizer()?,
         max_tokens: setup.template.max_tokens(),
         batch,
-        part: run.part.map_or(batch, |part| part as usize),
-        random: Random::new(run.seed),
+        part,
+        random: Random::new(session.seed),
         sentences: None,
     };
     let mut trainer =
-        base::trainer(&configs, run.optimiser(base::OPTIMISER), run.seed, &setup.device).map_err(TrainError::from)?;
+        base::trainer(&configs, run.optimiser(base::OPTIMISER), session.seed, &setup.device).map_err(TrainError::from)?;
     let mut task = base::BaseTask::new(configs, batch, setup.size.latent_frames(), &setup.device);
     if plan.sheet_every.is_some() {
         let (vae, ..) = load_vae(&setup.folder, &setup.device)?;
         let (tokenizer, tokens) = (setup.template.tokenizer()?, setup.template.max_tokens());
         task.sheet = Some(samples::sheets(vae, tokenizer, tokens, setup.size, &setup.device));
     }
-    setup.run(run, &task, &data, &mut trainer, &plan)
+    setup.run(session, &task, &data, &mut trainer, &plan)
+}
+
+/// Which clips latents of the world are of.
+pub fn source_of(ClipSize { frames, width, height }: ClipSize) -> String {
+    format!("world {} {frames}x{width}x{height}", seeds::TRANSFORMER)
 }
 
 /// The encoded clips, from the run's folder if they are there. None if it was stopped.
-fn latents(setup: &mut Setup, clips: usize) -> Result<Option<Latents>, TrainError> {
+pub fn latents(setup: &mut Setup, clips: usize) -> Result<Option<Latents>, TrainError> {
     let (vae, config, hash) = load_vae(&setup.folder, &setup.device)?;
     let shape = setup.size.latent_shape(config.embed_dim);
-    let ClipSize { frames, width, height } = setup.size;
-    let source = format!("world {} {frames}x{width}x{height}", seeds::TRANSFORMER);
-    let of = LatentsOf { vae: hash, source, clips, shape };
+    let of = LatentsOf { vae: hash, source: source_of(setup.size), clips, shape };
     let path = setup.folder.latents();
     if let Some(latents) = Latents::read(&path, &of)? {
         return Ok(Some(latents));
@@ -176,7 +186,8 @@ fn latents(setup: &mut Setup, clips: usize) -> Result<Option<Latents>, TrainErro
 }
 
 pub fn judge(arguments: &RunArguments) -> anyhow::Result<Ended> {
-    let plan = arguments.plan(judge::SCHEDULE)?;
+    let session = &arguments.session;
+    let plan = session.plan(judge::SCHEDULE)?;
     let mut setup = Setup::new(arguments, judge::JUDGE)?;
     let config = judge::config(setup.size.frames);
     let pool: Option<Tensor<2>> = if setup.folder.network(vae::VAE).is_dir() {
@@ -187,13 +198,13 @@ pub fn judge(arguments: &RunArguments) -> anyhow::Result<Ended> {
         None
     };
     let data = judge::JudgeData {
-        batch: arguments.batch.map_or(judge::BATCH, |batch| batch as usize),
+        batch: session.batch_and_part(judge::BATCH)[0],
         frames: setup.size.frames,
         pool: if pool.is_some() { POOL_CLIPS } else { 0 },
-        random: Random::new(arguments.seed),
+        random: Random::new(session.seed),
     };
-    let mut trainer = judge::trainer(&config, arguments.optimiser(judge::OPTIMISER), arguments.seed, &setup.device)
-        .map_err(TrainError::from)?;
+    let mut trainer =
+        judge::trainer(&config, arguments.optimiser(judge::OPTIMISER), session.seed, &setup.device).map_err(TrainError::from)?;
     let task = judge::JudgeTask::new(config, data.clone(), setup.size, pool, &setup.device);
-    setup.run(arguments, &task, &data, &mut trainer, &plan)
+    setup.run(session, &task, &data, &mut trainer, &plan)
 }
