@@ -4,7 +4,8 @@
 mod distill;
 mod networks;
 mod runs;
-mod toy;
+mod search;
+pub mod toy;
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -35,7 +35,7 @@ pub fn mlcd(arguments: &MlcdArguments) -> anyhow::Result<Ended> {
     }
     let session = &common.session;
     let schedule = session.plan(mlcd::SCHEDULE)?;
-    let mut setup = begin(common, mlcd::MLCD, mlcd::MLCD)?;
+    let mut setup = begin(common, Template::open(&common.teacher)?, mlcd::MLCD, mlcd::MLCD)?;
     let plan = setup.template.plan()?;
     let clips = if *data_free {
         let channels = setup.template.vae_config()?.0.embed_dim;
@@ -70,10 +70,10 @@ pub fn kd(arguments: &KdArguments) -> anyhow::Result<Ended> {
     let session = &common.session;
     let schedule = session.plan(kd::SCHEDULE)?;
     let plan = MaskPlan::load(student_plan)?;
-    let mut setup = begin(common, kd::KD, kd::FAST)?;
-    let layers = setup.template.base_configs()?.transformer.num_layers;
-    plan.check(layers, setup.size.latent_frames())
-        .map_err(|error| UsageError(format!("{}: {error}.", student_plan.display())))?;
+    let template = Template::open(&common.teacher)?;
+    let (layers, frames) = (template.base_configs()?.transformer.num_layers, template.size().latent_frames());
+    plan.check(layers, frames).map_err(|error| UsageError(format!("{}: {error}.", student_plan.display())))?;
+    let mut setup = begin(common, template, kd::KD, kd::FAST)?;
     let Some(latents) = encoded_clips(&mut setup, common)? else { return Ok(Ended::Stopped) };
     let [batch, part] = session.batch_and_part(kd::BATCH);
     let defaults = &setup.template.facts().defaults;
@@ -99,9 +99,8 @@ pub fn kd(arguments: &KdArguments) -> anyhow::Result<Ended> {
     setup.run(session, &task, &data, &mut trainer, &schedule)
 }
 
-/// Opens the teacher and makes the folder a model: with the teacher's VAE and text encoder, unless they are there.
-fn begin(common: &TeacherArguments, kind: &'static str, student: &'static str) -> anyhow::Result<Setup> {
-    let template = Template::open(&common.teacher)?;
+/// Makes the folder a model: with the teacher's VAE and text encoder, unless they are there.
+fn begin(common: &TeacherArguments, template: Template, kind: &'static str, student: &'static str) -> anyhow::Result<Setup> {
     let size = template.size();
     let mut setup = Setup::begin(&common.session, template, size, kind)?;
     let place = setup.folder.network(student);

@@ -210,7 +210,8 @@ fn the_few_step_student_learns_and_is_published() {
     let mut trainer = toy::trainer(&template, mlcd::MLCD, quick(mlcd::OPTIMISER), &device);
     let one = |network: &Transformer| read(task.loss(network, batch.clone()).total)[0];
     let before = one(&trainer.averaged());
-    trainer.step(vec![batch.clone()], 1.0, |network, part| task.loss(network, part));
+    // A small one: from the gradient alone, not from luck.
+    trainer.step(vec![batch.clone()], 0.03, |network, part| task.loss(network, part));
     let after_one = one(&trainer.averaged());
     assert!(after_one < before, "one step makes the loss smaller: {before} {after_one}");
     let mut seen = Seen::default();
@@ -236,7 +237,8 @@ fn the_sparse_student_learns_and_is_published() {
     let mut seen = Seen::default();
     train(&task, &Same(batch.clone()), &mut trainer, &plan(STEPS), &run, &mut seen).expect("a run");
     let after = numbers(&trainer.averaged());
-    assert!((0..3).all(|number| after[number] < 0.7 * before[number]), "{before:?} {after:?}");
+    let [total, output, attention] = [0, 1, 2].map(|number| after[number] / before[number]);
+    assert!(total < 0.5 && output < 0.5 && attention < 0.9, "{before:?} {after:?}");
     let published = assert_published(folder.path(), kd::FAST, &trainer.averaged(), &device);
     let text = published.mask_plan().expect("readable").expect("a plan");
     assert_eq!(tilereel::mask::MaskPlan::from_json(&text).expect("a plan"), toy::sparse());
