@@ -27,7 +27,7 @@ pub struct TeacherArguments {
     /// Clips of the world to learn from, if none were encoded yet [default: those in training/latents.bin of the model's
     /// folder or of the teacher's, else 20000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    clips: Option<u32>,
+    world_clips: Option<u32>,
     #[command(flatten)]
     session: SessionArguments,
 }

@@ -39,7 +39,7 @@ pub fn mlcd(arguments: &MlcdArguments) -> anyhow::Result<Ended> {
     let plan = setup.template.plan()?;
     let clips = if *data_free {
         let channels = setup.template.vae_config()?.0.embed_dim;
-        let clips = common.clips.map_or(CLIPS, |clips| clips as usize);
+        let clips = common.world_clips.map_or(CLIPS, |clips| clips as usize);
         Clips::Described { clips, shape: setup.size.latent_shape(channels) }
     } else {
         let Some(latents) = encoded_clips(&mut setup, common)? else { return Ok(Ended::Stopped) };
@@ -122,7 +122,7 @@ fn is_same(a: &Path, b: &Path) -> bool {
 
 /// Clips that were encoded for this model or its teacher, else new ones. None if it was stopped.
 fn encoded_clips(setup: &mut Setup, common: &TeacherArguments) -> Result<Option<Latents>, TrainError> {
-    if let Some(clips) = common.clips {
+    if let Some(clips) = common.world_clips {
         return latents(setup, clips as usize);
     }
     let (_, config, hash) = load_vae(&setup.folder, &setup.device)?;

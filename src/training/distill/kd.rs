@@ -92,7 +92,7 @@ impl Task for KdTask {
     type Batch = DistillBatch;
 
     fn numbers(&self) -> &'static [&'static str] {
-        &["output_difference", "attention_difference", "noise_error"]
+        &["output_difference", "attention_difference", "noise_difference"]
     }
 
     fn samples_a_step(&self) -> usize {

@@ -21,7 +21,7 @@ fn a_model_becomes_fast_and_is_compared() {
     let run = |arguments: &[String]| place.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
 
     // Five clips are encoded once, and found again by the later run.
-    run(&with(&["distill", "mlcd", "--teacher", "toy/base", "--clips", "5", "--segments", "4"]))
+    run(&with(&["distill", "mlcd", "--teacher", "toy/base", "--world-clips", "5", "--segments", "4"]))
         .succeeds()
         .says(&["done at step 2"]);
     let facts = json(&place, "toy/mlcd/tilereel.json");
