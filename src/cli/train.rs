@@ -101,7 +101,13 @@ pub struct BaseArguments {
     run: RunArguments,
     /// Clips of the world to learn from; they are encoded once and kept in the model's folder
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    clips: u32,
+    world_clips: u32,
+    /// Learn from a folder of clips instead, each with its sentence beside it (ball.mp4 and ball.txt); needs ffmpeg
+    #[arg(long, value_name = "FOLDER")]
+    clips: Option<PathBuf>,
+    /// Begin with the weights of --like instead of from nothing
+    #[arg(long)]
+    fine_tune: bool,
 }
 
 pub(super) fn minutes(text: &str) -> Result<Duration, String> {

@@ -15,6 +15,7 @@ pub mod preview;
 pub mod prompt_cache;
 pub mod reading;
 pub mod recipe;
+mod record_writer;
 pub mod residency;
 pub mod step_record;
 pub mod tensor_file;

@@ -64,7 +64,8 @@ pub struct Walk<'a> {
     pub after_step: &'a mut AfterStep<'a>,
 }
 
-pub type AfterStep<'a> = dyn FnMut(&Sampler, usize, &Latent, &Latent, Option<&AttentionRecord>) -> Result<(), GenerateError> + 'a;
+pub type AfterStep<'a> =
+    dyn FnMut(&Sampler, usize, &Latent, &Latent, Option<&Arc<AttentionRecord>>) -> Result<(), GenerateError> + 'a;
 
 impl Networks {
     /// Walks from `latent`, which is scaled for the sampler's first call.
@@ -93,7 +94,7 @@ impl Networks {
             let step = walk.sampler.step(call, &epsilon, &latent.values, &mut |noise| (walk.noise)(call, noise));
             latent.values = step.x;
             let denoised = Latent { shape, values: step.denoised };
-            spans::span(Kind::Copy, || (walk.after_step)(&walk.sampler, call, &latent, &denoised, attention.as_deref()))?;
+            spans::span(Kind::Copy, || (walk.after_step)(&walk.sampler, call, &latent, &denoised, attention.as_ref()))?;
             let step_millis = millis(started.elapsed());
             timing.step_millis.push(step_millis);
             observer.denoised(call, &denoised);

@@ -5,12 +5,12 @@ use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::attention_record::AttentionRecord;
 use super::networks::{Networks, Timing, Walk, millis, read};
 use super::observer::{Observer, Phase};
 use super::preview::Projection;
 use super::prompt_cache::PromptCache;
 use super::recipe::Recipe;
+use super::record_writer::RecordWriter;
 use super::residency;
 use super::step_record::{LastRecord, StepRecord};
 use super::{GenerateError, set_pace};
@@ -259,6 +259,7 @@ impl LoadedModel {
         observer.phase(Phase::Sampling);
         let end = end.unwrap_or(sampler.calls());
         let mut last = None;
+        let mut writer = options.records.as_deref().map(RecordWriter::start).transpose()?;
         let mut walk = Walk {
             sampler,
             calls: first_call..end,
@@ -271,17 +272,18 @@ impl LoadedModel {
             noise: &mut |call, noise| fill_normal(recipe.seed, call as u64 + 1, noise),
             after_step: &mut |sampler, call, latent, denoised, attention| {
                 let record = StepRecord::of_step(recipe, sampler, call, latent, denoised).made_on(&devices);
-                if let Some(folder) = &options.records {
-                    // The step comes last: once it is there, what belongs to it is there too.
-                    AttentionRecord::write_or_remove(attention, folder, call)?;
-                    record.write(folder)?;
-                }
                 options.last.put(&record);
+                if let Some(writer) = &mut writer {
+                    writer.write(call, record.clone(), attention.cloned())?;
+                }
                 last = Some(record);
                 Ok(())
             },
         };
         let latent = self.networks.sample(start, &mut walk, timing, observer)?;
+        if let Some(writer) = &mut writer {
+            writer.finish()?;
+        }
         if observer.stop() {
             return Err(GenerateError::Stopped);
         }

@@ -120,6 +120,9 @@ impl Bench<'_> {
             self.line("tile attention on matrices, head of 48", limit, || {
                 self.attention(48, [50, 49], 1.0, true, Gives::Attention)
             }),
+            self.line("tile attention on matrices, head of 48, many rows", limit, || {
+                self.attention(48, [3170, 20], 1.0, false, Gives::Attention)
+            }),
             self.line("log-sums beside tile attention on matrices", LOG_SUMS, || {
                 self.attention(96, [200, 48], 1.0, false, Gives::AttentionAndLogSums)
             }),

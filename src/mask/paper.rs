@@ -35,8 +35,8 @@ pub fn measured_masks(frames: usize) -> Vec<String> {
 }
 
 /// The searched plan of this name (`r0.025`, also `r0.05`) for `layers` layers and `frames` latent frames; none if there is no
-/// such plan. With fewer layers than the paper's 32, every so-manieth of them; with more frames the same numbers of reference
-/// frames.
+/// such plan. With another number of layers than the paper's 32, the masks have the same shares of them as nearly as whole
+/// layers allow; with another number of frames, the same numbers of reference frames.
 ///
 /// # Errors
 /// There are no frames or layers, or too many.
@@ -44,21 +44,31 @@ pub fn searched_plan(name: &str, layers: usize, frames: usize) -> Option<Result<
     let threshold = |name: &str| name.strip_prefix('r')?.parse::<f64>().ok();
     let wanted = threshold(name)?;
     let (_, counts) = COUNTS.iter().find(|(name, _)| threshold(name) == Some(wanted))?;
-    let spread = spread(counts);
-    let mask = |layer: usize| match REFERENCES[spread[layer * LAYERS / layers]] {
+    let spread = spread(&apportioned(counts, layers));
+    let mask = |layer: usize| match REFERENCES[spread[layer]] {
         Some(references) if references < frames => LayerMask::of_family(&super::MaskFamily::paper(references), frames),
         _ => LayerMask::full(frames),
     };
     Some((0..layers).map(mask).collect::<Result<Vec<_>, _>>().and_then(MaskPlan::of_layers))
 }
 
+/// The counts of 32 layers for another number of them: the largest remainders are rounded up.
+fn apportioned(counts: &[usize; 4], layers: usize) -> [usize; 4] {
+    let mut shares = counts.map(|count| count * layers / LAYERS);
+    let mut order = [0, 1, 2, 3];
+    order.sort_by_key(|&mask| std::cmp::Reverse(counts[mask] * layers % LAYERS));
+    let left = layers - shares.iter().sum::<usize>();
+    order.iter().take(left).for_each(|&mask| shares[mask] += 1);
+    shares
+}
+
 /// Which mask each layer has: every mask's layers at even distances, the sparsest masks in between.
 fn spread(counts: &[usize; 4]) -> Vec<usize> {
-    let mut places: Vec<(f64, usize)> = Vec::with_capacity(LAYERS);
+    let mut places: Vec<(f64, usize)> = Vec::new();
     for (mask, &count) in counts.iter().enumerate() {
         places.extend((0..count).map(|index| ((index as f64 + 0.5) / count as f64, mask)));
     }
-    places.sort_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal));
+    places.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     places.into_iter().map(|(_, mask)| mask).collect()
 }
 
@@ -95,8 +105,16 @@ mod tests {
     fn fewer_layers_and_more_frames_keep_the_mixture() {
         let plan = searched_plan("r0.4", 8, 24).unwrap().unwrap();
         assert_eq!((plan.layers().len(), plan.frames()), (8, 24));
-        let sparse = plan.layers().iter().filter(|layer| layer.reference_frames().len() == 1).count();
-        assert!((5..=7).contains(&sparse), "{sparse} of 8");
+        // 24 of 32 layers have one reference frame, 4 have two.
+        let with = |plan: &MaskPlan, references: usize| {
+            plan.layers().iter().filter(|layer| layer.reference_frames().len() == references).count()
+        };
+        assert_eq!((with(&plan, 1), with(&plan, 2)), (6, 1));
+        for layers in [1, 3, 12, 31, 33, 64] {
+            let plan = searched_plan("r0.4", layers, 8).unwrap().unwrap();
+            assert_eq!(plan.layers().len(), layers);
+            assert!((with(&plan, 1) as f64 - 0.75 * layers as f64).abs() < 1.0, "{layers} layers");
+        }
         assert!(searched_plan("r0.3", 32, 8).is_none() && searched_plan("full", 32, 8).is_none());
         assert!(searched_plan("r0.4", 32, 0).unwrap().is_err());
         assert!(searched_plan("r0.4", 0, 8).unwrap().is_err());

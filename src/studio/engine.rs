@@ -91,6 +91,7 @@ impl Workshop {
             Some(model)
                 if model.networks().device.device == device.device
                     && model.networks().device.precision == device.precision
+                    && model.networks().device.residency == device.residency
                     && model.folder().hash()? == hash =>
             {
                 model

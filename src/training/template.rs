@@ -59,6 +59,14 @@ impl Template {
         }
     }
 
+    /// Weights of the transformer and of the text encoder, to learn more from.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn base_weights(&self) -> Result<[WeightSource; 2], TrainError> {
+        Ok([self.folder.transformer_weights()?, self.folder.text_encoder_weights()?])
+    }
+
     /// # Errors
     /// As [`Self::base_configs`].
     pub fn vae_config(&self) -> Result<(VaeConfig, Value), TrainError> {
@@ -87,18 +95,23 @@ impl Template {
         self.folder.facts().trained.max_tokens
     }
 
-    /// Puts the tokenizer's files and what the model says about its use into the run's model.
+    /// Puts the tokenizer's files and what the model says about its use into the run's model, which makes clips of `size`.
     ///
     /// # Errors
     /// They cannot be read or written.
-    pub fn write_texts(&self, run: &RunFolder) -> Result<(), TrainError> {
+    pub fn write_texts(&self, run: &RunFolder, size: ClipSize) -> Result<(), TrainError> {
         let place = run.network(TEXT_ENCODER);
         for (name, bytes) in self.folder.tokenizer()?.named() {
             write_whole(&place.join(name), bytes)?;
         }
-        if self.folder.files().exists(FACTS) {
-            write_whole(&run.network(TRANSFORMER).join(FACTS), &self.folder.files().read(FACTS)?)?;
-        }
+        let mut facts = self.folder.facts().clone();
+        let ClipSize { frames, width, height } = size;
+        (facts.defaults.frames, facts.defaults.width, facts.defaults.height) = (frames, width, height);
+        (facts.trained.frames, facts.trained.sizes) = (vec![frames], vec![[width, height]]);
+        // Every frame sees every frame, until a plan is searched for.
+        facts.mask_plan = None;
+        let text = serde_json::to_string_pretty(&facts).map_err(|error| self.unsupported(error.to_string()))?;
+        write_whole(&run.network(TRANSFORMER).join(FACTS), (text + "\n").as_bytes())?;
         Ok(())
     }
 

@@ -17,6 +17,7 @@ mod queue;
 mod reading;
 mod reset_settings;
 mod resume;
+mod train;
 #[cfg(feature = "gui")]
 mod window;
 

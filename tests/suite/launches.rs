@@ -59,7 +59,8 @@ fn a_layer_takes_few_launches() {
             |shape: [usize; 3]| Tensor::<3>::from_data(TensorData::new(seeded(1, shape.iter().product()), shape), &device.device);
         let latents = tensor([4, 3, 8 * 8]).reshape([1, 4, 3, 8, 8]);
         let text = TextContext { embedding: tensor([1, 7, 32]), mask: vec![1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0] };
-        let key_frames = vec![Arc::new(KeyFrames::dense(3)); LAYERS];
+        let dense = Arc::new(KeyFrames::dense(3));
+        let key_frames = vec![dense; LAYERS];
         let count = Arc::new(Count { thread: thread::current().id(), launches: Mutex::default() });
         let observation = LaunchObservation::new(count.clone());
         let output = transformer.forward(latents, &[500.0], &text, None, &key_frames, &mut Probe::default());

@@ -11,6 +11,7 @@ use tilereel::gpu::kernels::group_norm::shaders::{Way, normalise_shader};
 use tilereel::gpu::kernels::linear::{self, Activation};
 use tilereel::gpu::kernels::product::{LARGE, SMALL, SQUARE, Tile};
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
+use tilereel::gpu::kernels::tile_attention::matrix::{CUTS, Cut};
 use tilereel::gpu::kernels::tile_attention::{self, Gives, RecordPlace, Sample, Tiles};
 use tilereel::gpu::kernels::{Shader, ShaderCall};
 use tilereel::mask::{FrameMask, KeyFrames, MaskFamily};
@@ -227,7 +228,7 @@ fn normalisation() {
 }
 
 struct Attention {
-    head: usize,
+    cut: Cut,
     batch: usize,
     query_tokens: usize,
     key_tokens: usize,
@@ -242,9 +243,8 @@ fn check_attention(
     gives: Gives,
     corrupt: impl FnOnce(Shader) -> Shader,
 ) -> Result<Vec<(Vec<f32>, f64)>, Vec<String>> {
-    let &Attention { head, batch, query_tokens, key_tokens, ref key_frames, query_scale, key_bias } = case;
-    let (heads, frames) = (2, key_frames.query_frames());
-    let cut = tile_attention::matrix::Cut::of_head(head).expect("a matrix kernel");
+    let &Attention { cut, batch, query_tokens, key_tokens, ref key_frames, query_scale, key_bias } = case;
+    let (head, heads, frames) = (cut.head, 2, key_frames.query_frames());
     let count = |tokens: usize| batch * heads * frames * tokens * head;
     let query = rounded(seeded(1, count(query_tokens)).into_iter().map(|value| value * query_scale).collect());
     let (key, value) = (rounded(seeded(2, count(key_tokens))), rounded(seeded(3, count(key_tokens))));
@@ -260,12 +260,17 @@ fn check_attention(
     let shader = corrupt(tile_attention::matrix::shader_of(cut, &tiles, key_bias, gives));
     let recorded = gives_log_sums.then_some(&place);
     let call = tile_attention::matrix::shader_call(shader, cut, [batch, heads, head], frames, &tiles, recorded);
+    let gives_log_sums = matches!(gives, Gives::AttentionAndLogSums | Gives::LogSums);
+    let gives_row_log_sums = gives == Gives::AttentionAndRowLogSums;
     let mut bindings = vec![Binding::Half(&query), Binding::Half(&key)];
     bindings.extend(attends.then_some(Binding::Half(&value)));
     bindings.extend(bias.as_deref().map(Binding::Full));
     bindings.extend(attends.then_some(Binding::Output(query.len())));
     let length = place.length([batch, heads], frames, &tiles);
     bindings.extend(gives_log_sums.then_some(Binding::FullOutput(place.at + length)));
+    let log_sums = batch * heads * key_frames.frames().len() * query_tokens;
+    bindings.extend(gives_log_sums.then_some(Binding::FullOutput(log_sums)));
+    bindings.extend(gives_row_log_sums.then_some(Binding::FullOutput(query.len() / head)));
     let sizes = reference::TileAttention {
         batch,
         heads,
@@ -292,27 +297,40 @@ fn check_attention(
             let error = reference::log_sums_error(&sizes.of_rows(rows.len(), &all), of_sample, &want);
             results.push((of_sample.to_vec(), error));
         }
+        let error = if attends && results.is_empty() {
+            relative_l2(&got, &reference::tile_attention(&sizes, &query, &key, &value, bias.as_deref()))
+        } else if gives_row_log_sums {
+            // Weights are as wrong as the sum that they are divided by.
+            let want = reference::row_log_sums(&sizes, &query, &key, bias.as_deref());
+            got.iter().zip(want).map(|(&got, want)| (f64::from(got) - want).exp_m1().abs()).fold(0.0, f64::max)
+        } else {
+            reference::log_sums_error(&sizes, &got, &reference::log_sums(&sizes, &query, &key, bias.as_deref()))
+        };
+        results.push((got, error));
     }
     Ok(results)
 }
 
-fn masked(head: usize, tokens: usize, query_scale: f32) -> Attention {
+fn masked(cut: Cut, tokens: usize, query_scale: f32) -> Attention {
     let key_frames = MaskFamily::paper(1).frame_mask(3).expect("a mask").key_frames();
-    Attention { head, batch: 1, query_tokens: tokens, key_tokens: tokens, key_frames, query_scale, key_bias: false }
+    Attention { cut, batch: 1, query_tokens: tokens, key_tokens: tokens, key_frames, query_scale, key_bias: false }
 }
 
 #[test]
 fn attention_of_odd_sizes() {
     for case in [
-        masked(96, 48, 3.0),
-        masked(96, 50, 1000.0),
-        masked(48, 49, 3.0),
-        masked(48, 96, 1000.0),
-        Attention { key_frames: FrameMask::full(2).expect("a mask").key_frames(), ..masked(48, 24, 3.0) },
-        Attention { batch: 2, query_tokens: 17, key_frames: KeyFrames::dense(1), key_bias: true, ..masked(96, 70, 3.0) },
-        Attention { batch: 2, query_tokens: 70, key_frames: KeyFrames::dense(1), key_bias: true, ..masked(48, 21, 3.0) },
+        masked(CUTS[0], 48, 3.0),
+        masked(CUTS[0], 50, 1000.0),
+        masked(CUTS[1], 145, 3.0),
+        masked(CUTS[1], 48, 1000.0),
+        masked(CUTS[2], 49, 3.0),
+        masked(CUTS[2], 96, 1000.0),
+        Attention { key_frames: FrameMask::full(2).expect("a mask").key_frames(), ..masked(CUTS[2], 24, 3.0) },
+        Attention { batch: 2, query_tokens: 17, key_frames: KeyFrames::dense(1), key_bias: true, ..masked(CUTS[0], 70, 3.0) },
+        Attention { batch: 2, query_tokens: 70, key_frames: KeyFrames::dense(1), key_bias: true, ..masked(CUTS[2], 21, 3.0) },
+        Attention { batch: 2, query_tokens: 150, key_frames: KeyFrames::dense(1), key_bias: true, ..masked(CUTS[1], 21, 3.0) },
     ] {
-        let what = format!("head {}, {} queries, {} keys", case.head, case.query_tokens, case.key_tokens);
+        let what = format!("{:?}, {} queries, {} keys", case.cut, case.query_tokens, case.key_tokens);
         let run = |gives: Gives| {
             let outputs = check_attention(&case, gives, |shader| shader);
             let outputs = outputs.unwrap_or_else(|complaints| panic!("{what}, {gives:?}: {complaints:#?}"));
@@ -333,6 +351,7 @@ fn attention_of_odd_sizes() {
         assert!(both[0] == attention[0], "{what}: log-sums change the attention");
         let sampled = run(Gives::AttentionAndSample);
         assert!(sampled[..2] == both[..], "{what}: a sample changes the attention or the log-sums");
+        assert!(run(Gives::AttentionAndRowLogSums)[0] == attention[0], "{what}: row log-sums change the attention");
         let log_sums = run(Gives::LogSums);
         assert!(log_sums[0] == both[1], "{what}: log-sums alone are others");
     }
@@ -342,7 +361,7 @@ fn attention_of_odd_sizes() {
 #[test]
 fn missing_barriers_and_wrong_places_are_found() {
     let broken = |from: &'static str, to: &'static str| {
-        check_attention(&masked(48, 49, 3.0), Gives::Attention, move |shader| {
+        check_attention(&masked(CUTS[2], 49, 3.0), Gives::Attention, move |shader| {
             let template: &'static str = Box::leak(shader.template.replacen(from, to, 1).into_boxed_str());
             assert_ne!(template, shader.template, "{from} is not in the shader");
             Shader { template, ..shader }

@@ -43,7 +43,8 @@ fn noise(transformer: &Transformer, config: &TransformerConfig, device: &Compute
     let latents = Tensor::<5>::from_data(TensorData::new(seeded(1, shape.iter().product()), shape), &device.device);
     let embedding = TensorData::new(seeded(2, 2 * 7 * config.caption_channels), [2, 7, config.caption_channels]);
     let text = TextContext { embedding: Tensor::from_data(embedding, &device.device), mask: vec![1.0; 14] };
-    let key_frames = vec![Arc::new(KeyFrames::dense(3)); transformer.layers()];
+    let dense = Arc::new(KeyFrames::dense(3));
+    let key_frames = vec![dense; transformer.layers()];
     let output = transformer.forward(latents, &[10.0, 900.0], &text, None, &key_frames, &mut Probe::stopping(stop));
     output.try_into_vec_as().expect("readable")
 }

@@ -60,7 +60,7 @@ pub struct DecoderBench {
 /// Runs of one network.
 struct Runs {
     seconds: Vec<f64>,
-    /// What the device's allocator holds afterwards, which is the most that it ever held; none on the CPU.
+    /// What the device's allocator holds after the runs: it keeps what they needed. None on the CPU.
     reserved_bytes: Option<u64>,
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{KdArguments, MlcdArguments, TeacherArguments};
 use crate::cli::UsageError;
-use crate::cli::train::setup::{Setup, latents, source_of};
+use crate::cli::train::setup::{Learnt, Setup, latents, source_of};
 use crate::gpu::device::ComputeDevice;
 use crate::mask::MaskPlan;
 use crate::model::dit::{TextContext, Transformer};
@@ -62,7 +62,7 @@ pub fn mlcd(arguments: &MlcdArguments) -> anyhow::Result<Ended> {
     if schedule.sheet_every.is_some() {
         task.sheet = Some(sheet(&setup, &task.description, &task.plan)?);
     }
-    setup.run(session, &task, &data, &mut trainer, &schedule)
+    setup.run(&task, &data, &mut trainer, &schedule)
 }
 
 pub fn kd(arguments: &KdArguments) -> anyhow::Result<Ended> {
@@ -96,7 +96,7 @@ pub fn kd(arguments: &KdArguments) -> anyhow::Result<Ended> {
     if schedule.sheet_every.is_some() {
         task.sheet = Some(sheet(&setup, &task.description, &task.plan)?);
     }
-    setup.run(session, &task, &data, &mut trainer, &schedule)
+    setup.run(&task, &data, &mut trainer, &schedule)
 }
 
 /// Makes the folder a model: with the teacher's VAE and text encoder, unless they are there.
@@ -123,7 +123,7 @@ fn is_same(a: &Path, b: &Path) -> bool {
 /// Clips that were encoded for this model or its teacher, else new ones. None if it was stopped.
 fn encoded_clips(setup: &mut Setup, common: &TeacherArguments) -> Result<Option<Latents>, TrainError> {
     if let Some(clips) = common.world_clips {
-        return latents(setup, clips as usize);
+        return latents(setup, Learnt::World(clips as usize));
     }
     let (_, config, hash) = load_vae(&setup.folder, &setup.device)?;
     let (shape, source) = (setup.size.latent_shape(config.embed_dim), source_of(setup.size));
@@ -136,7 +136,7 @@ fn encoded_clips(setup: &mut Setup, common: &TeacherArguments) -> Result<Option<
             return Ok(Some(latents));
         }
     }
-    latents(setup, CLIPS)
+    latents(setup, Learnt::World(CLIPS))
 }
 
 fn data(template: &Template, clips: Clips, [batch, part]: [usize; 2], seed: u64) -> Result<DistillData, TrainError> {

@@ -1,9 +1,8 @@
 //! From flags to a running training: opens the device and the model that it is like, prepares the data, resumes.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Instant;
 
-use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::watch::Terminal;
@@ -12,8 +11,9 @@ use crate::gpu::device::ComputeDevice;
 use crate::model::latent::ClipSize;
 use crate::studio::words::duration;
 use crate::training::TrainError;
-use crate::training::checkpoint::{file, packed};
-use crate::training::data::encoding::{encode_world, pool_through_vae};
+use crate::training::checkpoint::{Checkpoint, file, packed};
+use crate::training::data::clip_folder::{OwnClip, list};
+use crate::training::data::encoding::{encode_clips, encode_world, pool_through_vae};
 use crate::training::data::latents::{Latents, LatentsOf};
 use crate::training::folder::RunFolder;
 use crate::training::pretrain::{base, judge, samples, vae};
@@ -33,6 +33,8 @@ pub struct Setup {
     pub folder: RunFolder,
     /// Of a clip.
     pub size: ClipSize,
+    /// Where to go on, and the file or folder that it was in.
+    checkpoint: Option<(Checkpoint, PathBuf)>,
     pub watcher: Terminal,
 }
 
@@ -52,25 +54,31 @@ impl Setup {
         Self::begin(&arguments.session, template, size, kind)
     }
 
-    /// Opens the device; from here on Ctrl-C ends the training with a checkpoint.
+    /// Looks for a checkpoint and opens the device; from here on Ctrl-C ends the training with a checkpoint.
     pub fn begin(session: &SessionArguments, template: Template, size: ClipSize, kind: &'static str) -> anyhow::Result<Self> {
+        let folder = RunFolder::new(&session.out, kind);
+        // Before anything is made or changed.
+        let checkpoint = found(&folder, session.resume)?;
         let device = session.device.open()?;
         super::super::catch_interrupts();
         let mut watcher = Terminal::new(session.quiet);
         watcher.note(&format!("{}, {}, {} kernels", device.name, device.precision, device.tier.name()));
-        Ok(Self { device, template, folder: RunFolder::new(&session.out, kind), size, watcher })
+        Ok(Self { device, template, folder, size, checkpoint, watcher })
     }
 
     /// Resumes if that is wanted, trains, and says what came of it.
     pub fn run<T: Task, B: Batches<Batch = T::Batch>>(
         &mut self,
-        session: &SessionArguments,
         task: &T,
         batches: &B,
         trainer: &mut Trainer<T::Network>,
         plan: &Plan,
     ) -> anyhow::Result<Ended> {
-        resume(session.resume, trainer, &self.folder, &mut self.watcher)?;
+        if let Some((checkpoint, path)) = self.checkpoint.take() {
+            checkpoint.check(trainer.identity(), &path)?;
+            self.watcher.note(&format!("goes on from {}", path.display()));
+            trainer.resume(checkpoint);
+        }
         let begun = Instant::now();
         self.watcher.note(&format!("{} parameters, from step {}", trainer.parameters().count(), trainer.progress.step));
         let ended = train(task, batches, trainer, plan, &self.folder, &mut self.watcher);
@@ -83,32 +91,27 @@ impl Setup {
     }
 }
 
-/// Goes on from the exact checkpoint, else from the packed one.
-fn resume<M: Module>(
-    wanted: bool,
-    trainer: &mut Trainer<M>,
-    folder: &RunFolder,
-    watcher: &mut dyn Watcher,
-) -> Result<(), TrainError> {
+/// The exact checkpoint, else the packed one, if a run is to go on.
+///
+/// # Errors
+/// There is none although it is wanted, or one although it is not, or it is damaged.
+fn found(folder: &RunFolder, wanted: bool) -> Result<Option<(Checkpoint, PathBuf)>, TrainError> {
     let (exact, small) = (folder.checkpoint(), folder.packed());
-    let from: Option<&Path> = if exact.is_file() {
-        Some(&exact)
+    let (checkpoint, path) = if exact.is_file() {
+        (file::read(&exact), exact)
     } else if packed::is_there(&small) {
-        Some(&small)
+        (packed::read(&small), small)
+    } else if wanted {
+        return Err(TrainError::NoCheckpoint { path: folder.root().to_owned() });
     } else {
-        None
+        return Ok(None);
     };
-    let Some(path) = from else {
-        return if wanted { Err(TrainError::NoCheckpoint { path: folder.root().to_owned() }) } else { Ok(()) };
-    };
-    let checkpoint = if path == exact { file::read(path)? } else { packed::read(path)? };
-    if !wanted {
-        return Err(TrainError::Occupied { path: folder.root().to_owned(), step: checkpoint.progress.step });
+    let checkpoint = checkpoint?;
+    if wanted {
+        Ok(Some((checkpoint, path)))
+    } else {
+        Err(TrainError::Occupied { path: folder.root().to_owned(), step: checkpoint.progress.step })
     }
-    checkpoint.check(trainer.identity(), path)?;
-    watcher.note(&format!("goes on from {}", path.display()));
-    trainer.resume(checkpoint);
-    Ok(())
 }
 
 pub fn vae(arguments: &RunArguments) -> anyhow::Result<Ended> {
@@ -129,11 +132,11 @@ pub fn vae(arguments: &RunArguments) -> anyhow::Result<Ended> {
     let mut trainer =
         vae::trainer(&config, arguments.optimiser(vae::OPTIMISER), session.seed, &setup.device).map_err(TrainError::from)?;
     let task = vae::VaeTask::new(config, json, batch, size, setup.size.frames, &setup.device);
-    setup.run(session, &task, &data, &mut trainer, &plan)
+    setup.run(&task, &data, &mut trainer, &plan)
 }
 
 pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
-    let BaseArguments { run, clips } = arguments;
+    let BaseArguments { run, world_clips, clips, fine_tune } = arguments;
     let session = &run.session;
     let plan = session.plan(base::SCHEDULE)?;
     let mut setup = Setup::new(run, base::TRANSFORMER)?;
@@ -141,8 +144,13 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
     if setup.template.lend_vae(&setup.folder)? {
         setup.watcher.note("the VAE is that of the model that this one is like");
     }
-    setup.template.write_texts(&setup.folder)?;
-    let Some(latents) = latents(&mut setup, *clips as usize)? else { return Ok(Ended::Stopped) };
+    setup.template.write_texts(&setup.folder, setup.size)?;
+    let (own, identity) = match clips {
+        Some(folder) => list(folder)?,
+        None => Default::default(),
+    };
+    let learnt = if own.is_empty() { Learnt::World(*world_clips as usize) } else { Learnt::Own(&own, identity) };
+    let Some(latents) = latents(&mut setup, learnt)? else { return Ok(Ended::Stopped) };
     let [batch, part] = session.batch_and_part(base::BATCH);
     let data = base::BaseData {
         latents,
@@ -151,17 +159,30 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
         batch,
         part,
         random: Random::new(session.seed),
-        sentences: None,
+        sentences: (!own.is_empty()).then(|| own.into_iter().map(|clip| clip.sentence).collect()),
     };
-    let mut trainer =
-        base::trainer(&configs, run.optimiser(base::OPTIMISER), session.seed, &setup.device).map_err(TrainError::from)?;
+    let weights = if *fine_tune { Some(setup.template.base_weights()?) } else { None };
+    let start = match &weights {
+        Some([transformer, text_encoder]) => base::Start::Weights { transformer, text_encoder },
+        None => base::Start::Recipe,
+    };
+    let settings = run.optimiser(base::OPTIMISER);
+    let mut trainer = base::trainer(&configs, &start, settings, session.seed, &setup.device).map_err(TrainError::from)?;
     let mut task = base::BaseTask::new(configs, batch, setup.size.latent_frames(), &setup.device);
     if plan.sheet_every.is_some() {
         let (vae, ..) = load_vae(&setup.folder, &setup.device)?;
         let (tokenizer, tokens) = (setup.template.tokenizer()?, setup.template.max_tokens());
         task.sheet = Some(samples::sheets(vae, tokenizer, tokens, setup.size, &setup.device));
     }
-    setup.run(session, &task, &data, &mut trainer, &plan)
+    setup.run(&task, &data, &mut trainer, &plan)
+}
+
+/// What the transformer learns from.
+pub enum Learnt<'a> {
+    /// So many clips of the world.
+    World(usize),
+    /// A person's own, and what identifies them.
+    Own(&'a [OwnClip], String),
 }
 
 /// Which clips latents of the world are of.
@@ -170,15 +191,24 @@ pub fn source_of(ClipSize { frames, width, height }: ClipSize) -> String {
 }
 
 /// The encoded clips, from the run's folder if they are there. None if it was stopped.
-pub fn latents(setup: &mut Setup, clips: usize) -> Result<Option<Latents>, TrainError> {
+pub fn latents(setup: &mut Setup, learnt: Learnt<'_>) -> Result<Option<Latents>, TrainError> {
     let (vae, config, hash) = load_vae(&setup.folder, &setup.device)?;
     let shape = setup.size.latent_shape(config.embed_dim);
-    let of = LatentsOf { vae: hash, source: source_of(setup.size), clips, shape };
+    let ClipSize { frames, width, height } = setup.size;
+    let (source, clips) = match &learnt {
+        Learnt::World(clips) => (source_of(setup.size), *clips),
+        Learnt::Own(own, identity) => (format!("clips {identity} {frames}x{width}x{height}"), own.len()),
+    };
+    let of = LatentsOf { vae: hash, source, clips, shape };
     let path = setup.folder.latents();
     if let Some(latents) = Latents::read(&path, &of)? {
         return Ok(Some(latents));
     }
-    let made = encode_world(&vae, of, seeds::TRANSFORMER, setup.size, &setup.device, &mut setup.watcher)?;
+    let (size, device, watcher) = (setup.size, &setup.device, &mut setup.watcher);
+    let made = match learnt {
+        Learnt::World(_) => encode_world(&vae, of, seeds::TRANSFORMER, size, device, watcher)?,
+        Learnt::Own(own, _) => encode_clips(&vae, of, own, size, device, watcher)?,
+    };
     if let Some(latents) = &made {
         latents.write(&path)?;
     }
@@ -206,5 +236,5 @@ pub fn judge(arguments: &RunArguments) -> anyhow::Result<Ended> {
     let mut trainer =
         judge::trainer(&config, arguments.optimiser(judge::OPTIMISER), session.seed, &setup.device).map_err(TrainError::from)?;
     let task = judge::JudgeTask::new(config, data.clone(), setup.size, pool, &setup.device);
-    setup.run(session, &task, &data, &mut trainer, &plan)
+    setup.run(&task, &data, &mut trainer, &plan)
 }

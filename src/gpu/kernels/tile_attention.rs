@@ -395,7 +395,8 @@ fn launch_tiles(
     let [batch, heads, _, head]: [usize; 4] = query.meta.shape().dims();
     let [_, _, key_tokens, _]: [usize; 4] = key.meta.shape().dims();
     let (sizes, key_frames) = ([batch, heads, head], key_tokens / tiles.key_tokens);
-    let cut = matrix::Cut::of_head(head).filter(|_| tier == ShaderTier::Matrix);
+    let query_frames = batch * heads * tiles.key_frames.query_frames();
+    let cut = matrix::Cut::of(head, query_frames, tiles.query_tokens).filter(|_| tier == ShaderTier::Matrix);
     let call = match cut {
         Some(cut) => {
             matrix::shader_call(matrix::shader_of(cut, tiles, key_bias.is_some(), gives), cut, sizes, key_frames, tiles, place)

@@ -7,6 +7,7 @@
 use super::Shader;
 use super::conv3d::Geometry;
 use super::doubling::Doubling;
+use super::group_norm::GROUPS;
 use super::group_norm::shaders::Way;
 use super::linear::Activation;
 use super::product::{LARGE, SMALL, SQUARE};
@@ -81,7 +82,11 @@ fn norms_and_doublings() -> Vec<(String, Shader)> {
             ));
             variants.push((
                 format!("group_finish {element} channels={channels}"),
-                group_norm::shaders::finish_shader(element, channels, Way::Forward),
+                group_norm::shaders::finish_shader(element, channels, GROUPS, Way::Forward),
+            ));
+            variants.push((
+                format!("group_finish {element} channels={channels} each"),
+                group_norm::shaders::finish_shader(element, channels, channels, Way::Forward),
             ));
             for silu in SWITCH {
                 let sizes = format!("channels={channels}{}", word("silu", silu));
@@ -95,8 +100,10 @@ fn norms_and_doublings() -> Vec<(String, Shader)> {
         }
     }
     for channels in NORMS {
-        let finish = group_norm::shaders::finish_shader("f32", channels, Way::Gradient);
-        variants.push((format!("group_finish gradient channels={channels}"), finish));
+        for (each, groups) in [("", GROUPS), (" each", channels)] {
+            let finish = group_norm::shaders::finish_shader("f32", channels, groups, Way::Gradient);
+            variants.push((format!("group_finish gradient channels={channels}{each}"), finish));
+        }
     }
     variants
 }
@@ -126,7 +133,7 @@ fn on_matrices() -> Vec<(String, Shader)> {
         for gives in Gives::ALL {
             for (key_bias, ragged) in [(false, false), (true, false), (false, true), (true, true)] {
                 let switches = [&word("key_bias", key_bias), &word("ragged", ragged), given(gives)].concat();
-                let name = format!("tile_attention matrix head={}{switches}", cut.head);
+                let name = format!("tile_attention matrix head={} subgroups={}{switches}", cut.head, cut.subgroups);
                 variants.push((name, tile_attention::matrix::shader(cut, key_bias, ragged, gives)));
             }
         }

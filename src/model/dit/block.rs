@@ -195,3 +195,39 @@ impl Block {
         tokens
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::device::{DeviceChoice, open};
+    use crate::gpu::kernels::reference::{relative_l2, seeded};
+
+    #[test]
+    fn parts_of_the_feed_forward_stay_below_their_limit() {
+        // 29 and 93 frames of 720p, and 93 with guidance.
+        assert_eq!(feed_forward_tokens(28_800, 2304), 28_800);
+        assert_eq!(feed_forward_tokens(86_400, 2304), 28_800);
+        assert_eq!(feed_forward_tokens(2 * 86_400, 2304), 28_800);
+        assert_eq!(feed_forward_tokens(1152, 192), 1152);
+        for (tokens, width) in [(1, 1), (1_000_003, 2304), (7, 1 << 28)] {
+            let at_once = feed_forward_tokens(tokens, width);
+            assert!(at_once >= 1 && at_once <= tokens);
+            assert!(at_once == 1 || at_once * 16 * width <= LARGEST_FEED_FORWARD_BYTES, "{tokens} x {width}");
+        }
+    }
+
+    #[test]
+    fn a_feed_forward_in_parts_is_that_of_all_tokens() {
+        let device = open(&DeviceChoice::Cpu, None).unwrap();
+        let mut loader = Loader::random(&device, 3);
+        let layers = FeedForward { proj: loader.linear("proj", 8, 32, true), out: loader.linear("out", 32, 8, true) };
+        let x = burn::tensor::TensorData::new(seeded(1, 2 * 5 * 8), [2, 5, 8]);
+        let run = |at_once| -> Vec<f32> {
+            layers.forward(Tensor::from_data(x.clone(), &device.device), at_once).try_into_vec_as().unwrap()
+        };
+        let whole: Vec<f64> = run(10).into_iter().map(f64::from).collect();
+        for at_once in [1, 3, 4, 9] {
+            assert!(relative_l2(&run(at_once), &whole) < 1e-6, "{at_once} tokens at once");
+        }
+    }
+}

@@ -4,18 +4,17 @@
 //! absolute colours, which are part of what it reads.
 
 use burn::module::{Module, Param};
+use burn::tensor::Tensor;
 use burn::tensor::activation::silu;
-use burn::tensor::{FloatDType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::gpu::kernels::conv3d::{Geometry, conv3d};
+use crate::gpu::kernels::group_norm::{EPSILON, channel_norm, channel_norm_affine};
 use crate::model::layers::{Linear, cast_like, to_f32};
 use crate::model::weights::{Loader, WeightError};
 
 /// Every so many frames one is looked at.
 pub const FRAME_STEP: usize = 2;
-/// Added to a variance, as torch.
-const EPSILON: f64 = 1e-5;
 
 /// Sizes of a judge.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +62,7 @@ struct LayerKind {
 }
 
 const LAYERS: [LayerKind; 5] = [
-    LayerKind { kernel: [1, 5, 5], stride: [1, 2, 2] },
+    LayerKind { kernel: [1, 3, 3], stride: [1, 2, 2] },
     LayerKind { kernel: [3, 3, 3], stride: [1, 2, 2] },
     LayerKind { kernel: [3, 3, 3], stride: [1, 2, 2] },
     LayerKind { kernel: [3, 3, 3], stride: [2, 2, 2] },
@@ -93,8 +92,8 @@ struct Layer {
 
 /// What the norms go by.
 pub enum Statistics<'a> {
-    /// Those of this batch, which are also handed out: mean and variance of every layer, `[channels]`.
-    Batch(&'a mut Vec<[Tensor<1>; 2]>),
+    /// Those of this batch, which are also handed out if they are asked for: mean and variance of every layer, `[channels]`.
+    Batch(Option<&'a mut Vec<[Tensor<1>; 2]>>),
     /// Those that were fixed.
     Running,
 }
@@ -151,20 +150,26 @@ impl Judge {
         for layer in &self.layers {
             let weight = layer.weight.val();
             x = conv3d(cast_like(x, &weight), weight, layer.bias.val(), affine.take(), None, layer.geometry);
-            let [mean, variance] = match &mut statistics {
+            match &mut statistics {
                 Statistics::Batch(seen) => {
-                    let of_batch = channel_statistics(x.clone());
-                    seen.push(of_batch.clone().map(Tensor::without_autodiff));
-                    of_batch
+                    // A norm over all clips: they are one behind the other.
+                    let [clips, frames, height, width, channels] = x.dims();
+                    let all = x.reshape([1, clips * frames, height, width, channels]);
+                    if let Some(seen) = seen {
+                        seen.push(channel_statistics(all.clone().without_autodiff()));
+                    }
+                    x = channel_norm(all, layer.norm_weight.val(), layer.norm_bias.val(), true)
+                        .reshape([clips, frames, height, width, channels]);
                 }
-                Statistics::Running => [layer.running_mean.val(), layer.running_variance.val()],
-            };
-            let scale = layer.norm_weight.val() * (variance + EPSILON).sqrt().recip();
-            let shift = layer.norm_bias.val() - mean * scale.clone();
-            let [clips, _, _, _, channels] = x.dims();
-            let rows: Tensor<2> = Tensor::stack(vec![scale, shift], 0);
-            // The next convolution normalises while it reads.
-            affine = Some(rows.unsqueeze::<3>().expand([clips, 2, channels]));
+                Statistics::Running => {
+                    let scale = layer.norm_weight.val() * (layer.running_variance.val() + EPSILON).sqrt().recip();
+                    let shift = layer.norm_bias.val() - layer.running_mean.val() * scale.clone();
+                    let [clips, _, _, _, channels] = x.dims();
+                    let rows: Tensor<2> = Tensor::stack(vec![scale, shift], 0);
+                    // The next convolution normalises while it reads.
+                    affine = Some(rows.unsqueeze::<3>().expand([clips, 2, channels]));
+                }
+            }
         }
         let [clips, frames, height, width, channels] = x.dims();
         let mut x = to_f32(x);
@@ -180,21 +185,15 @@ impl Judge {
     }
 }
 
-/// Mean and variance of every channel over clips, frames and pixels, in f32.
+/// Mean and variance of every channel over frames and pixels of one clip.
 fn channel_statistics(x: Tensor<5>) -> [Tensor<1>; 2] {
-    let [clips, frames, height, width, channels] = x.dims();
-    let (rows, count) = (clips * frames * height, (clips * frames * height * width) as f64);
-    let x = x.cast(FloatDType::F32);
-    // Rows first and then what is left: a reduction has one thread a result.
-    let mean_of = |x: Tensor<5>| -> Tensor<1> {
-        let table: Tensor<2> = x.reshape([rows, width * channels]);
-        let table: Tensor<2> = table.sum_dim(0).reshape([width, channels]);
-        table.sum_dim(0).reshape([channels]) / count
-    };
-    let mean = mean_of(x.clone());
-    let centred = x - mean.clone().reshape([1, 1, 1, 1, channels]);
-    let variance = mean_of(centred.clone() * centred);
-    [mean, variance]
+    let [_, _, _, _, channels] = x.dims();
+    let (ones, zeros) = (Tensor::ones([channels], &x.device()), Tensor::zeros([channels], &x.device()));
+    // As the scale and shift that would take them out: 1 / deviation and -mean / deviation.
+    let affine = channel_norm_affine(x, ones, zeros);
+    let row = |index: usize| -> Tensor<1> { affine.clone().narrow(1, index, 1).reshape([channels]) };
+    let deviation = row(0).recip();
+    [-row(1) * deviation.clone(), deviation.clone() * deviation - EPSILON]
 }
 
 #[cfg(test)]
@@ -235,7 +234,7 @@ mod tests {
         let values: Vec<f32> = (0..count).map(|i| (i as f32 * 0.37).sin()).collect();
         let video = Tensor::<5>::from_data(TensorData::new(values.clone(), [2, 5, 16, 32, 3]), &device.device);
         let mut seen = Vec::new();
-        let of_batch = judge.forward(video.clone(), Statistics::Batch(&mut seen));
+        let of_batch = judge.forward(video.clone(), Statistics::Batch(Some(&mut seen)));
         assert_eq!((of_batch.logits.dims(), of_batch.features.dims()), ([2, 5], [2, 8]));
         let mut fixed = judge.clone();
         for (layer, [mean, variance]) in fixed.layers.iter_mut().zip(seen.clone()) {
@@ -251,7 +250,7 @@ mod tests {
     fn channel_statistics_are_those_of_f64() {
         let device = device::open(&DeviceChoice::Cpu, None).expect("the CPU");
         let values: Vec<f32> = (0..2 * 3 * 4 * 5 * 2).map(|i| (i as f32 * 1.7).sin() + (i % 2) as f32).collect();
-        let x = Tensor::<5>::from_data(TensorData::new(values.clone(), [2, 3, 4, 5, 2]), &device.device);
+        let x = Tensor::<5>::from_data(TensorData::new(values.clone(), [1, 6, 4, 5, 2]), &device.device);
         let [mean, variance] = channel_statistics(x).map(|x| x.try_into_vec_as::<f32>().expect("values"));
         for channel in 0..2 {
             let of: Vec<f64> = values.iter().skip(channel).step_by(2).map(|&value| f64::from(value)).collect();

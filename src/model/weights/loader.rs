@@ -6,7 +6,7 @@
 use burn::module::Param;
 use burn::tensor::{Device, FloatDType, Shape, Tensor, TensorData};
 
-use super::published::{InitialValues, Layout, PublishedParameter, PublishedParameters};
+use super::published::{InitialValues, Layout, PublishedParameter, PublishedParameters, transpose};
 use super::random::RandomWeights;
 use super::{WeightError, WeightLedger, WeightSource};
 use crate::gpu::device::ComputeDevice;
@@ -135,11 +135,11 @@ impl<'a> Loader<'a> {
             Origin::Random(random) => random.weight([inputs, outputs], inputs, dtype, &self.device.device),
             Origin::File(ledger) => {
                 let weight = ledger.take_as(&key, published, dtype);
-                self.turned(weight, outputs, inputs, dtype)
+                self.turned(weight, outputs, inputs, kept)
             }
             Origin::Checked(ledger) => {
                 ledger.expect(&[&key], published);
-                self.turned(None, outputs, inputs, dtype)
+                self.turned(None, outputs, inputs, kept)
             }
             Origin::Initial(initial) => {
                 let values = layout.for_device(initial.values(&key, published));
@@ -151,20 +151,23 @@ impl<'a> Loader<'a> {
     }
 
     /// A matrix `[outputs, inputs]` as `[inputs, outputs]`, turned on the device: a large model is loaded at the disk's speed.
-    fn turned(&self, weight: Option<TensorData>, outputs: usize, inputs: usize, dtype: FloatDType) -> Param<Tensor<2>> {
-        let device = &self.device.device;
-        Param::from_tensor(match weight {
-            Some(data) => {
-                let weight: Tensor<2> = match data.shape().num_dims() {
-                    2 => Tensor::from_data(data, (device, dtype.into())),
-                    // A convolution of patches.
-                    _ => Tensor::<4>::from_data(data, (device, dtype.into())).reshape([outputs, inputs]),
-                };
-                // Through one axis, or it stays a view that every use would turn again.
-                weight.transpose().reshape([inputs * outputs]).reshape([inputs, outputs]) // [in, out]
-            }
-            None => Tensor::zeros([1, 1], device),
-        })
+    fn turned(&self, weight: Option<TensorData>, outputs: usize, inputs: usize, kept: Kept) -> Param<Tensor<2>> {
+        let (device, dtype) = (&self.device.device, kept.dtype(self.device));
+        let Some(data) = weight else { return Param::from_tensor(Tensor::zeros([1, 1], device)) };
+        if self.device.is_cpu() {
+            let turned = match data.as_slice::<f32>() {
+                Ok(values) => transpose(values, outputs, inputs),
+                Err(_) => transpose(&data.iter::<f32>().collect::<Vec<_>>(), outputs, inputs),
+            };
+            return self.parameter(turned, [inputs, outputs], kept);
+        }
+        let weight: Tensor<2> = match data.shape().num_dims() {
+            2 => Tensor::from_data(data, (device, dtype.into())),
+            // A convolution of patches.
+            _ => Tensor::<4>::from_data(data, (device, dtype.into())).reshape([outputs, inputs]),
+        };
+        // Through one axis, or it stays a view that every use would turn again.
+        Param::from_tensor(weight.transpose().reshape([inputs * outputs]).reshape([inputs, outputs])) // [in, out]
     }
 
     /// `NAME.linear_1` and `NAME.linear_2`.

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::fmt;
 
 use burn::module::ParamId;
+use rayon::prelude::*;
 
 /// Values for parameters that no file holds yet: where a training begins.
 pub trait InitialValues: fmt::Debug {
@@ -88,17 +89,26 @@ impl Layout {
     }
 }
 
+/// Columns that a thread turns at a time, and rows within them: both sides stay in its cache.
+const TURNED_AT_ONCE: usize = 32;
+
 /// `[rows, columns]` to `[columns, rows]`; an empty placeholder stays empty.
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    if values.len() != rows * columns {
+pub(super) fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    if values.len() != rows * columns || values.is_empty() {
         return Vec::new();
     }
     let mut transposed = vec![0.0; values.len()];
-    for (row, line) in values.chunks_exact(columns).enumerate() {
-        for (column, &value) in line.iter().enumerate() {
-            transposed[column * rows + row] = value;
+    transposed.par_chunks_mut(TURNED_AT_ONCE * rows).enumerate().for_each(|(block, transposed)| {
+        let first = block * TURNED_AT_ONCE;
+        for start in (0..rows).step_by(TURNED_AT_ONCE) {
+            let lines = start..(start + TURNED_AT_ONCE).min(rows);
+            for (column, turned) in transposed.chunks_exact_mut(rows).enumerate() {
+                for row in lines.clone() {
+                    turned[row] = values[row * columns + first + column];
+                }
+            }
         }
-    }
+    });
     transposed
 }
 
@@ -146,5 +156,19 @@ mod tests {
     fn placeholders_stay_empty() {
         assert!(Layout::Linear { outputs: 2, inputs: 2 }.for_device(Vec::new()).is_empty());
         assert!(Layout::Convolution { outputs: 2, inputs: 2, taps: 1 }.for_device(Vec::new()).is_empty());
+    }
+
+    #[test]
+    fn every_value_finds_its_place() {
+        for (rows, columns) in [(1, 1), (3, 5), (32, 32), (33, 64), (70, 31), (1, 100), (100, 1)] {
+            let values: Vec<f32> = (0..rows * columns).map(|place| place as f32).collect();
+            let turned = transpose(&values, rows, columns);
+            for row in 0..rows {
+                for column in 0..columns {
+                    assert_eq!(turned[column * rows + row], values[row * columns + column], "{rows} x {columns}");
+                }
+            }
+        }
+        assert!(transpose(&[], 2, 3).is_empty());
     }
 }

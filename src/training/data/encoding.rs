@@ -1,8 +1,11 @@
-//! Clips of the world through the VAE's encoder, once for a whole training.
+//! Clips through the VAE's encoder, once for a whole training.
+
+use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
 use half::f16;
 
+use super::clip_folder::{OwnClip, decode};
 use super::latents::{Latents, LatentsOf};
 use crate::gpu::device::ComputeDevice;
 use crate::model::judge::FRAME_STEP;
@@ -31,21 +34,63 @@ pub fn encode_world(
     device: &ComputeDevice,
     watcher: &mut dyn Watcher,
 ) -> Result<Option<Latents>, TrainError> {
+    encode(vae, of, seed, device, watcher, &|first, count| {
+        let scenes: Vec<Scene> = (first..first + count).map(|clip| Scene::of_clip(seed, clip as u64)).collect();
+        Ok(render_clips(&scenes, size, &device.device))
+    })
+}
+
+/// Encodes a person's own clips, which are all long enough. None if the watcher stopped it.
+///
+/// # Errors
+/// The device failed, or a clip cannot be decoded.
+pub fn encode_clips(
+    vae: &Vae,
+    of: LatentsOf,
+    clips: &[OwnClip],
+    size: ClipSize,
+    device: &ComputeDevice,
+    watcher: &mut dyn Watcher,
+) -> Result<Option<Latents>, TrainError> {
+    encode(vae, of, 0, device, watcher, &|first, count| {
+        let mut values = Vec::new();
+        for clip in &clips[first..first + count] {
+            let decoded = decode(&clip.path, size)?;
+            values.extend(decoded.ok_or_else(|| TrainError::Unreadable {
+                path: clip.path.clone(),
+                reason: format!("it has fewer than {} frames at 24 a second; remove it, or use a smaller --frames", size.frames),
+            })?);
+        }
+        let shape = [count, size.frames, size.height, size.width, 3];
+        Ok(Tensor::from_data(TensorData::new(values, shape), &device.device))
+    })
+}
+
+/// Gives the video of some neighbouring clips, by the first and their number.
+type VideoOf<'a> = &'a dyn Fn(usize, usize) -> Result<Tensor<5>, TrainError>;
+
+fn encode(
+    vae: &Vae,
+    of: LatentsOf,
+    seed: u64,
+    device: &ComputeDevice,
+    watcher: &mut dyn Watcher,
+    video_of: VideoOf<'_>,
+) -> Result<Option<Latents>, TrainError> {
     let random = Random::new(seed);
     let [channels, frames, height, width] = of.shape;
     let mut values = Vec::with_capacity(of.clips * of.values_a_clip());
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let mut told = 0;
     for first in (0..of.clips).step_by(CLIPS_A_CALL) {
         if watcher.stops() {
             return Ok(None);
         }
         let count = CLIPS_A_CALL.min(of.clips - first);
-        let scenes: Vec<Scene> = (first..first + count).map(|clip| Scene::of_clip(seed, clip as u64)).collect();
         let shape = [count, channels, frames, height, width];
         let noise = random.normal(Stream::Noise, first as u64, shape.iter().product());
         let noise = Tensor::from_data(TensorData::new(noise, shape), &device.device);
-        let latents = scaled_latents(vae, render_clips(&scenes, size, &device.device), noise);
+        let latents = scaled_latents(vae, video_of(first, count)?, noise);
         let latents: Vec<f32> = latents
             .try_into_vec_as()
             .map_err(|error| TrainError::DeviceFailed { step: 0, reason: format!("while clips were encoded: {error}") })?;

@@ -1,5 +1,6 @@
 //! What networks learn from: clips of the world, their sentences, and their latents.
 
 pub mod captions;
+pub mod clip_folder;
 pub mod encoding;
 pub mod latents;

@@ -19,7 +19,7 @@ use crate::model::text::encoder::TextEncoderConfig;
 use crate::model::text::trainable::TrainableTextEncoder;
 use crate::model::text::{TokenIds, Tokenizer};
 use crate::model::weights::{
-    InitialValues, Loader, PublishedParameters, WeightError, WrittenType, write_safetensors, write_whole,
+    Loader, PublishedParameters, WeightError, WeightSource, WrittenType, write_safetensors, write_whole,
 };
 use crate::training::data::captions::{Captions, tokens_of, tokens_of_clip};
 use crate::training::data::latents::Latents;
@@ -75,46 +75,41 @@ pub struct BaseConfigs {
 }
 
 /// Muon's: matrices inside the blocks and of the caption's path.
-fn is_hidden(part: &str, name: &str) -> bool {
+fn is_hidden(name: &str) -> bool {
     let inside = ["transformer_blocks.", "encoder.block.", "caption_projection."];
-    !name.contains("relative_attention") && inside.iter().any(|place| name.starts_with(place)) && !part.is_empty()
+    inside.iter().any(|place| name.starts_with(place))
 }
 
 /// Where the values of the networks come from.
-pub struct Origin<'a> {
-    pub transformer: &'a dyn InitialValues,
-    pub text_encoder: &'a dyn InitialValues,
+pub enum Start<'a> {
+    /// From nothing, by the recipe.
+    Recipe,
+    /// From these files, to learn more.
+    Weights { transformer: &'a WeightSource, text_encoder: &'a WeightSource },
 }
 
-/// A trainer of networks that begin at the recipe's values.
+/// A trainer of both networks.
 ///
 /// # Errors
-/// A configuration asks for what cannot be.
+/// Weights do not fit the configurations.
 pub fn trainer(
     configs: &BaseConfigs,
-    settings: OptimiserSettings,
-    seed: u64,
-    device: &ComputeDevice,
-) -> Result<Trainer<BaseNetworks>, WeightError> {
-    let (transformer, text_encoder) = (initial::transformer(seed), initial::text_encoder(seed, &configs.text_encoder));
-    trainer_from(configs, &Origin { transformer: &transformer, text_encoder: &text_encoder }, settings, seed, device)
-}
-
-fn trainer_from(
-    configs: &BaseConfigs,
-    origin: &Origin<'_>,
+    start: &Start<'_>,
     settings: OptimiserSettings,
     seed: u64,
     device: &ComputeDevice,
 ) -> Result<Trainer<BaseNetworks>, WeightError> {
     let exact = ComputeDevice { precision: Precision::F32, ..device.clone() };
     let (of_transformer, of_encoder) = (PublishedParameters::default(), PublishedParameters::default());
-    let loader = Loader::initial(origin.transformer, &exact).noting(&of_transformer);
-    let transformer = Transformer::load(loader, &configs.transformer)?;
-    let loader = Loader::initial(origin.text_encoder, &exact).noting(&of_encoder);
-    let text_encoder = TrainableTextEncoder::load(loader, &configs.text_encoder)?;
+    let initial = (initial::transformer(seed), initial::text_encoder(seed, &configs.text_encoder));
+    let (for_transformer, for_encoder) = match start {
+        Start::Recipe => (Loader::initial(&initial.0, &exact), Loader::initial(&initial.1, &exact)),
+        Start::Weights { transformer, text_encoder } => (Loader::new(transformer, &exact), Loader::new(text_encoder, &exact)),
+    };
+    let transformer = Transformer::load(for_transformer.noting(&of_transformer), &configs.transformer)?;
+    let text_encoder = TrainableTextEncoder::load(for_encoder.noting(&of_encoder), &configs.text_encoder)?;
     let parts = [(TRANSFORMER, of_transformer), (TEXT_ENCODER, of_encoder)];
-    let parameters = Parameters::of(&parts, &|part, parameter| is_hidden(part, &parameter.name));
+    let parameters = Parameters::of(&parts, &|_, parameter| is_hidden(&parameter.name));
     Ok(Trainer::new(BaseNetworks { transformer, text_encoder }, parameters, settings, "base", seed, device))
 }
 
@@ -225,7 +220,7 @@ impl Task for BaseTask {
     type Batch = BaseBatch;
 
     fn numbers(&self) -> &'static [&'static str] {
-        &["noise_error"]
+        &["mean_square"]
     }
 
     fn samples_a_step(&self) -> usize {

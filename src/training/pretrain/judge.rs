@@ -199,7 +199,7 @@ impl JudgeTask {
         for step in 0..STATISTICS_BATCHES {
             let mut seen = Vec::new();
             let batch = self.data.batch_from(seeds::STATISTICS, step);
-            network.forward(self.video(&batch), Statistics::Batch(&mut seen));
+            network.forward(self.video(&batch), Statistics::Batch(Some(&mut seen)));
             if sums.is_empty() {
                 sums = seen;
             } else {
@@ -229,7 +229,7 @@ impl Task for JudgeTask {
     }
 
     fn loss(&self, network: &Judge, batch: JudgeBatch) -> Loss {
-        let reading = network.forward(self.video(&batch).autodiff(), Statistics::Batch(&mut Vec::new()));
+        let reading = network.forward(self.video(&batch).autodiff(), Statistics::Batch(None));
         let (wanted, clips) = (self.wanted(&batch), batch.classes.len());
         let (mut at, mut wrong, mut logarithms) = (0, Vec::new(), Vec::new());
         for (_, values) in &self.config.attributes {

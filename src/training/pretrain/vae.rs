@@ -169,7 +169,7 @@ impl Task for VaeTask {
     type Batch = VaeBatch;
 
     fn numbers(&self) -> &'static [&'static str] {
-        &["l1", "squared_error", "kl"]
+        &["l1", "mean_square", "kl"]
     }
 
     fn samples_a_step(&self) -> usize {
@@ -185,10 +185,10 @@ impl Task for VaeTask {
         let posterior = network.encode(channels_first(video.clone()), None, &mut Sites::default());
         let latents = posterior.sample(noise);
         let error = network.decode_whole(latents) - video;
-        let (l1, squared_error) = (mean(error.clone().abs()), mean(error.clone() * error.clone()));
+        let (l1, mean_square) = (mean(error.clone().abs()), mean(error.clone() * error.clone()));
         let kl = divergence(&posterior);
-        let total = l1.clone() + squared_error.clone() * SQUARES + differences(error) * DIFFERENCES + kl.clone() * KL;
-        Loss { total, numbers: vec![l1, squared_error, kl] }
+        let total = l1.clone() + mean_square.clone() * SQUARES + differences(error) * DIFFERENCES + kl.clone() * KL;
+        Loss { total, numbers: vec![l1, mean_square, kl] }
     }
 
     /// Pairs of rows: a held-out clip, and what comes out of the VAE.

@@ -6,12 +6,13 @@ use tilereel::gpu::kernels::conv3d::{self, Geometry};
 use tilereel::gpu::kernels::norm_modulate::ShiftAndScale;
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded, transformer};
 use tilereel::gpu::kernels::rows::RowCut;
+use tilereel::gpu::kernels::tile_attention::backward::{self, Of};
 use tilereel::gpu::kernels::tile_attention::{self, Gives};
 use tilereel::gpu::kernels::{ShaderCall, Vectors, gate_residual, gelu, heads, norm_modulate, rows};
 use tilereel::mask::MaskFamily;
 use wgpu::util::DeviceExt;
 
-use super::{Attention, HALF, SAME, device, devices};
+use super::{Attention, HALF, Operands, SAME, device, devices};
 
 /// Plain wgpu on the first adapter; none without adapters.
 struct Checked {
@@ -179,6 +180,33 @@ fn heads_and_gelu_stay_inside_their_buffers() {
         let got = checked.run(&gelu::shader_call(gelu::shader(vectors, false), vectors, x.len()), &[&x], x.len());
         let want: Vec<f64> = x_wide.iter().map(|&x| reference::gelu_tanh(x)).collect();
         assert!(relative_l2(&got, &want) <= 2e-6, "gelu of {} values", x.len());
+    }
+}
+
+#[test]
+fn gradient_of_the_query_stays_inside_its_buffers() {
+    let Some(checked) = Checked::open() else { return assert!(device::adapters().is_empty()) };
+    let cpu = &devices()[0];
+    let mask = MaskFamily::paper(1).frame_mask(3).expect("a mask");
+    for (head, key_bias) in [(20, false), (97, true)] {
+        let attention = Attention { key_bias, ..Attention::masked(&mask, 37, head) };
+        let Operands { query, key, value, bias } = &attention.operands(cpu);
+        let gradient = seeded(4, query.len());
+        let rounded = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect::<Vec<_>>();
+        let output = rounded(reference::tile_attention(&attention.sizes(), query, key, value, bias.as_deref()));
+        let row_log_sums = rounded(reference::row_log_sums(&attention.sizes(), query, key, bias.as_deref()));
+        let call = backward::row_deltas_call(backward::row_deltas_shader("f32", head), row_log_sums.len());
+        let row_deltas = checked.run(&call, &[&output, &gradient], 2 * row_log_sums.len());
+        let shader = backward::shader("f32", head, key_bias, Of::Queries, false);
+        let sizes = [attention.batch, attention.heads, head];
+        let call = backward::shader_call(shader, sizes, 3, &attention.tiles(), Of::Queries);
+        let mut inputs = vec![query.as_slice(), key, value, &gradient, &row_log_sums, &row_deltas];
+        inputs.extend(bias.as_deref());
+        let got = checked.run(&call, &inputs, query.len());
+        let operands = [query.as_slice(), key, value];
+        let [want, ..] = reference::tile_attention_gradients(&attention.sizes(), operands, bias.as_deref(), &gradient);
+        let error = relative_l2(&got, &want);
+        assert!(error <= 3e-6, "head {head}: {error:.2e}");
     }
 }
 

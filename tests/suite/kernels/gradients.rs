@@ -4,7 +4,7 @@
 use burn::tensor::Gradients;
 use tilereel::gpu::kernels::doubling::{Doubling, double};
 use tilereel::gpu::kernels::gradient::column_sums;
-use tilereel::gpu::kernels::group_norm::group_norm;
+use tilereel::gpu::kernels::group_norm::{channel_norm, group_norm};
 
 use super::*;
 
@@ -142,12 +142,16 @@ fn sums_of_very_many_pixels() {
     }
 }
 
-/// GroupNorm with SiLU of `[batch, pixels, channels]` by its definition.
-fn normalised([batch, pixels, channels]: [usize; 3], x: &[f64], weight: &[f64], bias: &[f64], with_silu: bool) -> Vec<f64> {
-    let members = channels / GROUPS;
+/// A norm of groups of so many channels, with SiLU, of `[batch, pixels, channels]` by its definition.
+fn normalised(
+    [batch, pixels, channels]: [usize; 3],
+    members: usize,
+    [x, weight, bias]: [&[f64]; 3],
+    with_silu: bool,
+) -> Vec<f64> {
     let mut y = vec![0.0; x.len()];
     for clip in 0..batch {
-        for group in 0..GROUPS {
+        for group in 0..channels / members {
             let places: Vec<usize> = (0..pixels * members)
                 .map(|at| (clip * pixels + at / members) * channels + group * members + at % members)
                 .collect();
@@ -165,8 +169,10 @@ fn normalised([batch, pixels, channels]: [usize; 3], x: &[f64], weight: &[f64], 
 #[test]
 fn gradients_of_group_norm() {
     for device in devices() {
-        for (members, offset, with_silu) in [(1, 0.0, true), (2, 3.0, true), (3, -1.0, false)] {
-            let channels = members * GROUPS;
+        for (channels, members, offset, with_silu) in
+            [(GROUPS, 1, 0.0, true), (2 * GROUPS, 2, 3.0, true), (3 * GROUPS, 3, -1.0, false), (2 * GROUPS, 1, 1.0, true)]
+        {
+            let norm = if channels / members == GROUPS { group_norm } else { channel_norm };
             let shape = [2, 2, 3, 5, channels];
             let sizes = [2, 2 * 3 * 5, channels];
             let x = stored(&device, seeded(9, shape.iter().product()).into_iter().map(|value| value + offset).collect());
@@ -175,7 +181,7 @@ fn gradients_of_group_norm() {
             let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<f64>>();
             let operands = [wide(&x), wide(&weight), wide(&bias)];
             let loss = |operands: &[Vec<f64>; 3]| -> f64 {
-                let y = normalised(sizes, &operands[0], &operands[1], &operands[2], with_silu);
+                let y = normalised(sizes, members, [&operands[0], &operands[1], &operands[2]], with_silu);
                 y.iter().zip(&back).map(|(y, &back)| y * f64::from(back)).sum()
             };
             let differences = |which: usize| -> Vec<f64> {
@@ -187,20 +193,20 @@ fn gradients_of_group_norm() {
                 };
                 (0..operands[which].len()).map(|at| (moved(at, step) - moved(at, -step)) / (2.0 * step)).collect()
             };
-            let what = |of: &str| format!("group norm around {offset}, {channels} channels: {of}");
-            let y = read(group_norm(
+            let what = |of: &str| format!("norm of {members} channels around {offset}, {channels} channels: {of}");
+            let y = read(norm(
                 tensor(&device, &x, shape),
                 exact(&device, &weight, [channels]),
                 exact(&device, &bias, [channels]),
                 with_silu,
             ));
-            let want = normalised(sizes, &operands[0], &operands[1], &operands[2], with_silu);
+            let want = normalised(sizes, members, [&operands[0], &operands[1], &operands[2]], with_silu);
             assert_close(&device, &what("values"), &y, &want, 1e-5);
 
             let x = leaf(&device, &x, shape);
             let (weight, bias) = (leaf_in_f32(&device, &weight, [channels]), leaf_in_f32(&device, &bias, [channels]));
             leave_junk(&device, x.dims().iter().product());
-            let gradients = backward(&device, group_norm(x.clone(), weight.clone(), bias.clone(), with_silu), &back);
+            let gradients = backward(&device, norm(x.clone(), weight.clone(), bias.clone(), with_silu), &back);
             assert_close(&device, &what("input"), &gradient_of(&x, &gradients), &differences(0), 1e-5);
             assert_sums_close(&device, &what("weight"), &gradient_of(&weight, &gradients), &differences(1));
             assert_sums_close(&device, &what("bias"), &gradient_of(&bias, &gradients), &differences(2));

@@ -94,7 +94,7 @@ fn transformer_and_text_encoder_learn_and_are_published() {
     let data = base_data(&configs);
     let mut batch = data.make(0).expect("a batch").remove(0);
     within_vocabulary(&mut batch, &configs);
-    let mut trainer = base::trainer(&configs, fast(base::OPTIMISER), 1, &device).expect("a trainer");
+    let mut trainer = base::trainer(&configs, &base::Start::Recipe, fast(base::OPTIMISER), 1, &device).expect("a trainer");
     let task = base::BaseTask::new(configs.clone(), data.batch, 2, &device);
     let run = RunFolder::new(folder.path(), "base");
     let losses = by_heart(&task, batch.clone(), &mut trainer, 60, &run);
@@ -127,7 +127,7 @@ fn the_parts_of_a_batch_add_up_to_the_whole() {
     let step = |data: &base::BaseData| {
         let mut parts = data.make(7).expect("a batch");
         parts.iter_mut().for_each(|part| within_vocabulary(part, &configs));
-        let mut trainer = base::trainer(&configs, base::OPTIMISER, 1, &device).expect("a trainer");
+        let mut trainer = base::trainer(&configs, &base::Start::Recipe, base::OPTIMISER, 1, &device).expect("a trainer");
         let task = base::BaseTask::new(configs.clone(), 4, 2, &device);
         let numbers = trainer.step(parts, 1.0, |network, part| task.loss(network, part));
         read(numbers)

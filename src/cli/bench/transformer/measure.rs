@@ -57,7 +57,7 @@ pub(super) struct MeasuredPlan {
     /// Of one more call.
     pub parts: Vec<Part>,
     pub parts_call_millis: f64,
-    /// What the device's allocator holds afterwards, which is the most that it ever held; none on the CPU.
+    /// What the device's allocator holds after the calls: it keeps what they needed. None on the CPU.
     pub reserved_bytes: Option<u64>,
     /// Weights and what the outputs still hold.
     pub in_use_bytes: Option<u64>,

@@ -40,7 +40,7 @@ fn extrapolated(bench: &TransformerBench, plan: &MeasuredPlan) -> Option<f64> {
     let all = TransformerConfig::published().num_layers;
     let outside = plan.outside_millis();
     let a_layer = (plan.median_millis() - outside) / bench.layers as f64;
-    (bench.layers < all).then(|| outside + all as f64 * a_layer)
+    (bench.layers < all).then_some(outside + all as f64 * a_layer)
 }
 
 fn sizes(bench: &TransformerBench) -> CallSizes {

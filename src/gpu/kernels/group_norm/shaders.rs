@@ -5,7 +5,7 @@ use burn::tensor::{DType, Shape};
 
 use super::super::gradient::sums::{reshaped, sum_of_parts};
 use super::super::launch::{self, Shader, ShaderCall};
-use super::{EPSILON, GROUPS};
+use super::EPSILON;
 use crate::gpu::shader::Variant;
 
 const THREADS: usize = 256;
@@ -63,22 +63,22 @@ pub fn sums_call(shader: Shader, [batch, pixels, channels]: [usize; 3]) -> (Shad
 }
 
 /// What the sums say about the groups.
-pub fn finish_shader(element: &str, channels: usize, way: Way) -> Shader {
-    assert!(channels <= GROUPS * MOST_MEMBERS, "a group has more than {MOST_MEMBERS} channels");
+pub fn finish_shader(element: &str, channels: usize, groups: usize, way: Way) -> Shader {
+    assert!(channels <= groups * MOST_MEMBERS, "a group has more than {MOST_MEMBERS} channels");
     // On the way back only the sums are read, which are f32.
     let element = if way == Way::Gradient { "f32" } else { element };
     Shader {
         name: "group_finish",
         template: include_str!("../../../../shaders/normalisation/group_finish.wgsl"),
-        variant: variant(element, channels, way, false).value("groups", GROUPS),
+        variant: variant(element, channels, way, false).value("groups", groups),
         workgroup_size: FINISH_THREADS as u32,
         constants: &[("THREADS", FINISH_THREADS), ("MOST_MEMBERS", MOST_MEMBERS)],
     }
 }
 
-pub fn finish_call(shader: Shader, batch: usize, pixels: usize, parts: usize) -> ShaderCall {
+pub fn finish_call(shader: Shader, [batch, pixels, groups]: [usize; 3], parts: usize) -> ShaderCall {
     let info = vec![pixels as u32, parts as u32, (EPSILON as f32).to_bits()];
-    ShaderCall { shader, workgroups: [GROUPS as u32, batch as u32, 1], info }
+    ShaderCall { shader, workgroups: [groups as u32, batch as u32, 1], info }
 }
 
 /// The pass over all values, in front of a convolution or on the way back.
@@ -106,13 +106,13 @@ fn sizes(x: &CubeTensor) -> [usize; 3] {
 }
 
 /// Scale and shift, and mean and inverse deviation, `[batch, 2, channels]` each.
-pub(super) fn statistics(x: &CubeTensor, weight: &CubeTensor, bias: &CubeTensor) -> [CubeTensor; 2] {
+pub(super) fn statistics(x: &CubeTensor, weight: &CubeTensor, bias: &CubeTensor, groups: usize) -> [CubeTensor; 2] {
     let ([batch, pixels, channels], element) = (sizes(x), launch::element(x.dtype));
     let (call, parts) = sums_call(sums_shader(element, channels, Way::Forward, false), sizes(x));
     let sums = launch::empty(x, Shape::new([batch, parts, 2, channels]), DType::F32);
     launch::launch(call, &[x], &[&sums]);
     let [affine, moments] = [0; 2].map(|_| launch::empty(x, Shape::new([batch, 2, channels]), DType::F32));
-    let call = finish_call(finish_shader(element, channels, Way::Forward), batch, pixels, parts);
+    let call = finish_call(finish_shader(element, channels, groups, Way::Forward), [batch, pixels, groups], parts);
     launch::launch(call, &[&sums, weight, bias, x], &[&affine, &moments]);
     [affine, moments]
 }
@@ -129,6 +129,7 @@ pub(in super::super) fn normalise(x: &CubeTensor, affine: &CubeTensor, silu: boo
 pub(super) fn gradients(
     [x, gradient, weight]: [&CubeTensor; 3],
     [affine, moments]: [&CubeTensor; 2],
+    groups: usize,
     silu: bool,
 ) -> [CubeTensor; 3] {
     let ([batch, pixels, channels], element) = (sizes(x), launch::element(x.dtype));
@@ -140,7 +141,7 @@ pub(super) fn gradients(
 
     let owed = launch::empty(x, Shape::new([batch, 2, channels]), DType::F32);
     let [of_weight, of_bias] = [0; 2].map(|_| launch::empty(x, Shape::new([batch, channels]), DType::F32));
-    let call = finish_call(finish_shader(element, channels, Way::Gradient), batch, pixels, parts);
+    let call = finish_call(finish_shader(element, channels, groups, Way::Gradient), [batch, pixels, groups], parts);
     launch::launch(call, &[&sums, weight, moments], &[&owed, &of_weight, &of_bias]);
 
     let back = launch::empty(x, x.meta.shape().clone(), x.dtype);

@@ -10,21 +10,30 @@ pub struct Cut {
     pub head: usize,
     /// Query rows of a subgroup: 16 or 32.
     rows: usize,
-    subgroups: usize,
+    pub subgroups: usize,
     /// Keys of one round.
     keys: usize,
     /// Keys whose scores are exchanged at a time.
     part: usize,
 }
 
-/// `a16x12k48` and `p48_16x3k48` in shaders/NOTES.md.
-pub const CUTS: [Cut; 2] =
-    [Cut { head: 96, rows: 16, subgroups: 12, keys: 48, part: 16 }, Cut { head: 48, rows: 16, subgroups: 3, keys: 48, part: 48 }];
+/// `a16x12k48`; for many clips at once nine subgroups, that keys are read for three times as many rows; and `p48_16x3k48` in
+/// shaders/NOTES.md, which makes as many workgroups as can be of one clip. The first that fits is taken.
+pub const CUTS: [Cut; 3] = [
+    Cut { head: 96, rows: 16, subgroups: 12, keys: 48, part: 16 },
+    Cut { head: 48, rows: 16, subgroups: 9, keys: 48, part: 16 },
+    Cut { head: 48, rows: 16, subgroups: 3, keys: 48, part: 48 },
+];
+/// Workgroups that fill a card: two for each of the 132 multiprocessors of an H100.
+const FULL_CARD: usize = 264;
 
 impl Cut {
-    /// None if heads of that size have no matrix kernel.
-    pub fn of_head(head: usize) -> Option<Self> {
-        CUTS.into_iter().find(|cut| cut.head == head)
+    /// The cut for so many frames of query tokens, of all heads and clips. None if heads of that size have no matrix kernel.
+    pub fn of(head: usize, frames: usize, tokens: usize) -> Option<Self> {
+        let mut cuts = CUTS.into_iter().filter(|cut| cut.head == head);
+        let (first, last) = (cuts.next()?, cuts.next_back());
+        let fills = frames * tokens.div_ceil(first.query_block()) >= FULL_CARD;
+        Some(last.filter(|_| !fills).unwrap_or(first))
     }
 
     fn threads(&self) -> usize {

@@ -1,0 +1,49 @@
+//! Training and evaluation from the command line, with the networks of mini on clips of a few pixels.
+
+use super::Workplace;
+
+const TINY: [&str; 10] = ["--device", "cpu", "--size", "32x32", "--frames", "5", "--batch", "2", "--out", "model"];
+
+fn train(place: &Workplace, what: &str, more: &[&str]) -> super::Ran {
+    place.run(&[&["train", what], &TINY[..], more].concat())
+}
+
+#[test]
+fn a_model_is_trained_evaluated_and_makes_clips() {
+    let place = Workplace::new();
+    train(&place, "vae", &["--steps", "2"]).succeeds().says(&["done at step 2"]);
+    train(&place, "base", &["--steps", "2", "--world-clips", "4", "--sheet-every", "0"]).succeeds().says(&["done at step 2"]);
+    train(&place, "judge", &["--steps", "2"]).succeeds().says(&["done at step 2"]);
+    for file in ["vae/config.json", "base/tilereel.json", "text_encoder/spiece.model", "judge/judge.json"] {
+        assert!(place.path("model").join(file).is_file(), "{file}");
+    }
+    for file in ["checkpoint.safetensors", "packed/packed.json", "curves.csv"] {
+        assert!(place.path("model/training/base").join(file).is_file(), "{file}");
+    }
+    // What was trained is a model like any other.
+    place
+        .run(&["generate", "a red ball", "--model", "model/base", "--device", "cpu", "--steps", "2", "--out", "ball.webp"])
+        .succeeds();
+    let amounts = ["--prompts", "2", "--real", "3", "--decoded", "1", "--steps", "2", "--guidance", "1.5", "--device", "cpu"];
+    let table = place.run(&[&["evaluate", "model/base", "--judge", "model/judge", "--out", "table"], &amounts[..]].concat());
+    table.succeeds().says(&["| real clips | 3 |", "| model/base | 2 |", "dB"]);
+    let json: serde_json::Value = serde_json::from_slice(&place.read("table.json")).expect("JSON");
+    assert_eq!(json["rows"].as_array().map(Vec::len), Some(3));
+
+    // A run goes on only if it is told to, and only as what it is.
+    train(&place, "base", &["--steps", "3", "--world-clips", "4"]).complains(1, &["at step 2", "--resume"]);
+    train(&place, "base", &["--steps", "3", "--world-clips", "4", "--sheet-every", "0", "--resume"]).succeeds().says(&["step 3"]);
+    train(&place, "base", &["--steps", "9", "--world-clips", "4", "--resume", "--seed", "2"]).complains(1, &["seed 1, not 2"]);
+}
+
+#[test]
+fn what_cannot_be_trained_is_told() {
+    let place = Workplace::new();
+    train(&place, "vae", &[]).complains(2, &["--minutes", "--steps"]);
+    train(&place, "vae", &["--steps", "1", "--resume"]).complains(1, &["no checkpoint", "--resume"]);
+    place.run(&["train", "vae", "--out", "m", "--steps", "1", "--frames", "6", "--device", "cpu"]).complains(2, &["4k + 1"]);
+    place.run(&["train", "vae", "--out", "m", "--steps", "1", "--like", "nothing", "--device", "cpu"]).complains(1, &["nothing"]);
+    place.run(&["evaluate", "mini/base", "--judge", "nowhere", "--device", "cpu"]).complains(1, &["no judge", "train judge"]);
+    place.write("clips.txt", "no folder");
+    train(&place, "base", &["--steps", "1", "--clips", "clips.txt"]).complains(1, &["Cannot read", "clips.txt"]);
+}
