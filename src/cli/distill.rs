@@ -28,6 +28,9 @@ pub struct TeacherArguments {
     /// folder or of the teacher's, else 20000]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     world_clips: Option<u32>,
+    /// Learn from a folder of clips instead, each with its sentence beside it (ball.mp4 and ball.txt); needs ffmpeg
+    #[arg(long, value_name = "FOLDER", conflicts_with = "world_clips")]
+    clips: Option<PathBuf>,
     #[command(flatten)]
     session: SessionArguments,
 }

@@ -12,6 +12,7 @@ use crate::model::folder::{ModelFacts, SamplingDefaults};
 use crate::model::sampler::{Sampler, SamplerKind};
 use crate::model::weights::Loader;
 use crate::training::TrainError;
+use crate::training::data::clip_folder::list;
 use crate::training::data::latents::Latents;
 use crate::training::distill::data::{Clips, DistillData, Snap};
 use crate::training::distill::jump::Segments;
@@ -40,10 +41,10 @@ pub fn mlcd(arguments: &MlcdArguments) -> anyhow::Result<Ended> {
     let clips = if *data_free {
         let channels = setup.template.vae_config()?.0.embed_dim;
         let clips = common.world_clips.map_or(CLIPS, |clips| clips as usize);
-        Clips::Described { clips, shape: setup.size.latent_shape(channels) }
+        (Clips::Described { clips, shape: setup.size.latent_shape(channels) }, None)
     } else {
-        let Some(latents) = encoded_clips(&mut setup, common)? else { return Ok(Ended::Stopped) };
-        Clips::Encoded(latents)
+        let Some(clips) = encoded_clips(&mut setup, common)? else { return Ok(Ended::Stopped) };
+        clips
     };
     let [batch, part] = session.batch_and_part(mlcd::BATCH);
     let data = data(&setup.template, clips, [batch, part], session.seed)?;
@@ -74,13 +75,13 @@ pub fn kd(arguments: &KdArguments) -> anyhow::Result<Ended> {
     let (layers, frames) = (template.base_configs()?.transformer.num_layers, template.size().latent_frames());
     plan.check(layers, frames).map_err(|error| UsageError(format!("{}: {error}.", student_plan.display())))?;
     let mut setup = begin(common, template, kd::KD, kd::FAST)?;
-    let Some(latents) = encoded_clips(&mut setup, common)? else { return Ok(Ended::Stopped) };
+    let Some(clips) = encoded_clips(&mut setup, common)? else { return Ok(Ended::Stopped) };
     let [batch, part] = session.batch_and_part(kd::BATCH);
     let defaults = &setup.template.facts().defaults;
     let snap = Some(Snap { share: *at_sampler, times: sampler_times(defaults)? });
     // A student that is used with guidance also has to know what to do without words.
     let dropped = if defaults.guidance_scale > 1.0 { base::DROPPED } else { 0.0 };
-    let data = DistillData { snap, dropped, ..data(&setup.template, Clips::Encoded(latents), [batch, part], session.seed)? };
+    let data = DistillData { snap, dropped, ..data(&setup.template, clips, [batch, part], session.seed)? };
     let weights = kd::LossWeights { output: *output_weight, attention: *attention_weight, data: *data_weight };
     let card = format!(
         "Tile-sparse transformer, taught by {}: {:.0} % of the frame pairs are computed.",
@@ -120,8 +121,18 @@ fn is_same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// Clips that were encoded for this model or its teacher, else new ones. None if it was stopped.
-fn encoded_clips(setup: &mut Setup, common: &TeacherArguments) -> Result<Option<Latents>, TrainError> {
+/// The clips to learn from, and their sentences where they are not the world's. None if it was stopped.
+fn encoded_clips(setup: &mut Setup, common: &TeacherArguments) -> Result<Option<(Clips, Option<Vec<String>>)>, TrainError> {
+    let Some(folder) = &common.clips else {
+        return Ok(clips_of_world(setup, common)?.map(|latents| (Clips::Encoded(latents), None)));
+    };
+    let (own, identity) = list(folder)?;
+    let encoded = latents(setup, Learnt::Own(&own, identity))?;
+    Ok(encoded.map(|latents| (Clips::Encoded(latents), Some(own.into_iter().map(|clip| clip.sentence).collect()))))
+}
+
+/// Clips that were encoded for this model or its teacher, else new ones.
+fn clips_of_world(setup: &mut Setup, common: &TeacherArguments) -> Result<Option<Latents>, TrainError> {
     if let Some(clips) = common.world_clips {
         return latents(setup, Learnt::World(clips as usize));
     }
@@ -139,9 +150,14 @@ fn encoded_clips(setup: &mut Setup, common: &TeacherArguments) -> Result<Option<
     latents(setup, Learnt::World(CLIPS))
 }
 
-fn data(template: &Template, clips: Clips, [batch, part]: [usize; 2], seed: u64) -> Result<DistillData, TrainError> {
-    let (tokenizer, max_tokens) = (template.tokenizer()?, template.max_tokens());
-    Ok(DistillData { clips, tokenizer, max_tokens, batch, part, random: Random::new(seed), snap: None, dropped: 0.0 })
+fn data(
+    template: &Template,
+    (clips, sentences): (Clips, Option<Vec<String>>),
+    [batch, part]: [usize; 2],
+    seed: u64,
+) -> Result<DistillData, TrainError> {
+    let (tokenizer, max_tokens, random) = (template.tokenizer()?, template.max_tokens(), Random::new(seed));
+    Ok(DistillData { clips, tokenizer, max_tokens, batch, part, random, snap: None, dropped: 0.0, sentences })
 }
 
 fn trainer(

@@ -83,6 +83,8 @@ pub struct DistillData {
     pub snap: Option<Snap>,
     /// Share of the samples that go without their sentence, 0 to 1.
     pub dropped: f64,
+    /// The sentence of a clip; without them those of the world.
+    pub sentences: Option<Vec<String>>,
 }
 
 impl DistillData {
@@ -97,13 +99,16 @@ impl DistillData {
         }
     }
 
-    fn tokens(&self, step: u64, place: u64, clip: u64) -> Result<TokenIds, TrainError> {
+    fn tokens(&self, step: u64, place: u64, clip: usize) -> Result<TokenIds, TrainError> {
         let (tokenizer, length) = (&self.tokenizer, self.max_tokens);
         if self.random.uniform(Stream::Dropped, step, place) < self.dropped {
             return Ok(tokens_of(tokenizer, "", length)?);
         }
+        if let Some(sentences) = &self.sentences {
+            return Ok(tokens_of(tokenizer, &sentences[clip], length)?);
+        }
         let variant = self.random.below(Stream::Sentence, step, place, SENTENCES) as u64;
-        Ok(tokens_of_clip(tokenizer, seeds::TRANSFORMER, clip, variant, Detail::Some, length)?)
+        Ok(tokens_of_clip(tokenizer, seeds::TRANSFORMER, clip as u64, variant, Detail::Some, length)?)
     }
 }
 
@@ -132,7 +137,7 @@ impl Batches for DistillData {
                 if let Clips::Encoded(latents) = &self.clips {
                     batch.latents.get_or_insert_default().extend(latents.clip(clip).iter().map(|value| value.to_f32()));
                 }
-                batch.captions.push(&self.tokens(step, place, clip as u64)?);
+                batch.captions.push(&self.tokens(step, place, clip)?);
             }
             Ok(batch)
         });

@@ -122,6 +122,7 @@ pub fn data(clips: Clips) -> DistillData {
         random: Random::new(1),
         snap: None,
         dropped: 0.0,
+        sentences: None,
     }
 }
 
