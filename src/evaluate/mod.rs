@@ -84,11 +84,11 @@ pub struct Pictures {
 }
 
 impl Pictures {
-    fn of(each: &dyn Fn(&dyn Fn(&PictureNumbers) -> f64) -> Estimate) -> Self {
+    fn of(each: impl Fn(fn(&PictureNumbers) -> f64) -> Estimate) -> Self {
         Self {
-            sharpness: each(&|numbers| numbers.sharpness),
-            temporal_flicker: each(&|numbers| numbers.temporal_flicker),
-            motion_smoothness: each(&|numbers| numbers.motion_smoothness),
+            sharpness: each(|numbers| numbers.sharpness),
+            temporal_flicker: each(|numbers| numbers.temporal_flicker),
+            motion_smoothness: each(|numbers| numbers.motion_smoothness),
         }
     }
 }
@@ -128,11 +128,11 @@ impl Samples {
     }
 
     fn minus(&self, other: &Self) -> Differences {
-        let pictures = |of: &dyn Fn(&PictureNumbers) -> f64| {
+        let pictures = |of: fn(&PictureNumbers) -> f64| {
             let numbers = |samples: &Self| samples.pictures.iter().map(of).collect::<Vec<f64>>();
             paired_difference(&numbers(self), &numbers(other))
         };
-        Differences { mean: paired_difference(&self.means(), &other.means()), pictures: Pictures::of(&pictures) }
+        Differences { mean: paired_difference(&self.means(), &other.means()), pictures: Pictures::of(pictures) }
     }
 }
 
@@ -141,7 +141,7 @@ impl Row {
         let hits = readings.hits(asked);
         let share = |of: &dyn Fn(&[bool; JUDGED.len()]) -> f64| estimate(&hits.iter().map(of).collect::<Vec<f64>>());
         let attribute = |index: usize| share(&|hits| f64::from(u8::from(hits[index])));
-        let of_pictures = |of: &dyn Fn(&PictureNumbers) -> f64| estimate(&pictures.iter().map(of).collect::<Vec<f64>>());
+        let of_pictures = |of: fn(&PictureNumbers) -> f64| estimate(&pictures.iter().map(of).collect::<Vec<f64>>());
         Self {
             name,
             clips: hits.len(),
@@ -149,7 +149,7 @@ impl Row {
             mean: share(&mean_of),
             all: share(&|hits| f64::from(u8::from(hits.iter().all(|&hit| hit)))),
             frechet: None,
-            pictures: Pictures::of(&of_pictures),
+            pictures: Pictures::of(of_pictures),
             made: None,
             against_first: None,
             samples: Samples { hits, pictures },

@@ -4,6 +4,7 @@
 //! `(255 - d) / 255`, and higher is better. VBench guesses every second frame with a network for its smoothness; here the guess
 //! is the mean of the two neighbours, so numbers compare within a table, and with those of the real clips in it, alone.
 
+use rayon::prelude::*;
 use serde::Serialize;
 
 /// Of one clip.
@@ -21,17 +22,23 @@ pub struct PictureNumbers {
 /// that of a still, blank picture.
 pub fn picture_numbers(rgb: &[u8], [height, width]: [usize; 2]) -> PictureNumbers {
     let frames: Vec<&[u8]> = rgb.chunks_exact((height * width * 3).max(1)).collect();
-    let sharpness = mean(frames.iter().map(|frame| laplacian_variance(frame, [height, width])));
-    let between = mean(frames.windows(2).map(|pair| mean(pair[0].iter().zip(pair[1]).map(|(&a, &b)| f64::from(a.abs_diff(b))))));
-    let from_neighbours = frames.windows(3).step_by(2).map(|three| {
-        let differences = three[1].iter().zip(three[0].iter().zip(three[2]));
-        mean(
-            differences
-                .map(|(&middle, (&before, &after))| (f64::from(middle) - (f64::from(before) + f64::from(after)) / 2.0).abs()),
-        )
-    });
-    let score = |difference: f64| (255.0 - difference) / 255.0;
-    PictureNumbers { sharpness, temporal_flicker: score(between), motion_smoothness: score(mean(from_neighbours)) }
+    let sharpness: Vec<f64> = frames.par_iter().map(|frame| laplacian_variance(frame, [height, width])).collect();
+    // Whole numbers: their sums are exact in any order.
+    let between: u64 =
+        frames.par_windows(2).map(|pair| pair[0].iter().zip(pair[1]).map(|(&a, &b)| u64::from(a.abs_diff(b))).sum::<u64>()).sum();
+    let thirds: Vec<&[&[u8]]> = frames.windows(3).step_by(2).collect();
+    let twice_from_neighbours = |three: &&[&[u8]]| -> u64 {
+        let values = three[1].iter().zip(three[0].iter().zip(three[2]));
+        values.map(|(&middle, (&before, &after))| (2 * u64::from(middle)).abs_diff(u64::from(before) + u64::from(after))).sum()
+    };
+    let from_neighbours: u64 = thirds.par_iter().map(twice_from_neighbours).sum();
+    let values = (height * width * 3) as f64;
+    let score = |sum: f64, frames: usize| 1.0 - sum / (values * frames as f64).max(1.0) / 255.0;
+    PictureNumbers {
+        sharpness: mean(sharpness.into_iter()),
+        temporal_flicker: score(between as f64, frames.len().saturating_sub(1)),
+        motion_smoothness: score(from_neighbours as f64 / 2.0, thirds.len()),
+    }
 }
 
 fn laplacian_variance(frame: &[u8], [height, width]: [usize; 2]) -> f64 {

@@ -21,7 +21,7 @@ pub enum TrainError {
     Checkpoint { path: PathBuf, reason: String },
     #[error("There is no checkpoint in {}. Leave --resume away to begin anew", path.display())]
     NoCheckpoint { path: PathBuf },
-    #[error("{} holds a training already, at step {step}. Go on with --resume, or choose another --out", path.display())]
+    #[error("There is a training in {} already, at step {step}. Go on with --resume, or choose another --out", path.display())]
     Occupied { path: PathBuf, step: u64 },
     #[error("The latents {} cannot be used: {reason}. Remove the file to have them made again", path.display())]
     Latents { path: PathBuf, reason: String },

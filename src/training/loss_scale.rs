@@ -56,7 +56,8 @@ impl LossScale {
         self.good_steps = 0;
         let could_fall = self.dynamic && self.value > 1.0;
         if could_fall {
-            self.value = (self.value / 4.0).max(1.0);
+            // A block in which nothing fitted is far from what fits.
+            self.value = (self.value / if skipped == BLOCK { 64.0 } else { 4.0 }).max(1.0);
         }
         could_fall || skipped < BLOCK
     }
@@ -76,7 +77,7 @@ mod tests {
             assert!(scale.end_block());
         }
         assert_eq!(scale.value(), FIRST / 2.0);
-        for _ in 0..8 {
+        for _ in 0..3 {
             scale.see(BLOCK);
             assert!(scale.end_block());
         }

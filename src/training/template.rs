@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use half::f16;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -128,11 +129,27 @@ impl Template {
         Ok(true)
     }
 
+    /// Makes sure that a student of this model, in the run's model, finds the VAE and the text encoder that it has learnt with.
+    /// True if they were put there.
+    ///
+    /// # Errors
+    /// They cannot be read or written, or the run's model has others.
+    pub fn lend_surroundings(&self, run: &RunFolder) -> Result<bool, TrainError> {
+        let lent = self.lend_vae(run)? | self.lend_text_encoder(run)?;
+        let is_home = self.path().and_then(Path::parent).is_some_and(|root| is_same_place(root, run.root()));
+        if !is_home {
+            check_lent(&self.folder.vae_weights()?, &run.network(VAE).join(VAE_WEIGHTS), "VAE")?;
+            let encoder = run.network(TEXT_ENCODER).join(TEXT_ENCODER_WEIGHTS);
+            check_lent(&self.folder.text_encoder_weights()?, &encoder, "text encoder")?;
+        }
+        Ok(lent)
+    }
+
     /// Puts this model's text encoder and tokenizer into the run's model, if there are none yet. True if it did.
     ///
     /// # Errors
     /// They cannot be read or written.
-    pub fn lend_text_encoder(&self, run: &RunFolder) -> Result<bool, TrainError> {
+    fn lend_text_encoder(&self, run: &RunFolder) -> Result<bool, TrainError> {
         let place = run.network(TEXT_ENCODER);
         if place.join(CONFIG).exists() {
             return Ok(false);
@@ -197,6 +214,30 @@ impl Template {
             ModelFiles::Embedded(_) => None,
         }
     }
+}
+
+fn is_same_place(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Fails unless a lent network in the run's model is still that of the teacher.
+fn check_lent(source: &WeightSource, lent: &Path, what: &str) -> Result<(), TrainError> {
+    let other = WeightSource::open(lent)?;
+    for (name, info) in source.tensors() {
+        let is_same = other.info(name).is_some_and(|other| other.shape == info.shape) && {
+            let (own, lent) = (source.read_f32(name)?, other.read_f32(name)?);
+            // As they are written.
+            own.iter().zip(&lent).all(|(&own, &lent)| f16::from_f32(own) == f16::from_f32(lent))
+        };
+        if !is_same {
+            let reason = format!(
+                "{} is another {what} than that of the teacher. Choose another --out, or the folder of the teacher's own model",
+                lent.display()
+            );
+            return Err(TrainError::Settings(reason));
+        }
+    }
+    Ok(())
 }
 
 /// Writes a network of one model into another's folder; the configuration last, because it says that the network is there.

@@ -38,16 +38,16 @@ pub fn mlcd(arguments: &MlcdArguments) -> anyhow::Result<Ended> {
     let schedule = session.plan(mlcd::SCHEDULE)?;
     let mut setup = begin(common, Template::open(&common.teacher)?, mlcd::MLCD, mlcd::MLCD)?;
     let plan = setup.template.plan()?;
-    let clips = if *data_free {
+    let lessons = if *data_free {
         let channels = setup.template.vae_config()?.0.embed_dim;
         let clips = common.world_clips.map_or(CLIPS, |clips| clips as usize);
-        (Clips::Described { clips, shape: setup.size.latent_shape(channels) }, None)
+        Lessons { clips: Clips::Described { clips, shape: setup.size.latent_shape(channels) }, sentences: None }
     } else {
-        let Some(clips) = encoded_clips(&mut setup, common)? else { return Ok(Ended::Stopped) };
-        clips
+        let Some(lessons) = encoded_clips(&mut setup, common)? else { return Ok(Ended::Stopped) };
+        lessons
     };
     let [batch, part] = session.batch_and_part(mlcd::BATCH);
-    let data = data(&setup.template, clips, [batch, part], session.seed)?;
+    let data = data(&setup.template, lessons, [batch, part], session.seed)?;
     let settings = mlcd::Settings {
         segments,
         skip: *skip as usize,
@@ -75,13 +75,13 @@ pub fn kd(arguments: &KdArguments) -> anyhow::Result<Ended> {
     let (layers, frames) = (template.base_configs()?.transformer.num_layers, template.size().latent_frames());
     plan.check(layers, frames).map_err(|error| UsageError(format!("{}: {error}.", student_plan.display())))?;
     let mut setup = begin(common, template, kd::KD, kd::FAST)?;
-    let Some(clips) = encoded_clips(&mut setup, common)? else { return Ok(Ended::Stopped) };
+    let Some(lessons) = encoded_clips(&mut setup, common)? else { return Ok(Ended::Stopped) };
     let [batch, part] = session.batch_and_part(kd::BATCH);
     let defaults = &setup.template.facts().defaults;
     let snap = Some(Snap { share: *at_sampler, times: sampler_times(defaults)? });
     // A student that is used with guidance also has to know what to do without words.
     let dropped = if defaults.guidance_scale > 1.0 { base::DROPPED } else { 0.0 };
-    let data = DistillData { snap, dropped, ..data(&setup.template, clips, [batch, part], session.seed)? };
+    let data = DistillData { snap, dropped, ..data(&setup.template, lessons, [batch, part], session.seed)? };
     let weights = kd::LossWeights { output: *output_weight, attention: *attention_weight, data: *data_weight };
     let card = format!(
         "Tile-sparse transformer, taught by {}: {:.0} % of the frame pairs are computed.",
@@ -111,7 +111,7 @@ fn begin(common: &TeacherArguments, template: Template, kind: &'static str, stud
         let text = format!("The student would take the place of its teacher {}. Choose another --out.", place.display());
         return Err(UsageError(text).into());
     }
-    if setup.template.lend_vae(&setup.folder)? | setup.template.lend_text_encoder(&setup.folder)? {
+    if setup.template.lend_surroundings(&setup.folder)? {
         setup.watcher.note("the VAE or the text encoder is that of the teacher");
     }
     Ok(setup)
@@ -121,14 +121,23 @@ fn is_same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// The clips to learn from, and their sentences where they are not the world's. None if it was stopped.
-fn encoded_clips(setup: &mut Setup, common: &TeacherArguments) -> Result<Option<(Clips, Option<Vec<String>>)>, TrainError> {
+/// What a student learns from.
+struct Lessons {
+    clips: Clips,
+    /// Of the clips, where they are not the world's.
+    sentences: Option<Vec<String>>,
+}
+
+/// The clips to learn from. None if it was stopped.
+fn encoded_clips(setup: &mut Setup, common: &TeacherArguments) -> Result<Option<Lessons>, TrainError> {
     let Some(folder) = &common.clips else {
-        return Ok(clips_of_world(setup, common)?.map(|latents| (Clips::Encoded(latents), None)));
+        let latents = clips_of_world(setup, common)?;
+        return Ok(latents.map(|latents| Lessons { clips: Clips::Encoded(latents), sentences: None }));
     };
     let (own, identity) = list(folder)?;
-    let encoded = latents(setup, Learnt::Own(&own, identity))?;
-    Ok(encoded.map(|latents| (Clips::Encoded(latents), Some(own.into_iter().map(|clip| clip.sentence).collect()))))
+    let latents = latents(setup, Learnt::Own(&own, identity))?;
+    let sentences = Some(own.into_iter().map(|clip| clip.sentence).collect());
+    Ok(latents.map(|latents| Lessons { clips: Clips::Encoded(latents), sentences }))
 }
 
 /// Clips that were encoded for this model or its teacher, else new ones.
@@ -152,7 +161,7 @@ fn clips_of_world(setup: &mut Setup, common: &TeacherArguments) -> Result<Option
 
 fn data(
     template: &Template,
-    (clips, sentences): (Clips, Option<Vec<String>>),
+    Lessons { clips, sentences }: Lessons,
     [batch, part]: [usize; 2],
     seed: u64,
 ) -> Result<DistillData, TrainError> {

@@ -23,8 +23,8 @@ use crate::training::template::{Template, load_vae};
 use crate::training::trainer::Trainer;
 use crate::world::seeds;
 
-/// Clips of the judge's pool, which lies in the device's memory.
-const POOL_CLIPS: usize = 192;
+/// Clips of the judge's pool for every sample of a batch; the pool lies in the device's memory.
+const POOL_CLIPS_A_SAMPLE: usize = 6;
 
 /// What every training begins with.
 pub struct Setup {
@@ -220,17 +220,19 @@ pub fn judge(arguments: &RunArguments) -> anyhow::Result<Ended> {
     let plan = session.plan(judge::SCHEDULE)?;
     let mut setup = Setup::new(arguments, judge::JUDGE)?;
     let config = judge::config(setup.size.frames);
+    let [batch, _] = session.batch_and_part(judge::BATCH);
+    let pool_clips = POOL_CLIPS_A_SAMPLE * batch;
     let pool: Option<Tensor<2>> = if setup.folder.network(vae::VAE).is_dir() {
         let (vae, ..) = load_vae(&setup.folder, &setup.device)?;
-        Some(pool_through_vae(&vae, POOL_CLIPS, setup.size, &setup.device))
+        Some(pool_through_vae(&vae, pool_clips, setup.size, &setup.device))
     } else {
         setup.watcher.note("there is no VAE in the folder: the judge sees rendered clips alone");
         None
     };
     let data = judge::JudgeData {
-        batch: session.batch_and_part(judge::BATCH)[0],
+        batch,
         frames: setup.size.frames,
-        pool: if pool.is_some() { POOL_CLIPS } else { 0 },
+        pool: if pool.is_some() { pool_clips } else { 0 },
         random: Random::new(session.seed),
     };
     let mut trainer =

@@ -19,8 +19,8 @@ use crate::world::renderer::render_clips;
 use crate::world::scene::Scene;
 use crate::world::seeds;
 
-/// Clips of one call of the encoder.
-const CLIPS_A_CALL: usize = 8;
+/// Clips of one call of the encoder: in f32 and at full size a tensor of more would pass the 2 GiB of a binding.
+const CLIPS_A_CALL: usize = 4;
 
 /// Encodes clips `0..of.clips` of the world's seed. None if the watcher stopped it.
 ///

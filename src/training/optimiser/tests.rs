@@ -46,9 +46,8 @@ const SETTINGS: OptimiserSettings = OptimiserSettings {
 fn values(parameters: &Parameters, draw: u64) -> Tensor<1> {
     let mut vector = vec![0.0; parameters.length()];
     for slot in parameters.slots() {
-        for place in slot.start..slot.start + slot.published.elements() {
-            vector[place] = normal(5, draw, place as u64);
-        }
+        let piece = &mut vector[slot.start..slot.start + slot.published.elements()];
+        piece.iter_mut().enumerate().for_each(|(place, value)| *value = normal(5, draw, (slot.start + place) as u64));
     }
     let length = vector.len();
     Tensor::from_data(TensorData::new(vector, [length]), &Device::flex())

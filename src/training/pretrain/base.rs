@@ -203,7 +203,8 @@ pub type SheetOf = Box<dyn Fn(&BaseNetworks, &Path) -> Result<(), TrainError>>;
 impl BaseTask {
     /// `frames` are latent frames.
     pub fn new(configs: BaseConfigs, batch: usize, frames: usize, device: &ComputeDevice) -> Self {
-        let key_frames = vec![Arc::new(KeyFrames::dense(frames)); configs.transformer.num_layers];
+        let all = Arc::new(KeyFrames::dense(frames));
+        let key_frames = vec![all; configs.transformer.num_layers];
         Self {
             configs,
             batch,

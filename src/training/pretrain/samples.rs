@@ -38,7 +38,7 @@ const TILE: usize = 192;
 
 /// Draws sheets with this VAE and tokenizer, in clips of this size.
 pub fn sheets(vae: Vae, tokenizer: Tokenizer, max_tokens: usize, size: ClipSize, device: &ComputeDevice) -> SheetOf {
-    let painter = Painter { vae, size, device: device.clone() };
+    let (painter, all_frames) = (Painter { vae, size, device: device.clone() }, Arc::new(KeyFrames::dense(size.latent_frames())));
     Box::new(move |network: &BaseNetworks, path: &Path| {
         let encoded = |captions: Captions| {
             let embedding = network.text_encoder.forward(&captions.ids, &captions.mask, captions.sentences);
@@ -46,7 +46,7 @@ pub fn sheets(vae: Vae, tokenizer: Tokenizer, max_tokens: usize, size: ClipSize,
         };
         let prompts = encoded(captions_of(&PROMPTS, &tokenizer, max_tokens)?);
         let empty = encoded(captions_of(&[""; PROMPTS.len()], &tokenizer, max_tokens)?);
-        let dense = vec![Arc::new(KeyFrames::dense(size.latent_frames())); network.transformer.layers()];
+        let dense = vec![all_frames.clone(); network.transformer.layers()];
         let way = Way { sampler: SamplerKind::Ddim, steps: STEPS, guidance_scale: GUIDANCE, key_frames: dense };
         painter.draw(&network.transformer, [&prompts, &empty], way, path)
     })

@@ -146,7 +146,7 @@ fn a_run_that_was_stopped_is_the_undisturbed_one() {
     assert_eq!(whole.train(&mut seen).expect("a run"), Ended::Done);
     let losses = |seen: &Seen| seen.reports.iter().map(|report| report.numbers[0].1).collect::<Vec<f64>>();
     let losses = losses(&seen);
-    assert!(losses.len() >= 3 && losses[losses.len() - 1] < 0.5 * losses[0], "it learns: {losses:?}");
+    assert!(losses.len() >= 3 && losses[losses.len() - 1] < 0.7 * losses[0], "it learns: {losses:?}");
 
     let root = folder.path().join("stopped");
     let mut first = Bench::new(&root);
