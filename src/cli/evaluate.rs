@@ -1,21 +1,28 @@
 //! `tilereel evaluate`: models through the eyes of the judge, as a table.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::Args;
 
 use super::progress::Bar;
 use super::settings::DeviceArguments;
 use super::{Status, UsageError};
-use crate::evaluate::{Amounts, Bench, EvaluateError, EvaluatedModel, Overrides, Watcher, evaluate};
+use crate::evaluate::{Amounts, Bench, EvaluateError, EvaluatedModel, Masks, Overrides, Watcher, evaluate};
+use crate::mask::MaskPlan;
 use crate::model::folder::{ModelFolder, SearchPath};
+use crate::model::sampler::{SamplerError, SamplerKind};
 use crate::model::weights::write_whole;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// One model or two, by name or folder; two are compared on the same prompts and noise
-    #[arg(required = true, num_args = 1..=2, value_name = "MODEL")]
+    /// Models, by name or folder, each with its own settings; all are compared with the first on the same prompts and noise
+    #[arg(value_name = "MODEL", required_unless_present = "row")]
     models: Vec<String>,
+    /// A further row of the table: NAME=MODEL, then what is other than the model's own, such as
+    /// ,sampler=ddim-trailing,steps=8,guidance=1,plan=plan.json (or plan=dense, plan=2:6)
+    #[arg(long, value_name = "NAME=MODEL[,..]")]
+    row: Vec<RowSpec>,
     /// The judge's folder, from `tilereel train judge`
     #[arg(long)]
     judge: PathBuf,
@@ -37,6 +44,9 @@ pub struct Arguments {
     /// Guidance scale, if not the model's own
     #[arg(long)]
     guidance: Option<f64>,
+    /// Do not measure how long attention and a clip take
+    #[arg(long)]
+    no_times: bool,
     /// Number that the noise is made from
     #[arg(long, default_value_t = 21)]
     seed: u64,
@@ -48,6 +58,63 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     device: DeviceArguments,
+}
+
+/// A row as it is typed.
+#[derive(Clone, Debug, PartialEq)]
+struct RowSpec {
+    name: String,
+    model: String,
+    sampler: Option<SamplerKind>,
+    steps: Option<usize>,
+    guidance: Option<f64>,
+    plan: Option<String>,
+}
+
+impl RowSpec {
+    fn of_model(model: &str) -> Self {
+        let (name, model) = (model.to_owned(), model.to_owned());
+        Self { name, model, sampler: None, steps: None, guidance: None, plan: None }
+    }
+
+    /// `dense`, the name of a mask, or a plan's file.
+    fn masks(&self) -> anyhow::Result<Masks> {
+        let Some(plan) = &self.plan else { return Ok(Masks::Own) };
+        let path = Path::new(plan);
+        Ok(match plan.as_str() {
+            "dense" => Masks::Uniform("full".into()),
+            _ if path.is_file() => Masks::Plan(MaskPlan::load(path)?),
+            name if name.contains(':') => Masks::Uniform(name.to_owned()),
+            _ => return Err(UsageError(format!("There is no plan {plan}. Write plan=dense, plan=2:6 or a plan's file.")).into()),
+        })
+    }
+}
+
+impl FromStr for RowSpec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |what: &str| format!("{what}; write NAME=MODEL,steps=8,guidance=1,sampler=ddim-trailing,plan=plan.json");
+        let (name, rest) = text.split_once('=').ok_or_else(|| wrong("it has no name"))?;
+        let mut parts = rest.split(',');
+        let model = parts.next().unwrap_or_default();
+        if name.trim().is_empty() || model.trim().is_empty() {
+            return Err(wrong("it names no model"));
+        }
+        let mut spec = Self { name: name.trim().to_owned(), ..Self::of_model(model.trim()) };
+        for part in parts {
+            let (key, value) = part.split_once('=').ok_or_else(|| wrong(&format!("{part} is no setting")))?;
+            let value = value.trim();
+            match key.trim() {
+                "steps" => spec.steps = Some(value.parse().map_err(|_| wrong("steps is a whole number"))?),
+                "guidance" => spec.guidance = Some(value.parse().map_err(|_| wrong("guidance is a number"))?),
+                "sampler" => spec.sampler = Some(value.parse().map_err(|error: SamplerError| error.to_string())?),
+                "plan" => spec.plan = Some(value.to_owned()),
+                other => return Err(wrong(&format!("{other} is no setting"))),
+            }
+        }
+        Ok(spec)
+    }
 }
 
 struct Terminal(Bar);
@@ -63,25 +130,34 @@ impl Watcher for Terminal {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
-    if arguments.steps == Some(0) {
+    if arguments.steps == Some(0) || arguments.row.iter().any(|row| row.steps == Some(0)) {
         return Err(UsageError("Sampling needs at least one step.".into()).into());
     }
     let device = arguments.device.open()?;
     super::catch_interrupts();
-    let overrides = Overrides { steps: arguments.steps, guidance_scale: arguments.guidance, seed: arguments.seed };
     let bench = Bench::open(&arguments.judge, &device)?;
-    let load = |name: &String| -> Result<EvaluatedModel, EvaluateError> {
-        let folder = ModelFolder::resolve(name, &SearchPath::standard())?;
+    let load = |spec: &RowSpec| -> anyhow::Result<EvaluatedModel> {
+        let folder = ModelFolder::resolve(&spec.model, &SearchPath::standard())?;
+        let overrides = Overrides {
+            sampler: spec.sampler,
+            steps: spec.steps.or(arguments.steps),
+            guidance_scale: spec.guidance.or(arguments.guidance),
+            masks: spec.masks()?,
+            seed: arguments.seed,
+        };
         let mut model = EvaluatedModel::load(folder, overrides, &device)?;
-        model.name.clone_from(name);
+        model.name.clone_from(&spec.name);
         Ok(model)
     };
-    let models = arguments.models.iter().map(load).collect::<Result<Vec<_>, _>>()?;
+    let named = arguments.models.iter().map(|model| RowSpec::of_model(model));
+    let specs: Vec<RowSpec> = named.chain(arguments.row.iter().cloned()).collect();
+    let models = specs.iter().map(load).collect::<anyhow::Result<Vec<_>>>()?;
     let amounts = Amounts {
         prompts: arguments.prompts as usize,
         real: arguments.real as usize,
         decoded: arguments.decoded as usize,
         batch: arguments.batch as usize,
+        times: !arguments.no_times,
     };
     let mut terminal = Terminal(Bar::new(false));
     let evaluation = evaluate(&models, &bench, amounts, &device, &mut terminal);
@@ -100,4 +176,25 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         write_whole(&out.with_extension("json"), evaluation.to_json().as_bytes())?;
     }
     Ok(Status::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_as_they_are_typed() {
+        let row: RowSpec = "sparse, 8=my/fast,steps=8,guidance=1.5,plan=2:6,sampler=ddim-trailing".parse().expect("a row");
+        assert_eq!(
+            (row.name.as_str(), row.model.as_str(), row.steps, row.guidance),
+            ("sparse, 8", "my/fast", Some(8), Some(1.5))
+        );
+        assert_eq!((row.sampler, row.masks().expect("masks")), (Some(SamplerKind::DdimTrailing), Masks::Uniform("2:6".into())));
+        let plain: RowSpec = "base=mini/base".parse().expect("a row");
+        assert_eq!(plain, RowSpec { name: "base".into(), ..RowSpec::of_model("mini/base") });
+        for wrong in ["mini/base", "a=", "=m", "a=m,8", "a=m,steps=x", "a=m,colour=red", "a=m,sampler=none"] {
+            assert!(wrong.parse::<RowSpec>().is_err(), "{wrong}");
+        }
+        assert!("a=m,plan=nowhere.json".parse::<RowSpec>().expect("a row").masks().is_err());
+    }
 }

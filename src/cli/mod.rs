@@ -10,6 +10,7 @@ mod attention;
 mod bench;
 mod branch;
 mod compare;
+mod distill;
 mod doctor;
 mod evaluate;
 mod export;
@@ -22,6 +23,7 @@ mod queue;
 mod reading;
 mod reads;
 mod reset_settings;
+mod search;
 mod settings;
 mod sheet;
 mod show;
@@ -96,6 +98,11 @@ enum Command {
     /// Train a model from nothing on the procedural world: its VAE, its transformer and text encoder, its judge.
     #[command(subcommand)]
     Train(train::Command),
+    /// Make a model faster by teaching another one: fewer steps, fewer attention tiles.
+    #[command(subcommand)]
+    Distill(distill::Command),
+    /// Find the mask of each layer that changes a model least: a plan for `distill kd`.
+    Search(Box<search::Arguments>),
     /// Say how good a model is: what the judge reads from its clips, and decibels of its VAE.
     Evaluate(Box<evaluate::Arguments>),
     /// Measure how long things take on this machine.
@@ -166,6 +173,8 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
         Command::World(arguments) => world::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Train(command) => train::run(command),
+        Command::Distill(command) => distill::run(command),
+        Command::Search(arguments) => search::run(&arguments),
         Command::Bench(command) => bench::run(command, started),
     }
 }

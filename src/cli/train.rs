@@ -1,7 +1,7 @@
 //! `tilereel train`: networks learn from the procedural world.
 
-mod setup;
-mod watch;
+pub(super) mod setup;
+pub(super) mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,18 +24,34 @@ pub enum Command {
     Judge(Box<RunArguments>),
 }
 
-/// What all trainings are told.
+/// What all trainings from nothing are told.
 #[derive(Args)]
 pub struct RunArguments {
-    /// The model's folder; it is made if it is not there
-    #[arg(long, short)]
-    out: PathBuf,
+    #[command(flatten)]
+    session: SessionArguments,
     /// The model whose sizes and tokenizer are taken
     #[arg(long, default_value = "mini/base", value_name = "MODEL")]
     like: String,
+    /// Learning rate of Muon, which updates the hidden matrices
+    #[arg(long, value_parser = positive)]
+    muon_learning_rate: Option<f64>,
+    /// Frames of a clip, if not those of --like
+    #[arg(long)]
+    frames: Option<usize>,
+    /// WIDTHxHEIGHT of a clip, if not that of --like
+    #[arg(long)]
+    size: Option<String>,
+}
+
+/// What every training is told.
+#[derive(Args)]
+pub struct SessionArguments {
+    /// The model's folder; it is made if it is not there
+    #[arg(long, short)]
+    pub out: PathBuf,
     /// Go on from the checkpoint in the folder (the exact one, else the packed one)
     #[arg(long)]
-    resume: bool,
+    pub resume: bool,
     /// End this session after so many minutes
     #[arg(long, value_parser = minutes)]
     minutes: Option<Duration>,
@@ -53,13 +69,10 @@ pub struct RunArguments {
     part: Option<u32>,
     /// Number that everything random is made from
     #[arg(long, default_value_t = 1)]
-    seed: u64,
+    pub seed: u64,
     /// Learning rate of AdamW
     #[arg(long, value_parser = positive)]
     learning_rate: Option<f64>,
-    /// Learning rate of Muon, which updates the hidden matrices
-    #[arg(long, value_parser = positive)]
-    muon_learning_rate: Option<f64>,
     /// Decay of the moving average of the weights, which is what is published
     #[arg(long, value_parser = share)]
     average: Option<f64>,
@@ -75,17 +88,11 @@ pub struct RunArguments {
     /// Minutes between sample sheets; 0 makes none
     #[arg(long, value_parser = minutes, default_value = "5", value_name = "MINUTES")]
     sheet_every: Duration,
-    /// Frames of a clip, if not those of --like
-    #[arg(long)]
-    frames: Option<usize>,
-    /// WIDTHxHEIGHT of a clip, if not that of --like
-    #[arg(long)]
-    size: Option<String>,
     /// Print no progress
     #[arg(long, short)]
-    quiet: bool,
+    pub quiet: bool,
     #[command(flatten)]
-    device: DeviceArguments,
+    pub device: DeviceArguments,
 }
 
 #[derive(Args)]
@@ -103,27 +110,27 @@ pub struct BaseArguments {
     fine_tune: bool,
 }
 
-fn minutes(text: &str) -> Result<Duration, String> {
+pub(super) fn minutes(text: &str) -> Result<Duration, String> {
     let number: f64 = text.trim().parse().map_err(|_| "use a number of minutes, such as 2.5")?;
     Duration::try_from_secs_f64(number * 60.0).map_err(|_| "use a number of minutes that is not negative".into())
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(super) fn positive(text: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {
         Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
         _ => Err("use a number above 0, such as 1e-3".into()),
     }
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {
         Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
         _ => Err("use a number from 0 to 1".into()),
     }
 }
 
-impl RunArguments {
-    fn plan(&self, standard: Schedule) -> Result<Plan, UsageError> {
+impl SessionArguments {
+    pub fn plan(&self, standard: Schedule) -> Result<Plan, UsageError> {
         let length = Length { steps: self.steps, session: self.minutes, whole: self.total_minutes };
         if length == Length::default() {
             return Err(UsageError("Say how long to train: --minutes, --total-minutes or --steps.".into()));
@@ -139,13 +146,25 @@ impl RunArguments {
         })
     }
 
-    fn optimiser(&self, standard: OptimiserSettings) -> OptimiserSettings {
+    pub fn optimiser(&self, standard: OptimiserSettings) -> OptimiserSettings {
         OptimiserSettings {
             learning_rate: self.learning_rate.unwrap_or(standard.learning_rate),
-            muon_learning_rate: self.muon_learning_rate.unwrap_or(standard.muon_learning_rate),
             average_decay: self.average.unwrap_or(standard.average_decay),
             ..standard
         }
+    }
+
+    /// Samples of a step, and of those whose gradients are made together.
+    pub fn batch_and_part(&self, standard: usize) -> [usize; 2] {
+        let batch = self.batch.map_or(standard, |batch| batch as usize);
+        [batch, self.part.map_or(batch, |part| part as usize)]
+    }
+}
+
+impl RunArguments {
+    fn optimiser(&self, standard: OptimiserSettings) -> OptimiserSettings {
+        let muon_learning_rate = self.muon_learning_rate.unwrap_or(standard.muon_learning_rate);
+        OptimiserSettings { muon_learning_rate, ..self.session.optimiser(standard) }
     }
 }
 
@@ -155,8 +174,12 @@ pub fn run(command: Command) -> anyhow::Result<Status> {
         Command::Base(arguments) => setup::base(&arguments)?,
         Command::Judge(arguments) => setup::judge(&arguments)?,
     };
-    Ok(match ended {
+    Ok(status(ended))
+}
+
+pub(super) fn status(ended: Ended) -> Status {
+    match ended {
         Ended::Done => Status::Done,
         Ended::Stopped => Status::Stopped,
-    })
+    }
 }

@@ -8,13 +8,17 @@ mod error;
 pub mod frechet;
 mod judging;
 mod model;
+pub mod pictures;
 mod report;
+
+use std::collections::HashMap;
 
 use burn::tensor::Tensor;
 use serde::Serialize;
 
 use crate::gpu::device::ComputeDevice;
 use crate::model::judge::FRAME_STEP;
+use crate::model::sampler::SamplerKind;
 use crate::model::vae::to_rgb8;
 use crate::world::attributes::{Attributes, JUDGED};
 use crate::world::grammar::{Detail, caption};
@@ -25,7 +29,8 @@ use bootstrap::{Estimate, estimate, paired_difference};
 
 pub use error::EvaluateError;
 pub use judging::{Bench, Readings};
-pub use model::{EvaluatedModel, Overrides};
+pub use model::{EvaluatedModel, Masks, Overrides};
+use pictures::{PictureNumbers, picture_numbers};
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub struct Amounts {
     pub decoded: usize,
     /// Prompts that are sampled together.
     pub batch: usize,
+    /// Whether to measure how long attention and a clip take.
+    pub times: bool,
 }
 
 /// Sees how far it is, and may stop it.
@@ -59,15 +66,82 @@ pub struct Row {
     pub all: Estimate,
     /// From real clips through the same VAE.
     pub frechet: Option<f64>,
+    pub pictures: Pictures,
+    /// How the clips were made, unless they are real.
+    pub made: Option<Made>,
+    /// This row minus the first generated one, on the same prompts and noise; only in the others.
+    pub against_first: Option<Differences>,
     #[serde(skip)]
+    samples: Samples,
+}
+
+/// Means over clips of what their pixels tell, see [`PictureNumbers`].
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Pictures {
+    pub sharpness: Estimate,
+    pub temporal_flicker: Estimate,
+    pub motion_smoothness: Estimate,
+}
+
+impl Pictures {
+    fn of(each: impl Fn(fn(&PictureNumbers) -> f64) -> Estimate) -> Self {
+        Self {
+            sharpness: each(|numbers| numbers.sharpness),
+            temporal_flicker: each(|numbers| numbers.temporal_flicker),
+            motion_smoothness: each(|numbers| numbers.motion_smoothness),
+        }
+    }
+}
+
+/// How clips were made, and what that costs on this device.
+#[derive(Clone, Debug, Serialize)]
+pub struct Made {
+    pub sampler: SamplerKind,
+    pub steps: usize,
+    pub guidance_scale: f64,
+    /// Computed tiles of all tiles.
+    pub density: f64,
+    /// Self-attention of all layers of one call for one clip.
+    pub attention_millis: Option<f64>,
+    /// From the prompt to pixels, one clip alone.
+    pub clip_seconds: Option<f64>,
+}
+
+/// Of two models over the same prompts and noise, with paired intervals.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Differences {
+    /// Of the means over the attributes.
+    pub mean: Estimate,
+    pub pictures: Pictures,
+}
+
+/// What was read from each clip.
+#[derive(Clone, Debug, Default)]
+struct Samples {
     hits: Vec<[bool; JUDGED.len()]>,
+    pictures: Vec<PictureNumbers>,
+}
+
+impl Samples {
+    fn means(&self) -> Vec<f64> {
+        self.hits.iter().map(mean_of).collect()
+    }
+
+    fn minus(&self, other: &Self) -> Differences {
+        let pictures = |of: fn(&PictureNumbers) -> f64| {
+            let numbers = |samples: &Self| samples.pictures.iter().map(of).collect::<Vec<f64>>();
+            paired_difference(&numbers(self), &numbers(other))
+        };
+        Differences { mean: paired_difference(&self.means(), &other.means()), pictures: Pictures::of(pictures) }
+    }
 }
 
 impl Row {
-    fn of(name: String, readings: &Readings, asked: &[Attributes]) -> Self {
+    fn of(name: String, readings: &Readings, pictures: Vec<PictureNumbers>, asked: &[Attributes]) -> Self {
         let hits = readings.hits(asked);
         let share = |of: &dyn Fn(&[bool; JUDGED.len()]) -> f64| estimate(&hits.iter().map(of).collect::<Vec<f64>>());
         let attribute = |index: usize| share(&|hits| f64::from(u8::from(hits[index])));
+        let of_pictures = |of: fn(&PictureNumbers) -> f64| estimate(&pictures.iter().map(of).collect::<Vec<f64>>());
         Self {
             name,
             clips: hits.len(),
@@ -75,7 +149,10 @@ impl Row {
             mean: share(&mean_of),
             all: share(&|hits| f64::from(u8::from(hits.iter().all(|&hit| hit)))),
             frechet: None,
-            hits,
+            pictures: Pictures::of(of_pictures),
+            made: None,
+            against_first: None,
+            samples: Samples { hits, pictures },
         }
     }
 }
@@ -89,8 +166,6 @@ fn mean_of(hits: &[bool; JUDGED.len()]) -> f64 {
 pub struct Evaluation {
     pub device: String,
     pub rows: Vec<Row>,
-    /// Mean over the attributes, first model minus second, on the same prompts and noise.
-    pub difference: Option<Estimate>,
     pub vaes: Vec<VaeQuality>,
 }
 
@@ -125,31 +200,60 @@ pub fn evaluate(
     let size = first.size;
     let held_out: Vec<Scene> = (0..amounts.real as u64).map(|clip| Scene::of_clip(seeds::HELD_OUT, clip)).collect();
     let known: Vec<Attributes> = held_out.iter().map(|scene| scene.attributes).collect();
-    let mut rendered = Readings::default();
+    let (mut rendered, mut pictures) = (Readings::default(), Vec::new());
     for (index, scene) in held_out.iter().enumerate() {
         go_on(watcher, "judges real clips", index, held_out.len())?;
+        let video = render_clips(&[*scene], size, &device.device);
+        pictures.push(picture_numbers(&to_rgb8(&values(video)?), [size.height, size.width]));
         rendered.extend(bench.read_seen(render_every(&[*scene], size, FRAME_STEP, &device.device))?);
     }
-    let mut rows = vec![Row::of("real clips".into(), &rendered, &known)];
-    let (mut vaes, mut generated) = (Vec::new(), Vec::new());
+    let mut rows = vec![Row::of("real clips".into(), &rendered, pictures, &known)];
+    let (mut vaes, mut generated) = (Vec::new(), Vec::<Row>::new());
+    // By the VAE's hash: models often share one.
+    let mut ceilings = HashMap::<String, Readings>::new();
     for model in models {
-        let (ceiling, quality) = through_vae(model, bench, &held_out, amounts, device, watcher)?;
-        let mut row = Row::of(format!("real clips through the VAE of {}", model.name), &ceiling, &known);
-        row.frechet = Some(frechet::distance(&rendered.features, &ceiling.features));
-        rows.push(row);
-        vaes.push(quality);
-        let (readings, asked) = samples(model, bench, amounts, watcher)?;
-        let mut row = Row::of(model.name.clone(), &readings, &asked);
-        row.frechet = Some(frechet::distance(&ceiling.features, &readings.features));
+        let hash = model.vae_hash()?;
+        if !ceilings.contains_key(&hash) {
+            let (ceiling, pictures, quality) = through_vae(model, bench, &held_out, amounts, device, watcher)?;
+            let mut row = Row::of(format!("real clips through the VAE of {}", model.name), &ceiling, pictures, &known);
+            row.frechet = Some(frechet::distance(&rendered.features, &ceiling.features));
+            rows.push(row);
+            vaes.push(quality);
+            ceilings.insert(hash.clone(), ceiling);
+        }
+        let (readings, pictures, asked) = samples(model, bench, amounts, watcher)?;
+        let mut row = Row::of(model.name.clone(), &readings, pictures, &asked);
+        row.frechet = ceilings.get(&hash).map(|ceiling| frechet::distance(&ceiling.features, &readings.features));
+        row.made = Some(made(model, amounts, watcher)?);
+        row.against_first = generated.first().map(|first| row.samples.minus(&first.samples));
         generated.push(row);
     }
-    let means = |row: &Row| row.hits.iter().map(mean_of).collect::<Vec<f64>>();
-    let difference = match &generated[..] {
-        [a, b, ..] => Some(paired_difference(&means(a), &means(b))),
-        _ => None,
-    };
     rows.extend(generated);
-    Ok(Evaluation { device: device.name.clone(), rows, difference, vaes })
+    Ok(Evaluation { device: device.name.clone(), rows, vaes })
+}
+
+/// The model's settings, and how long it takes with them; its kernels are compiled by now.
+fn made(model: &EvaluatedModel, amounts: Amounts, watcher: &mut dyn Watcher) -> Result<Made, EvaluateError> {
+    let sampling = &model.sampling;
+    let (mut attention_millis, mut clip_seconds) = (None, None);
+    if amounts.times {
+        go_on(watcher, "measures times", 0, 1)?;
+        attention_millis = Some(model.attention_millis()?);
+        clip_seconds = Some(model.clip_seconds(&sentence(0))?);
+    }
+    Ok(Made {
+        sampler: sampling.sampler,
+        steps: sampling.steps,
+        guidance_scale: sampling.guidance_scale,
+        density: model.plan.density(),
+        attention_millis,
+        clip_seconds,
+    })
+}
+
+/// What a prompt of the evaluation says.
+fn sentence(clip: u64) -> String {
+    caption(&Attributes::of_clip(seeds::PROMPTS, clip), seeds::PROMPTS, clip, 0, Detail::All)
 }
 
 fn go_on(watcher: &mut dyn Watcher, what: &str, done: usize, all: usize) -> Result<(), EvaluateError> {
@@ -157,7 +261,7 @@ fn go_on(watcher: &mut dyn Watcher, what: &str, done: usize, all: usize) -> Resu
     if watcher.stops() { Err(EvaluateError::Stopped) } else { Ok(()) }
 }
 
-/// Real clips through the VAE of a model: what the judge reads, and decibels of the first of them.
+/// Real clips through the VAE of a model: what the judge reads, their pixels' numbers, and decibels of the first of them.
 fn through_vae(
     model: &EvaluatedModel,
     bench: &Bench,
@@ -165,15 +269,17 @@ fn through_vae(
     amounts: Amounts,
     device: &ComputeDevice,
     watcher: &mut dyn Watcher,
-) -> Result<(Readings, VaeQuality), EvaluateError> {
-    let (mut readings, mut decibels) = (Readings::default(), Vec::new());
+) -> Result<(Readings, Vec<PictureNumbers>, VaeQuality), EvaluateError> {
+    let (mut readings, mut pictures, mut decibels) = (Readings::default(), Vec::new(), Vec::new());
     for (index, scene) in scenes.iter().enumerate() {
         go_on(watcher, "judges clips through the VAE", index, scenes.len())?;
         let video = render_clips(&[*scene], model.size, &device.device);
         let decoded = model.vae.reconstruct(video.clone()).clamp(-1.0, 1.0);
         readings.extend(bench.read(decoded.clone())?);
+        let pixels = to_rgb8(&values(decoded)?);
+        pictures.push(picture_numbers(&pixels, [model.size.height, model.size.width]));
         if index < amounts.decoded {
-            decibels.push(psnr(&values(video)?, &values(decoded)?));
+            decibels.push(psnr(&to_rgb8(&values(video)?), &pixels));
         }
     }
     let fold = |start: f64, of: fn(f64, f64) -> f64| decibels.iter().copied().fold(start, of);
@@ -184,40 +290,40 @@ fn through_vae(
         worst: fold(f64::INFINITY, f64::min),
         best: fold(f64::NEG_INFINITY, f64::max),
     };
-    Ok((readings, quality))
+    Ok((readings, pictures, quality))
 }
 
-/// A clip of the model for every prompt, as the judge reads them, and what was asked for.
+/// A clip of the model for every prompt, as the judge reads them, their pixels' numbers, and what was asked for.
 fn samples(
     model: &EvaluatedModel,
     bench: &Bench,
     amounts: Amounts,
     watcher: &mut dyn Watcher,
-) -> Result<(Readings, Vec<Attributes>), EvaluateError> {
+) -> Result<(Readings, Vec<PictureNumbers>, Vec<Attributes>), EvaluateError> {
     let clips: Vec<u64> = (0..amounts.prompts as u64).collect();
     let asked: Vec<Attributes> = clips.iter().map(|&clip| Attributes::of_clip(seeds::PROMPTS, clip)).collect();
-    let mut readings = Readings::default();
+    let (mut readings, mut pictures) = (Readings::default(), Vec::new());
     for (batch, clips) in clips.chunks(amounts.batch.max(1)).enumerate() {
         go_on(watcher, "samples", batch * amounts.batch, amounts.prompts)?;
-        let sentence = |&clip: &u64| caption(&Attributes::of_clip(seeds::PROMPTS, clip), seeds::PROMPTS, clip, 0, Detail::All);
-        let latents = model.sample(&clips.iter().map(sentence).collect::<Vec<_>>(), batch as u64)?;
+        let latents = model.sample(&clips.iter().map(|&clip| sentence(clip)).collect::<Vec<_>>(), batch as u64)?;
         for latent in latents.chunks_exact(model.sampling.shape.iter().product()) {
             if watcher.stops() {
                 return Err(EvaluateError::Stopped);
             }
-            readings.extend(bench.read(model.decode(latent).clamp(-1.0, 1.0))?);
+            let video = model.decode(latent).clamp(-1.0, 1.0);
+            readings.extend(bench.read(video.clone())?);
+            pictures.push(picture_numbers(&to_rgb8(&values(video)?), [model.size.height, model.size.width]));
         }
     }
-    Ok((readings, asked))
+    Ok((readings, pictures, asked))
 }
 
 fn values(x: Tensor<5>) -> Result<Vec<f32>, EvaluateError> {
     x.try_into_vec_as().map_err(|error| EvaluateError::Device(error.to_string()))
 }
 
-/// Of two videos in [-1, 1], over their 8-bit pixels.
-fn psnr(a: &[f32], b: &[f32]) -> f64 {
-    let (a, b) = (to_rgb8(a), to_rgb8(b));
-    let squared: u64 = a.iter().zip(&b).map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum();
+/// Of two videos in 8 bits.
+fn psnr(a: &[u8], b: &[u8]) -> f64 {
+    let squared: u64 = a.iter().zip(b).map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum();
     10.0 * (255.0f64.powi(2) * a.len() as f64 / squared.max(1) as f64).log10()
 }

@@ -1,6 +1,7 @@
 //! A model as it is evaluated: many prompts at once, with the settings that it asks for.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
 use serde::de::DeserializeOwned;
@@ -8,9 +9,11 @@ use serde::de::DeserializeOwned;
 use super::error::EvaluateError;
 use crate::gpu::device::ComputeDevice;
 use crate::mask::{KeyFrames, MaskPlan};
+use crate::model::attention_time::AttentionShape;
 use crate::model::dit::{TextContext, Transformer, TransformerConfig};
 use crate::model::folder::ModelFolder;
 use crate::model::latent::ClipSize;
+use crate::model::sampler::SamplerKind;
 use crate::model::sampling::Sampling;
 use crate::model::text::encoder::{TextEncoder, TextEncoderConfig};
 use crate::model::text::{Tokenizer, prompt_text};
@@ -18,11 +21,24 @@ use crate::model::vae::{Vae, VaeConfig};
 use crate::model::weights::Loader;
 
 /// What may be other than the model's own settings.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Overrides {
+    pub sampler: Option<SamplerKind>,
     pub steps: Option<usize>,
     pub guidance_scale: Option<f64>,
+    pub masks: Masks,
     pub seed: u64,
+}
+
+/// Which tiles are computed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Masks {
+    /// Those that the model was made for.
+    #[default]
+    Own,
+    /// One mask for all layers, by its name.
+    Uniform(String),
+    Plan(MaskPlan),
 }
 
 /// A model on a device.
@@ -35,6 +51,7 @@ pub struct EvaluatedModel {
     pub vae: Vae,
     pub size: ClipSize,
     pub sampling: Sampling,
+    pub plan: MaskPlan,
     device: ComputeDevice,
 }
 
@@ -56,14 +73,16 @@ impl EvaluatedModel {
         let defaults = &folder.facts().defaults;
         let size = ClipSize { frames: defaults.frames, width: defaults.width, height: defaults.height };
         let (layers, frames) = (transformer.layers(), size.latent_frames());
-        let plan = match folder.mask_plan()? {
-            Some(text) => MaskPlan::from_json(&text)?,
-            None => MaskPlan::dense(layers, frames)?,
+        let plan = match (overrides.masks, folder.mask_plan()?) {
+            (Masks::Plan(plan), _) => plan,
+            (Masks::Uniform(name), _) => MaskPlan::uniform(layers, frames, &name)?,
+            (Masks::Own, Some(text)) => MaskPlan::from_json(&text)?,
+            (Masks::Own, None) => MaskPlan::dense(layers, frames)?,
         };
         plan.check(layers, frames)?;
         let key_frames: Vec<Arc<KeyFrames>> = plan.layers().iter().map(|layer| Arc::new(layer.mask().key_frames())).collect();
         let sampling = Sampling {
-            sampler: defaults.sampler,
+            sampler: overrides.sampler.unwrap_or(defaults.sampler),
             steps: overrides.steps.unwrap_or(defaults.steps),
             guidance_scale: overrides.guidance_scale.unwrap_or(defaults.guidance_scale),
             shape: size.latent_shape(transformer_config.in_channels),
@@ -71,7 +90,8 @@ impl EvaluatedModel {
             seed: overrides.seed,
         };
         let (name, tokenizer) = (folder.location(), folder.tokenizer()?.tokenizer()?);
-        Ok(Self { name, tokenizer, text_encoder, transformer, vae, size, sampling, device: device.clone(), folder })
+        let device = device.clone();
+        Ok(Self { name, tokenizer, text_encoder, transformer, vae, size, sampling, plan, device, folder })
     }
 
     fn encode(&self, prompts: &[String], template: &str) -> Result<TextContext, EvaluateError> {
@@ -96,6 +116,49 @@ impl EvaluatedModel {
         let text = self.encode(prompts, &defaults.prompt_template)?;
         let empty = self.encode(&vec![defaults.negative_prompt.clone(); prompts.len()], "{}")?;
         Ok(self.sampling.run(&self.transformer, &text, &empty, batch, &self.device.device)?)
+    }
+
+    /// Identifies the VAE: models with the same one have the same ceiling.
+    ///
+    /// # Errors
+    /// Its files cannot be read.
+    pub fn vae_hash(&self) -> Result<String, EvaluateError> {
+        Ok(self.folder.vae_hash()?)
+    }
+
+    /// Milliseconds that the self-attention of one call takes for one clip, all layers together, measured.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn attention_millis(&self) -> Result<f64, EvaluateError> {
+        let config = self.transformer.config();
+        let shape = AttentionShape {
+            heads: config.num_attention_heads,
+            head: config.attention_head_dim,
+            frame_tokens: self.size.tokens_per_frame(),
+        };
+        // Layers with the same mask are measured once.
+        let mut different: Vec<Arc<KeyFrames>> = Vec::new();
+        for mask in &self.sampling.key_frames {
+            if !different.contains(mask) {
+                different.push(mask.clone());
+            }
+        }
+        let millis = shape.millis(&different, &self.device).map_err(EvaluateError::Device)?;
+        let of = |mask: &Arc<KeyFrames>| different.iter().position(|other| other == mask).map_or(0.0, |place| millis[place]);
+        Ok(self.sampling.key_frames.iter().map(of).sum())
+    }
+
+    /// Seconds from a prompt to the pixels of one clip, alone.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn clip_seconds(&self, prompt: &str) -> Result<f64, EvaluateError> {
+        let started = Instant::now();
+        let latent = self.sample(&[prompt.to_owned()], 0)?;
+        let video: Result<Vec<f32>, _> = self.decode(&latent).try_into_vec_as();
+        video.map_err(|error| EvaluateError::Device(error.to_string()))?;
+        Ok(started.elapsed().as_secs_f64())
     }
 
     /// The video of one latent, `[1, frames, height, width, 3]` around [-1, 1].

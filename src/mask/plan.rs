@@ -159,6 +159,12 @@ impl MaskPlan {
         Ok(MaskPlan { layers, notes: Map::new() })
     }
 
+    /// The plan with fields for its file that mean nothing to it, such as what a search has found.
+    #[must_use]
+    pub fn with_notes(self, notes: Map<String, Value>) -> MaskPlan {
+        MaskPlan { notes, ..self }
+    }
+
     /// The masks, first layer first.
     pub fn layers(&self) -> &[LayerMask] {
         &self.layers

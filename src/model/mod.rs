@@ -1,5 +1,6 @@
 //! The networks under their published names, and what they need: weights, samplers, text.
 
+pub mod attention_time;
 pub mod dit;
 pub mod folder;
 pub mod judge;

@@ -51,6 +51,21 @@ impl Sampling {
         batch: u64,
         device: &Device,
     ) -> Result<Vec<f32>, SamplingError> {
+        self.run_seen(transformer, [prompts, empty], batch, device, &mut |_, _, _| {})
+    }
+
+    /// As [`Self::run`]; `see` gets the number of every call, its timestep and what the network is given for the prompts.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_seen(
+        &self,
+        transformer: &Transformer,
+        [prompts, empty]: [&TextContext; 2],
+        batch: u64,
+        device: &Device,
+        see: &mut dyn FnMut(usize, f32, &[f32]),
+    ) -> Result<Vec<f32>, SamplingError> {
         let [count, _, _] = prompts.embedding.dims();
         let [channels, frames, height, width] = self.shape;
         let length = count * self.shape.iter().product::<usize>();
@@ -70,6 +85,7 @@ impl Sampling {
         };
         for call in 0..sampler.calls() {
             let mut input = sampler.scale_model_input(call, &latents);
+            see(call, sampler.timestep(call), &input);
             let copies = if is_guided { 2 } else { 1 };
             if is_guided {
                 input.extend_from_within(..);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::clip::ClipError;
+use crate::mask::MaskError;
 use crate::model::folder::FolderError;
 use crate::model::text::TextError;
 use crate::model::weights::{WeightError, WriteError};
@@ -40,4 +41,6 @@ pub enum TrainError {
     Text(#[from] TextError),
     #[error(transparent)]
     Clip(#[from] ClipError),
+    #[error(transparent)]
+    Mask(#[from] MaskError),
 }

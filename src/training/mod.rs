@@ -2,11 +2,13 @@
 //!
 //! Methods around the networks that generate clips, never second copies of them. This room owns the optimiser
 //! ([`optimiser`]) on one vector of all parameters ([`parameters`]), the loop with its checkpoints, the numbers that every run
-//! draws ([`random`]), the data ([`data`]), and what is trained ([`pretrain`]).
+//! draws ([`random`]), the data ([`data`]), what is trained from nothing ([`pretrain`]), and what learns from a model that is
+//! there ([`distill`]), with the search for its masks ([`search`]).
 
 pub mod checkpoint;
 pub mod curves;
 pub mod data;
+pub mod distill;
 pub mod error;
 pub mod folder;
 pub mod loss_scale;
@@ -16,6 +18,7 @@ pub mod pretrain;
 pub mod random;
 pub mod run;
 pub mod schedule;
+pub mod search;
 pub mod sums;
 pub mod template;
 pub mod trainer;

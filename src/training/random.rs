@@ -26,6 +26,8 @@ pub enum Stream {
     Noise,
     /// The order of things.
     Order,
+    /// Whether a time is one of a sampler's.
+    Snapped,
 }
 
 /// The generator of a run.

@@ -24,6 +24,15 @@ pub fn mean<const D: usize>(x: Tensor<D>) -> Tensor<1> {
     sum(x) / count as f64
 }
 
+/// The mean of each sample's values, `[samples]`; samples are the first axis.
+pub fn means_of_samples<const D: usize>(x: Tensor<D>) -> Tensor<1> {
+    let samples = x.dims()[0];
+    let count = x.dims()[1..].iter().product::<usize>();
+    let columns = largest_divisor(count, 256);
+    let table: Tensor<3> = x.reshape([samples, count / columns, columns]);
+    table.sum_dim(1).sum_dim(2).reshape([samples]) / count as f64
+}
+
 fn largest_divisor(of: usize, most: usize) -> usize {
     (1..=most.min(of.max(1))).rev().find(|divisor| of.is_multiple_of(*divisor)).unwrap_or(1)
 }
@@ -44,6 +53,17 @@ mod tests {
             assert!((f64::from(got[0]) - want).abs() < 1e-3, "{count}: {got:?} {want}");
             let got: Vec<f32> = mean(x).try_into_vec_as().expect("readable");
             assert!((f64::from(got[0]) - want / count as f64).abs() < 1e-5, "{count}");
+        }
+    }
+
+    #[test]
+    fn samples_are_kept_apart() {
+        let values: Vec<f32> = (0..3 * 4 * 300).map(|i| ((i * 53 % 97) as f32 - 48.0) / 8.0).collect();
+        let x = Tensor::<3>::from_data(TensorData::new(values.clone(), [3, 4, 300]), &Device::flex());
+        let got: Vec<f32> = means_of_samples(x).try_into_vec_as().expect("readable");
+        for (sample, got) in values.chunks(1200).zip(got) {
+            let want = sample.iter().map(|&value| f64::from(value)).sum::<f64>() / 1200.0;
+            assert!((f64::from(got) - want).abs() < 1e-5, "{got} {want}");
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The model that a training is like: its configurations, its tokenizer, the size of its clips.
 
+use std::path::Path;
+
+use half::f16;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -8,9 +11,11 @@ use super::folder::RunFolder;
 use super::pretrain::base::{BaseConfigs, TEXT_ENCODER, TRANSFORMER};
 use super::pretrain::vae::VAE;
 use crate::gpu::device::ComputeDevice;
-use crate::model::folder::{ModelFolder, SearchPath};
+use crate::mask::MaskPlan;
+use crate::model::folder::{ModelFacts, ModelFiles, ModelFolder, SearchPath};
 use crate::model::latent::ClipSize;
 use crate::model::text::Tokenizer;
+use crate::model::text::encoder::TextEncoder;
 use crate::model::vae::{Vae, VaeConfig};
 use crate::model::weights::{Loader, WeightSource, WrittenTensor, WrittenType, write_safetensors, write_whole};
 
@@ -18,8 +23,9 @@ use crate::model::weights::{Loader, WeightSource, WrittenTensor, WrittenType, wr
 const VAE_WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 const CONFIG: &str = "config.json";
 const FACTS: &str = "tilereel.json";
+const TEXT_ENCODER_WEIGHTS: &str = "model.safetensors";
 
-/// A model whose sizes a training takes over, but not its weights.
+/// A model that a training is like: its sizes, and for a distillation also its weights.
 pub struct Template {
     folder: ModelFolder,
 }
@@ -119,15 +125,129 @@ impl Template {
         if place.join(CONFIG).exists() {
             return Ok(false);
         }
-        let source = self.folder.vae_weights()?;
-        let tensors = source.tensors().map(|(name, info)| {
-            Ok(WrittenTensor { name: name.to_owned(), shape: info.shape.clone(), values: source.read_f32(name)? })
-        });
-        let tensors = tensors.collect::<Result<Vec<_>, TrainError>>()?;
-        write_safetensors(&place.join(VAE_WEIGHTS), &tensors, WrittenType::F16)?;
-        write_whole(&place.join(CONFIG), format!("{:#}\n", self.folder.vae_config()).as_bytes())?;
+        lend(&self.folder.vae_weights()?, self.folder.vae_config(), &place, VAE_WEIGHTS)?;
         Ok(true)
     }
+
+    /// Makes sure that a student of this model, in the run's model, finds the VAE and the text encoder that it has learnt with.
+    /// True if they were put there.
+    ///
+    /// # Errors
+    /// They cannot be read or written, or the run's model has others.
+    pub fn lend_surroundings(&self, run: &RunFolder) -> Result<bool, TrainError> {
+        let lent = self.lend_vae(run)? | self.lend_text_encoder(run)?;
+        let is_home = self.path().and_then(Path::parent).is_some_and(|root| is_same_place(root, run.root()));
+        if !is_home {
+            check_lent(&self.folder.vae_weights()?, &run.network(VAE).join(VAE_WEIGHTS), "VAE")?;
+            let encoder = run.network(TEXT_ENCODER).join(TEXT_ENCODER_WEIGHTS);
+            check_lent(&self.folder.text_encoder_weights()?, &encoder, "text encoder")?;
+        }
+        Ok(lent)
+    }
+
+    /// Puts this model's text encoder and tokenizer into the run's model, if there are none yet. True if it did.
+    ///
+    /// # Errors
+    /// They cannot be read or written.
+    fn lend_text_encoder(&self, run: &RunFolder) -> Result<bool, TrainError> {
+        let place = run.network(TEXT_ENCODER);
+        if place.join(CONFIG).exists() {
+            return Ok(false);
+        }
+        for (name, bytes) in self.folder.tokenizer()?.named() {
+            write_whole(&place.join(name), bytes)?;
+        }
+        lend(&self.folder.text_encoder_weights()?, self.folder.text_encoder_config(), &place, TEXT_ENCODER_WEIGHTS)?;
+        Ok(true)
+    }
+
+    /// The weights of its transformer.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn transformer_weights(&self) -> Result<WeightSource, TrainError> {
+        Ok(self.folder.transformer_weights()?)
+    }
+
+    /// Its text encoder, ready to be used.
+    ///
+    /// # Errors
+    /// It is damaged, or of a kind that this program does not run.
+    pub fn text_encoder(&self, device: &ComputeDevice) -> Result<TextEncoder, TrainError> {
+        let config = self.base_configs()?.text_encoder;
+        Ok(TextEncoder::load(Loader::new(&self.folder.text_encoder_weights()?, device), &config)?)
+    }
+
+    /// The masks that it was made for; dense if it names none.
+    ///
+    /// # Errors
+    /// The plan is damaged, or of another model.
+    pub fn plan(&self) -> Result<MaskPlan, TrainError> {
+        let (layers, frames) = (self.base_configs()?.transformer.num_layers, self.size().latent_frames());
+        let plan = match self.folder.mask_plan()? {
+            Some(text) => MaskPlan::from_json(&text)?,
+            None => MaskPlan::dense(layers, frames)?,
+        };
+        plan.check(layers, frames)?;
+        Ok(plan)
+    }
+
+    /// What it says about its use.
+    pub fn facts(&self) -> &ModelFacts {
+        self.folder.facts()
+    }
+
+    /// Its name in a list of models.
+    pub fn name(&self) -> &str {
+        self.folder.name()
+    }
+
+    /// The configuration of its transformer, as published.
+    pub fn transformer_json(&self) -> &Value {
+        self.folder.transformer_config()
+    }
+
+    /// The folder of its transformer, unless it is built in.
+    pub fn path(&self) -> Option<&Path> {
+        match self.folder.files() {
+            ModelFiles::Disk(path) => Some(path),
+            ModelFiles::Embedded(_) => None,
+        }
+    }
+}
+
+fn is_same_place(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+/// Fails unless a lent network in the run's model is still that of the teacher.
+fn check_lent(source: &WeightSource, lent: &Path, what: &str) -> Result<(), TrainError> {
+    let other = WeightSource::open(lent)?;
+    for (name, info) in source.tensors() {
+        let is_same = other.info(name).is_some_and(|other| other.shape == info.shape) && {
+            let (own, lent) = (source.read_f32(name)?, other.read_f32(name)?);
+            // As they are written.
+            own.iter().zip(&lent).all(|(&own, &lent)| f16::from_f32(own) == f16::from_f32(lent))
+        };
+        if !is_same {
+            let reason = format!(
+                "{} is another {what} than that of the teacher. Choose another --out, or the folder of the teacher's own model",
+                lent.display()
+            );
+            return Err(TrainError::Settings(reason));
+        }
+    }
+    Ok(())
+}
+
+/// Writes a network of one model into another's folder; the configuration last, because it says that the network is there.
+fn lend(source: &WeightSource, config: &Value, place: &Path, weights: &str) -> Result<(), TrainError> {
+    let tensors = source.tensors().map(|(name, info)| {
+        Ok(WrittenTensor { name: name.to_owned(), shape: info.shape.clone(), values: source.read_f32(name)? })
+    });
+    let tensors = tensors.collect::<Result<Vec<_>, TrainError>>()?;
+    write_safetensors(&place.join(weights), &tensors, WrittenType::F16)?;
+    Ok(write_whole(&place.join(CONFIG), format!("{config:#}\n").as_bytes())?)
 }
 
 /// The VAE of a run's model, and a hash of it.

@@ -7,6 +7,7 @@ mod bad_settings;
 mod clips;
 mod commands;
 mod compare;
+mod distill;
 mod export;
 mod import;
 mod library;

@@ -1,8 +1,11 @@
 //! Training at toy size on the CPU device: networks that learn one batch by heart, runs that go on as if nothing had been, and
 //! what a person is told when something is wrong.
 
+mod distill;
 mod networks;
 mod runs;
+mod search;
+pub mod toy;
 
 use std::cell::Cell;
 use std::time::Duration;

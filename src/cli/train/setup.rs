@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 
 use super::watch::Terminal;
-use super::{BaseArguments, RunArguments, UsageError};
+use super::{BaseArguments, RunArguments, SessionArguments, UsageError};
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::ClipSize;
 use crate::studio::words::duration;
@@ -27,15 +27,15 @@ use crate::world::seeds;
 const POOL_CLIPS_A_SAMPLE: usize = 6;
 
 /// What every training begins with.
-struct Setup {
-    device: ComputeDevice,
-    template: Template,
-    folder: RunFolder,
+pub struct Setup {
+    pub device: ComputeDevice,
+    pub template: Template,
+    pub folder: RunFolder,
     /// Of a clip.
-    size: ClipSize,
+    pub size: ClipSize,
     /// Where to go on, and the file or folder that it was in.
     checkpoint: Option<(Checkpoint, PathBuf)>,
-    watcher: Terminal,
+    pub watcher: Terminal,
 }
 
 impl Setup {
@@ -51,18 +51,23 @@ impl Setup {
                 .ok_or_else(|| UsageError(format!("The size {text} is not understood. Use WIDTHxHEIGHT, such as 256x144.")))?;
         }
         size.check().map_err(|error| UsageError(error.to_string()))?;
-        let folder = RunFolder::new(&arguments.out, kind);
+        Self::begin(&arguments.session, template, size, kind)
+    }
+
+    /// Looks for a checkpoint and opens the device; from here on Ctrl-C ends the training with a checkpoint.
+    pub fn begin(session: &SessionArguments, template: Template, size: ClipSize, kind: &'static str) -> anyhow::Result<Self> {
+        let folder = RunFolder::new(&session.out, kind);
         // Before anything is made or changed.
-        let checkpoint = found(&folder, arguments.resume)?;
-        let device = arguments.device.open()?;
+        let checkpoint = found(&folder, session.resume)?;
+        let device = session.device.open()?;
         super::super::catch_interrupts();
-        let mut watcher = Terminal::new(arguments.quiet);
+        let mut watcher = Terminal::new(session.quiet);
         watcher.note(&format!("{}, {}, {} kernels", device.name, device.precision, device.tier.name()));
         Ok(Self { device, template, folder, size, checkpoint, watcher })
     }
 
     /// Resumes if that is wanted, trains, and says what came of it.
-    fn run<T: Task, B: Batches<Batch = T::Batch>>(
+    pub fn run<T: Task, B: Batches<Batch = T::Batch>>(
         &mut self,
         task: &T,
         batches: &B,
@@ -110,28 +115,30 @@ fn found(folder: &RunFolder, wanted: bool) -> Result<Option<(Checkpoint, PathBuf
 }
 
 pub fn vae(arguments: &RunArguments) -> anyhow::Result<Ended> {
-    let plan = arguments.plan(vae::SCHEDULE)?;
+    let session = &arguments.session;
+    let plan = session.plan(vae::SCHEDULE)?;
     let mut setup = Setup::new(arguments, vae::VAE)?;
     let (config, json) = setup.template.vae_config()?;
-    let batch = arguments.batch.map_or(vae::BATCH, |batch| batch as usize);
+    let [batch, part] = session.batch_and_part(vae::BATCH);
     let size = ClipSize { frames: vae::FRAMES.min(setup.size.frames), ..setup.size };
     let data = vae::VaeData {
         batch,
-        part: arguments.part.map_or(batch, |part| part as usize),
+        part,
         size,
         clip_frames: setup.size.frames,
         latent_channels: config.embed_dim,
-        random: Random::new(arguments.seed),
+        random: Random::new(session.seed),
     };
     let mut trainer =
-        vae::trainer(&config, arguments.optimiser(vae::OPTIMISER), arguments.seed, &setup.device).map_err(TrainError::from)?;
+        vae::trainer(&config, arguments.optimiser(vae::OPTIMISER), session.seed, &setup.device).map_err(TrainError::from)?;
     let task = vae::VaeTask::new(config, json, batch, size, setup.size.frames, &setup.device);
     setup.run(&task, &data, &mut trainer, &plan)
 }
 
 pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
     let BaseArguments { run, world_clips, clips, fine_tune } = arguments;
-    let plan = run.plan(base::SCHEDULE)?;
+    let session = &run.session;
+    let plan = session.plan(base::SCHEDULE)?;
     let mut setup = Setup::new(run, base::TRANSFORMER)?;
     let configs = setup.template.base_configs()?;
     if setup.template.lend_vae(&setup.folder)? {
@@ -144,14 +151,14 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
     };
     let learnt = if own.is_empty() { Learnt::World(*world_clips as usize) } else { Learnt::Own(&own, identity) };
     let Some(latents) = latents(&mut setup, learnt)? else { return Ok(Ended::Stopped) };
-    let batch = run.batch.map_or(base::BATCH, |batch| batch as usize);
+    let [batch, part] = session.batch_and_part(base::BATCH);
     let data = base::BaseData {
         latents,
         tokenizer: setup.template.tokenizer()?,
         max_tokens: setup.template.max_tokens(),
         batch,
-        part: run.part.map_or(batch, |part| part as usize),
-        random: Random::new(run.seed),
+        part,
+        random: Random::new(session.seed),
         sentences: (!own.is_empty()).then(|| own.into_iter().map(|clip| clip.sentence).collect()),
     };
     let weights = if *fine_tune { Some(setup.template.base_weights()?) } else { None };
@@ -160,7 +167,7 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
         None => base::Start::Recipe,
     };
     let settings = run.optimiser(base::OPTIMISER);
-    let mut trainer = base::trainer(&configs, &start, settings, run.seed, &setup.device).map_err(TrainError::from)?;
+    let mut trainer = base::trainer(&configs, &start, settings, session.seed, &setup.device).map_err(TrainError::from)?;
     let mut task = base::BaseTask::new(configs, batch, setup.size.latent_frames(), &setup.device);
     if plan.sheet_every.is_some() {
         let (vae, ..) = load_vae(&setup.folder, &setup.device)?;
@@ -171,20 +178,25 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
 }
 
 /// What the transformer learns from.
-enum Learnt<'a> {
+pub enum Learnt<'a> {
     /// So many clips of the world.
     World(usize),
     /// A person's own, and what identifies them.
     Own(&'a [OwnClip], String),
 }
 
+/// Which clips latents of the world are of.
+pub fn source_of(ClipSize { frames, width, height }: ClipSize) -> String {
+    format!("world {} {frames}x{width}x{height}", seeds::TRANSFORMER)
+}
+
 /// The encoded clips, from the run's folder if they are there. None if it was stopped.
-fn latents(setup: &mut Setup, learnt: Learnt<'_>) -> Result<Option<Latents>, TrainError> {
+pub fn latents(setup: &mut Setup, learnt: Learnt<'_>) -> Result<Option<Latents>, TrainError> {
     let (vae, config, hash) = load_vae(&setup.folder, &setup.device)?;
     let shape = setup.size.latent_shape(config.embed_dim);
     let ClipSize { frames, width, height } = setup.size;
     let (source, clips) = match &learnt {
-        Learnt::World(clips) => (format!("world {} {frames}x{width}x{height}", seeds::TRANSFORMER), *clips),
+        Learnt::World(clips) => (source_of(setup.size), *clips),
         Learnt::Own(own, identity) => (format!("clips {identity} {frames}x{width}x{height}"), own.len()),
     };
     let of = LatentsOf { vae: hash, source, clips, shape };
@@ -204,10 +216,11 @@ fn latents(setup: &mut Setup, learnt: Learnt<'_>) -> Result<Option<Latents>, Tra
 }
 
 pub fn judge(arguments: &RunArguments) -> anyhow::Result<Ended> {
-    let plan = arguments.plan(judge::SCHEDULE)?;
+    let session = &arguments.session;
+    let plan = session.plan(judge::SCHEDULE)?;
     let mut setup = Setup::new(arguments, judge::JUDGE)?;
     let config = judge::config(setup.size.frames);
-    let batch = arguments.batch.map_or(judge::BATCH, |batch| batch as usize);
+    let [batch, _] = session.batch_and_part(judge::BATCH);
     let pool_clips = POOL_CLIPS_A_SAMPLE * batch;
     let pool: Option<Tensor<2>> = if setup.folder.network(vae::VAE).is_dir() {
         let (vae, ..) = load_vae(&setup.folder, &setup.device)?;
@@ -220,10 +233,10 @@ pub fn judge(arguments: &RunArguments) -> anyhow::Result<Ended> {
         batch,
         frames: setup.size.frames,
         pool: if pool.is_some() { pool_clips } else { 0 },
-        random: Random::new(arguments.seed),
+        random: Random::new(session.seed),
     };
-    let mut trainer = judge::trainer(&config, arguments.optimiser(judge::OPTIMISER), arguments.seed, &setup.device)
-        .map_err(TrainError::from)?;
+    let mut trainer =
+        judge::trainer(&config, arguments.optimiser(judge::OPTIMISER), session.seed, &setup.device).map_err(TrainError::from)?;
     let task = judge::JudgeTask::new(config, data.clone(), setup.size, pool, &setup.device);
     setup.run(&task, &data, &mut trainer, &plan)
 }

@@ -21,6 +21,11 @@ impl Terminal {
         Self { bar: Bar::new(quiet), quiet, last_line: None }
     }
 
+    /// Says what is being done, where that is no step of a training.
+    pub fn doing(&self, what: String, share: f64) {
+        self.bar.training(what, share);
+    }
+
     pub fn clear(&self) {
         self.bar.clear();
     }

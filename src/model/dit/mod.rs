@@ -14,4 +14,4 @@ mod transformer;
 pub use block::{Probe, Site, feed_forward_tokens};
 pub use config::TransformerConfig;
 pub use recording::{AttentionRecorder, ROWS_A_SAMPLE, Recording};
-pub use transformer::{TextContext, Transformer};
+pub use transformer::{Call, TextContext, Transformer};

@@ -142,33 +142,8 @@ impl Transformer {
         key_frames: &[Arc<KeyFrames>],
         probe: &mut Probe<'_>,
     ) -> Tensor<5> {
-        let [batch, _, frames, height, width] = latents.dims();
-        let device = latents.device();
-        let p = self.patch_size;
-        assert!(height % p == 0 && width % p == 0, "latent height and width must be multiples of the patch size");
         assert_eq!(key_frames.len(), self.layers(), "one mask a layer");
-        let grid = [frames, height / p, width / p];
-
-        let tokens = self.pos_embed.forward(latents);
-        let (embedded_timestep, modulations) = self.adaln_single.forward(timesteps, &device);
-        let caption = self.caption_projection.forward(text.embedding.clone());
-        probe.layer = 0;
-        probe.see(Site::PatchEmbed, || tokens.clone());
-        probe.see(Site::EmbeddedTimestep, || embedded_timestep.clone().unsqueeze_dim(1));
-        probe.see(Site::Modulations, || modulations.clone().unsqueeze_dim(1));
-        probe.see(Site::Caption, || caption.clone());
-
-        let [_, model_width] = embedded_timestep.dims();
-        let context = Context {
-            caption,
-            modulations: modulations.reshape([batch, 6, model_width]),
-            text_bias: key_bias(&text.mask, batch, &device),
-            latent_bias: latent_mask
-                .and_then(|mask| key_bias(&pool_mask(mask, [batch * frames, height, width], p), batch, &device)),
-            rope: spans::span(Kind::Normalisation, || {
-                RotaryTables::new(grid, self.head_dim, self.scales, self.rounding, &device)
-            }),
-        };
+        let Call { tokens, context, embedded_timestep, grid } = self.begin(latents, timesteps, text, latent_mask, probe);
         let mut tokens = Some(tokens);
         let mut run = |index: usize, block: &Block| {
             if probe.stops() {
@@ -197,6 +172,63 @@ impl Transformer {
         let tokens = tokens.expect("every block leaves tokens");
         self.last.forward(tokens, embedded_timestep, grid)
     }
+
+    /// Everything in front of the first block, for callers that go on block by block ([`Self::block`]); arguments as in
+    /// [`Self::forward`].
+    pub fn begin(
+        &self,
+        latents: Tensor<5>,
+        timesteps: &[f32],
+        text: &TextContext,
+        latent_mask: Option<&[f32]>,
+        probe: &mut Probe<'_>,
+    ) -> Call {
+        let [batch, _, frames, height, width] = latents.dims();
+        let device = latents.device();
+        let p = self.patch_size;
+        assert!(height % p == 0 && width % p == 0, "latent height and width must be multiples of the patch size");
+        let grid = [frames, height / p, width / p];
+
+        let tokens = self.pos_embed.forward(latents);
+        let (embedded_timestep, modulations) = self.adaln_single.forward(timesteps, &device);
+        let caption = self.caption_projection.forward(text.embedding.clone());
+        probe.layer = 0;
+        probe.see(Site::PatchEmbed, || tokens.clone());
+        probe.see(Site::EmbeddedTimestep, || embedded_timestep.clone().unsqueeze_dim(1));
+        probe.see(Site::Modulations, || modulations.clone().unsqueeze_dim(1));
+        probe.see(Site::Caption, || caption.clone());
+
+        let [_, model_width] = embedded_timestep.dims();
+        let context = Context {
+            caption,
+            modulations: modulations.reshape([batch, 6, model_width]),
+            text_bias: key_bias(&text.mask, batch, &device),
+            latent_bias: latent_mask
+                .and_then(|mask| key_bias(&pool_mask(mask, [batch * frames, height, width], p), batch, &device)),
+            rope: spans::span(Kind::Normalisation, || {
+                RotaryTables::new(grid, self.head_dim, self.scales, self.rounding, &device)
+            }),
+        };
+        Call { tokens, context, embedded_timestep, grid }
+    }
+
+    /// What a block makes of `tokens` in a call.
+    ///
+    /// # Panics
+    /// There is no such block, or blocks are streamed.
+    pub fn block(&self, index: usize, tokens: Tensor<3>, call: &Call, key_frames: &Arc<KeyFrames>) -> Tensor<3> {
+        self.blocks[index].forward(tokens, &call.context, key_frames, &mut Probe::default())
+    }
+}
+
+/// A call of the network that has come to its first block.
+pub struct Call {
+    /// What the first block gets, `[batch, tokens, width]`.
+    pub tokens: Tensor<3>,
+    context: Context,
+    embedded_timestep: Tensor<2>,
+    /// Frames, rows and columns of tokens.
+    grid: [usize; 3],
 }
 
 /// Additive bias of masked keys `[batch, keys]`; none when every key is seen, as the reference drops such a mask.

@@ -269,6 +269,14 @@ impl ModelFolder {
     pub fn text_encoder_hash(&self) -> Result<String, FolderError> {
         hash::of_parts(&[("text_encoder", &self.text_encoder)])
     }
+
+    /// SHA-256, in hexadecimal, of the VAE's files alone.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn vae_hash(&self) -> Result<String, FolderError> {
+        hash::of_parts(&[("vae", &self.vae)])
+    }
 }
 
 impl Part {

@@ -88,6 +88,14 @@ impl Latents {
     /// # Errors
     /// It is there, but damaged or unreadable.
     pub fn read(path: &Path, wanted: &LatentsOf) -> Result<Option<Self>, TrainError> {
+        Self::read_if(path, &|of| of == wanted)
+    }
+
+    /// As [`Self::read`], if what they are of is as `is_wanted` says.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_if(path: &Path, is_wanted: &dyn Fn(&LatentsOf) -> bool) -> Result<Option<Self>, TrainError> {
         let unfit = |reason: String| TrainError::Latents { path: path.to_owned(), reason };
         let mut file = match File::open(path) {
             Ok(file) => file,
@@ -112,10 +120,12 @@ impl Latents {
         }
         let header: Header =
             serde_json::from_slice(&take(length)?).map_err(|error| unfit(format!("its header is damaged ({error})")))?;
-        if header.of != *wanted {
+        if !is_wanted(&header.of) {
             return Ok(None);
         }
-        let bytes = take((wanted.clips * wanted.values_a_clip() * size_of::<f16>()) as u64)?;
+        let values = [header.of.clips, size_of::<f16>()].into_iter().chain(header.of.shape);
+        let length = values.map(|size| size as u64).try_fold(1u64, u64::checked_mul);
+        let bytes = take(length.ok_or_else(|| unfit("its header is damaged (no file is so long)".into()))?)?;
         if hexadecimal(&bytes) != header.sha256 {
             return Err(unfit("its checksum is another".into()));
         }

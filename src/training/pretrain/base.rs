@@ -48,11 +48,11 @@ pub const OPTIMISER: OptimiserSettings = OptimiserSettings {
 pub const SCHEDULE: Schedule = Schedule { warm_up_steps: 150, hold_share: 0.45 };
 pub const BATCH: usize = 128;
 /// Share of the samples that go without their sentence.
-const DROPPED: f64 = 0.12;
+pub const DROPPED: f64 = 0.12;
 /// The signal-to-noise ratio from which on samples weigh less.
 const GAMMA: f64 = 5.0;
 /// Different sentences about a clip.
-const SENTENCES: usize = 16;
+pub const SENTENCES: usize = 16;
 
 /// Names of the two networks' parts, and of their folders in a model.
 pub const TRANSFORMER: &str = "base";

@@ -10,7 +10,7 @@ use super::vae::frames_of;
 use crate::clip::{self, Frames, WriteOptions, contact_sheet};
 use crate::gpu::device::ComputeDevice;
 use crate::mask::KeyFrames;
-use crate::model::dit::TextContext;
+use crate::model::dit::{TextContext, Transformer};
 use crate::model::latent::ClipSize;
 use crate::model::sampler::SamplerKind;
 use crate::model::sampling::Sampling;
@@ -38,38 +38,80 @@ const TILE: usize = 192;
 
 /// Draws sheets with this VAE and tokenizer, in clips of this size.
 pub fn sheets(vae: Vae, tokenizer: Tokenizer, max_tokens: usize, size: ClipSize, device: &ComputeDevice) -> SheetOf {
-    let (device, all_frames) = (device.device.clone(), Arc::new(KeyFrames::dense(size.latent_frames())));
+    let (painter, all_frames) = (Painter { vae, size, device: device.clone() }, Arc::new(KeyFrames::dense(size.latent_frames())));
     Box::new(move |network: &BaseNetworks, path: &Path| {
-        let failed = |reason: String| TrainError::DeviceFailed { step: 0, reason };
-        let encoded = |texts: &[&str]| -> Result<TextContext, TrainError> {
-            let mut captions = Captions::default();
-            for text in texts {
-                captions.push(&tokens_of(&tokenizer, text, max_tokens)?);
-            }
+        let encoded = |captions: Captions| {
             let embedding = network.text_encoder.forward(&captions.ids, &captions.mask, captions.sentences);
-            Ok(TextContext { embedding, mask: captions.mask })
+            TextContext { embedding, mask: captions.mask }
         };
-        let (prompts, empty) = (encoded(&PROMPTS)?, encoded(&[""; PROMPTS.len()])?);
-        let shape = size.latent_shape(network.transformer.latent_channels());
-        let sampling = Sampling {
-            sampler: SamplerKind::Ddim,
-            steps: STEPS,
-            guidance_scale: GUIDANCE,
-            shape,
-            key_frames: vec![all_frames.clone(); network.transformer.layers()],
-            seed: SEED,
-        };
-        let latents = sampling.run(&network.transformer, &prompts, &empty, 0, &device);
+        let prompts = encoded(captions_of(&PROMPTS, &tokenizer, max_tokens)?);
+        let empty = encoded(captions_of(&[""; PROMPTS.len()], &tokenizer, max_tokens)?);
+        let dense = vec![all_frames.clone(); network.transformer.layers()];
+        let way = Way { sampler: SamplerKind::Ddim, steps: STEPS, guidance_scale: GUIDANCE, key_frames: dense };
+        painter.draw(&network.transformer, [&prompts, &empty], way, path)
+    })
+}
+
+fn captions_of(texts: &[&str], tokenizer: &Tokenizer, tokens: usize) -> Result<Captions, TrainError> {
+    let mut captions = Captions::default();
+    for text in texts {
+        captions.push(&tokens_of(tokenizer, text, tokens)?);
+    }
+    Ok(captions)
+}
+
+/// The sentences of a sheet.
+///
+/// # Errors
+/// The tokenizer refuses one.
+pub fn prompts(tokenizer: &Tokenizer, tokens: usize) -> Result<Captions, TrainError> {
+    captions_of(&PROMPTS, tokenizer, tokens)
+}
+
+/// How the samples of a sheet are made.
+pub struct Way {
+    pub sampler: SamplerKind,
+    pub steps: usize,
+    pub guidance_scale: f64,
+    /// One entry a layer.
+    pub key_frames: Vec<Arc<KeyFrames>>,
+}
+
+/// Makes sheets of clips of one size.
+pub struct Painter {
+    pub vae: Vae,
+    pub size: ClipSize,
+    pub device: ComputeDevice,
+}
+
+impl Painter {
+    /// A clip for each of the sheet's sentences; the second text has as many rows without words.
+    ///
+    /// # Errors
+    /// The device failed, or the file cannot be written.
+    pub fn draw(
+        &self,
+        transformer: &Transformer,
+        [prompts, empty]: [&TextContext; 2],
+        way: Way,
+        path: &Path,
+    ) -> Result<(), TrainError> {
+        let failed = |reason: String| TrainError::DeviceFailed { step: 0, reason };
+        let (size, device) = (self.size, &self.device.device);
+        let shape = size.latent_shape(transformer.latent_channels());
+        let Way { sampler, steps, guidance_scale, key_frames } = way;
+        let sampling = Sampling { sampler, steps, guidance_scale, shape, key_frames, seed: SEED };
+        let latents = sampling.run(transformer, prompts, empty, 0, device);
         let latents = latents.map_err(|error| failed(error.to_string()))?;
         let [channels, frames, height, width] = shape;
         let clips = latents.chunks_exact(shape.iter().product()).map(|latent| {
             let latent = TensorData::new(latent.to_vec(), [1, channels, frames, height, width]);
-            frames_of(vae.decode_whole(Tensor::from_data(latent, &device) / vae.scaling_factor()), size)
+            frames_of(self.vae.decode_whole(Tensor::from_data(latent, device) / self.vae.scaling_factor()), size)
         });
         let clips = clips.collect::<Result<Vec<Frames>, TrainError>>()?;
         let sheet = contact_sheet(&clips.iter().collect::<Vec<_>>(), COLUMNS, TILE.min(size.width))?;
         write_sheet(path, &sheet)
-    })
+    }
 }
 
 /// Writes a sheet into a folder that is made if it is not there.

@@ -1,0 +1,141 @@
+//! From measured errors to one mask a layer.
+
+/// What a plan is to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// Every layer takes its sparsest mask whose error is below this.
+    Threshold(f64),
+    /// The fastest plan whose layers' mean error is at most this.
+    MostLoss(f64),
+    /// The plan of the least error whose attention takes at most so many milliseconds a call.
+    MostMillis(f64),
+}
+
+/// The place of the sparsest mask below a threshold; `losses` are of the masks before the dense one.
+pub fn below(threshold: f64, losses: &[f64]) -> usize {
+    losses.iter().position(|&loss| loss < threshold).unwrap_or(losses.len())
+}
+
+/// A way through the layers so far.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    /// Nanoseconds: sums of whole numbers do not depend on their order.
+    time: u64,
+    loss: f64,
+    candidate: usize,
+    /// The place of the way that it goes on from, among those of the layer before.
+    before: usize,
+}
+
+/// The mask of each layer, by its place among the candidates; none if no plan keeps the goal. `losses[layer]` has one entry
+/// for each candidate but the dense one, whose error is 0; `millis` is the time of each candidate in any layer, the dense one
+/// last. Errors of layers count as independent of each other.
+///
+/// Only ways that are not both slower and worse than another are followed, so the answer is exact.
+pub fn choose(losses: &[Vec<f64>], millis: &[f64], goal: Goal) -> Option<Vec<usize>> {
+    if let Goal::Threshold(threshold) = goal {
+        return Some(losses.iter().map(|losses| below(threshold, losses)).collect());
+    }
+    let times: Vec<u64> = millis.iter().map(|millis| (millis * 1e6).round() as u64).collect();
+    let mut layers: Vec<Vec<Way>> = Vec::with_capacity(losses.len());
+    for of_layer in losses {
+        let start = [Way { time: 0, loss: 0.0, candidate: 0, before: 0 }];
+        let before = layers.last().map_or(&start[..], Vec::as_slice);
+        let of = |candidate: usize| of_layer.get(candidate).copied().unwrap_or(0.0);
+        let mut ways: Vec<Way> = before
+            .iter()
+            .enumerate()
+            .flat_map(|(place, way)| {
+                let step = move |(candidate, time): (usize, &u64)| Way {
+                    time: way.time + time,
+                    loss: way.loss + of(candidate),
+                    candidate,
+                    before: place,
+                };
+                times.iter().enumerate().map(step).collect::<Vec<Way>>()
+            })
+            .collect();
+        ways.sort_by(|a, b| a.time.cmp(&b.time).then(a.loss.total_cmp(&b.loss)));
+        let mut least = f64::INFINITY;
+        ways.retain(|way| {
+            let is_better = way.loss < least;
+            least = least.min(way.loss);
+            is_better
+        });
+        layers.push(ways);
+    }
+    // Ascending in time and falling in error: the first that is good enough is the fastest, the last in time is the best.
+    let last = layers.last()?;
+    let mut place = match goal {
+        Goal::MostLoss(most) => last.iter().position(|way| way.loss <= most * losses.len() as f64)?,
+        Goal::MostMillis(most) => last.iter().rposition(|way| way.time as f64 <= most * 1e6)?,
+        Goal::Threshold(_) => return None,
+    };
+    let mut chosen: Vec<usize> = Vec::with_capacity(layers.len());
+    for ways in layers.iter().rev() {
+        chosen.push(ways[place].candidate);
+        place = ways[place].before;
+    }
+    chosen.reverse();
+    Some(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::noise::uniform;
+
+    /// All plans of a few layers, by force.
+    fn all_plans(layers: usize, candidates: usize) -> impl Iterator<Item = Vec<usize>> {
+        (0..candidates.pow(layers as u32))
+            .map(move |number| (0..layers).map(|layer| number / candidates.pow(layer as u32) % candidates).collect())
+    }
+
+    #[test]
+    fn the_choice_is_that_of_trying_every_plan() {
+        let (layers, candidates) = (5, 4);
+        for seed in 0..20 {
+            let losses: Vec<Vec<f64>> = (0..layers as u64)
+                .map(|layer| {
+                    (0..3).map(|candidate| uniform(seed, layer, candidate) * [4.0, 2.0, 1.0][candidate as usize]).collect()
+                })
+                .collect();
+            // The second candidate is slower than the third on some devices.
+            let millis = [1.0, 2.0 + uniform(seed, 9, 0), 2.5, 4.0];
+            let loss = |plan: &[usize]| {
+                plan.iter().zip(&losses).map(|(&candidate, losses)| losses.get(candidate).copied().unwrap_or(0.0)).sum::<f64>()
+            };
+            let time = |plan: &[usize]| plan.iter().map(|&candidate| millis[candidate]).sum::<f64>();
+            for share in [0.0, 0.1, 0.4, 0.8, 1.0] {
+                let most = share * 4.0;
+                let chosen = choose(&losses, &millis, Goal::MostLoss(most)).expect("the dense plan has no error");
+                let fastest = all_plans(layers, candidates).filter(|plan| loss(plan) <= most * layers as f64);
+                let fastest = fastest.map(|plan| time(&plan)).fold(f64::INFINITY, f64::min);
+                assert!(loss(&chosen) <= most * layers as f64 && (time(&chosen) - fastest).abs() < 1e-5, "{seed} {most}");
+
+                let most = 5.0 + share * 15.0;
+                let chosen = choose(&losses, &millis, Goal::MostMillis(most)).expect("all sparse is 5 ms");
+                let best = all_plans(layers, candidates).filter(|plan| time(plan) <= most + 1e-9);
+                let best = best.map(|plan| loss(&plan)).fold(f64::INFINITY, f64::min);
+                assert!(time(&chosen) <= most + 1e-5 && (loss(&chosen) - best).abs() < 1e-9, "{seed} {most}");
+            }
+            assert_eq!(choose(&losses, &millis, Goal::MostMillis(4.9)), None);
+        }
+    }
+
+    #[test]
+    fn a_threshold_takes_the_sparsest_below_it() {
+        let losses = vec![vec![0.9, 0.2, 0.05], vec![0.1, 0.3, 0.01], vec![0.9, 0.8, 0.7]];
+        assert_eq!(choose(&losses, &[1.0; 4], Goal::Threshold(0.25)), Some(vec![1, 0, 3]));
+    }
+
+    /// The published model has 32 layers: every number of layers of each mask is a way of its own.
+    #[test]
+    fn many_layers_are_chosen_in_time() {
+        let losses: Vec<Vec<f64>> =
+            (0..32).map(|layer| (0..4).map(|mask| uniform(1, layer, mask) / (1.0 + mask as f64)).collect()).collect();
+        let millis = [20.65, 31.35, 40.08, 46.52, 58.36];
+        let chosen = choose(&losses, &millis, Goal::MostMillis(1000.0)).expect("a plan");
+        assert!(chosen.iter().map(|&mask| millis[mask]).sum::<f64>() <= 1000.0);
+    }
+}

@@ -1,0 +1,104 @@
+//! The whole way at toy size: few steps, a plan, a sparse student, and a table of all of them.
+
+use serde_json::Value;
+
+use super::Workplace;
+use crate::training::toy;
+
+const CPU: [&str; 2] = ["--device", "cpu"];
+
+fn json(place: &Workplace, name: &str) -> Value {
+    serde_json::from_slice(&place.read(name)).expect("JSON")
+}
+
+#[test]
+fn a_model_becomes_fast_and_is_compared() {
+    let place = Workplace::new();
+    toy::model(&place.path("toy"));
+    let session = ["--steps", "2", "--batch", "2", "--sheet-every", "0", "--out", "toy"];
+    let with =
+        |command: &[&str]| -> Vec<String> { [command, &session, &CPU].concat().iter().map(|&word| word.to_owned()).collect() };
+    let run = |arguments: &[String]| place.run(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+
+    // Five clips are encoded once, and found again by the later run.
+    run(&with(&["distill", "mlcd", "--teacher", "toy/base", "--world-clips", "5", "--segments", "4"]))
+        .succeeds()
+        .says(&["done at step 2"]);
+    let facts = json(&place, "toy/mlcd/tilereel.json");
+    assert_eq!((&facts["defaults"]["sampler"], &facts["defaults"]["steps"]), (&"ddim-trailing".into(), &4.into()));
+    assert_eq!((&facts["defaults"]["guidance_scale"], &facts["trained"]["steps"]), (&1.0.into(), &serde_json::json!([1, 2, 4])));
+
+    let search = ["search", "--model", "toy/mlcd", "--out", "plan.json", "--prompts", "2", "--times", "2", "--threshold", "0.5"];
+    place.run(&[&search[..], &CPU].concat()).succeeds().says(&["| layer | 1:3 | 2:2 | mask |", "% of the tiles"]);
+    assert!(!place.path("plan.json.progress").exists());
+    let plan = json(&place, "plan.json");
+    assert_eq!((plan["latent_frames"].as_u64(), plan["layers"].as_array().map(Vec::len)), (Some(4), Some(toy::LAYERS)));
+    assert_eq!((&plan["search"], &plan["goal"]["threshold"]), (&"greedy".into(), &0.5.into()));
+    let dense_millis = plan["attention_millis"]["of_a_layer"][2].as_f64().expect("a time") * toy::LAYERS as f64;
+    let most = format!("{}", 10.0 * dense_millis);
+    let search =
+        ["search", "--model", "toy/mlcd", "--out", "best.json", "--prompts", "2", "--times", "2", "--most-millis", &most];
+    place.run(&[&search[..], &CPU].concat()).succeeds();
+    assert_eq!(json(&place, "best.json")["mean_sparsity"].as_f64(), Some(0.0), "with so much time nothing is left out");
+
+    let taught = ["distill", "kd", "--teacher", "toy/mlcd", "--student-plan", "plan.json"];
+    let ran = run(&with(&taught)).succeeds();
+    assert!(ran.stderr.contains("5 encoded clips"), "{ran:?}");
+    assert_eq!(json(&place, "toy/fast/mask_plan.json")["layers"], plan["layers"]);
+    run(&with(&taught)).complains(1, &["already", "--resume"]);
+    // The other order: the sparse model becomes one of few steps. Its own place is taken by the first.
+    let sparse_first = ["distill", "mlcd", "--teacher", "toy/fast", "--segments", "2", "--data-free", "--distance", "l2"];
+    let sparse_first =
+        [&sparse_first[..], &["--steps", "1", "--batch", "2", "--sheet-every", "0", "--out", "other"], &CPU].concat();
+    place.run(&sparse_first).succeeds();
+    assert_eq!(json(&place, "other/mlcd/mask_plan.json")["layers"], plan["layers"]);
+
+    let clip = ["generate", "a red ball", "--model", "toy/fast", "--seed", "1", "--out", "clip.apng"];
+    place.run(&[&clip[..], &CPU].concat()).succeeds();
+
+    let judge = ["train", "judge", "--like", "toy/base", "--steps", "1", "--batch", "2", "--sheet-every", "0", "--out", "toy"];
+    place.run(&[&judge[..], &CPU].concat()).succeeds();
+    let table = ["evaluate", "--judge", "toy/judge", "--prompts", "2", "--real", "2", "--decoded", "1", "--out", "table"];
+    let rows = [
+        "--row",
+        "few steps=toy/mlcd",
+        "--row",
+        "sparse, two steps=toy/fast,steps=2",
+        "--row",
+        "dense again=toy/fast,plan=dense",
+    ];
+    place
+        .run(&[&table[..], &rows, &CPU].concat())
+        .succeeds()
+        .says(&["| sparse, two steps | ddim-trailing | 2 | 1 |", "Minus few steps"]);
+    let table = json(&place, "table.json");
+    let rows = table["rows"].as_array().expect("rows");
+    // Real clips, the one VAE, and three models.
+    assert_eq!(rows.len(), 5, "{table}");
+    let density = |row: usize| rows[row]["made"]["density"].as_f64().expect("a share");
+    assert!(density(2) == 1.0 && density(3) < 1.0 && density(4) == 1.0);
+    assert!(rows[3]["made"]["attention_millis"].as_f64().expect("a time") > 0.0);
+    assert!(rows[2]["against_first"].is_null() && rows[3]["against_first"]["mean"]["low"].is_number());
+}
+
+#[test]
+fn what_cannot_be_is_told() {
+    let place = Workplace::new();
+    toy::model(&place.path("toy"));
+    let teacher = ["--teacher", "toy/base", "--out", "toy", "--device", "cpu"];
+    let steps = ["--steps", "1"];
+    place.refuses(&[&["distill", "mlcd", "--segments", "7"], &teacher[..], &steps].concat(), 2, &["7 equal segments", "8 or 4"]);
+    place.refuses(&[&["distill", "mlcd", "--guidance", "0.5"], &teacher[..], &steps].concat(), 2, &["guidance"]);
+    place.refuses(&[&["distill", "mlcd"], &teacher[..]].concat(), 2, &["--minutes"]);
+    place.refuses(&[&["distill", "kd", "--student-plan", "none.json"], &teacher[..], &steps].concat(), 1, &["none.json"]);
+    place.write("plan.json", r#"{"latent_frames": 4, "layers": [{"mask": "full"}]}"#);
+    place.refuses(
+        &[&["distill", "kd", "--student-plan", "plan.json"], &teacher[..], &steps].concat(),
+        2,
+        &["1 layers and the model 3"],
+    );
+    let search = ["search", "--model", "toy/base", "--out", "plan.json", "--device", "cpu"];
+    place.refuses(&[&search[..], &["--candidates", "full,2:6"]].concat(), 2, &["--candidates", "K + N = 4"]);
+    place.refuses(&[&search[..], &["--most-loss", "0.1", "--order", "greedy"]].concat(), 2, &["--threshold"]);
+    place.refuses(&["evaluate", "--judge", "j", "--row", "mini/base", "--device", "cpu"], 2, &["NAME=MODEL"]);
+}
