@@ -17,7 +17,7 @@ use crate::training::schedule::{Length, Schedule};
 #[derive(Subcommand)]
 pub enum Command {
     /// The VAE: clips to latents and back.
-    Vae(Box<RunArguments>),
+    Vae(Box<VaeArguments>),
     /// The transformer and the text encoder together; the VAE is that of the model, else that of --like.
     Base(Box<BaseArguments>),
     /// The judge that reads from clips what they show, for `tilereel evaluate`.
@@ -93,6 +93,18 @@ pub struct SessionArguments {
     pub quiet: bool,
     #[command(flatten)]
     pub device: DeviceArguments,
+}
+
+#[derive(Args)]
+pub struct VaeArguments {
+    #[command(flatten)]
+    run: RunArguments,
+    /// Weight of the mean square in the loss, beside the mean error: more of it for more decibels
+    #[arg(long, value_parser = positive, default_value_t = crate::training::pretrain::vae::SQUARES)]
+    squares: f64,
+    /// Begin with the weights of the VAE of --like instead of from nothing
+    #[arg(long)]
+    fine_tune: bool,
 }
 
 #[derive(Args)]

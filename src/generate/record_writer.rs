@@ -10,8 +10,9 @@ use super::GenerateError;
 use super::attention_record::AttentionRecord;
 use super::step_record::StepRecord;
 
-/// Steps that may wait for the disk before the run waits for it too.
-const WAITING_STEPS: usize = 2;
+/// Steps that may wait for the disk before the run waits for it too: all of a small model's, whose steps are shorter than
+/// a write, and of the published one some hundred megabytes at most.
+const WAITING_STEPS: usize = 8;
 
 /// Writes the records of one run. Dropped, it ends when all that it was given is written.
 pub(super) struct RecordWriter {

@@ -68,6 +68,14 @@ impl Template {
         Ok([self.folder.transformer_weights()?, self.folder.text_encoder_weights()?])
     }
 
+    /// Weights of the VAE, to learn more from.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn vae_weights(&self) -> Result<WeightSource, TrainError> {
+        Ok(self.folder.vae_weights()?)
+    }
+
     /// # Errors
     /// As [`Self::base_configs`].
     pub fn vae_config(&self) -> Result<(VaeConfig, Value), TrainError> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 
 use super::watch::Terminal;
-use super::{BaseArguments, RunArguments, SessionArguments, UsageError};
+use super::{BaseArguments, RunArguments, SessionArguments, UsageError, VaeArguments};
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::ClipSize;
 use crate::studio::words::duration;
@@ -114,10 +114,11 @@ fn found(folder: &RunFolder, wanted: bool) -> Result<Option<(Checkpoint, PathBuf
     }
 }
 
-pub fn vae(arguments: &RunArguments) -> anyhow::Result<Ended> {
-    let session = &arguments.session;
+pub fn vae(arguments: &VaeArguments) -> anyhow::Result<Ended> {
+    let VaeArguments { run, squares, fine_tune } = arguments;
+    let session = &run.session;
     let plan = session.plan(vae::SCHEDULE)?;
-    let mut setup = Setup::new(arguments, vae::VAE)?;
+    let mut setup = Setup::new(run, vae::VAE)?;
     let (config, json) = setup.template.vae_config()?;
     let [batch, part] = session.batch_and_part(vae::BATCH);
     let size = ClipSize { frames: vae::FRAMES.min(setup.size.frames), ..setup.size };
@@ -129,9 +130,11 @@ pub fn vae(arguments: &RunArguments) -> anyhow::Result<Ended> {
         latent_channels: config.embed_dim,
         random: Random::new(session.seed),
     };
-    let mut trainer =
-        vae::trainer(&config, arguments.optimiser(vae::OPTIMISER), session.seed, &setup.device).map_err(TrainError::from)?;
-    let task = vae::VaeTask::new(config, json, batch, size, setup.size.frames, &setup.device);
+    let weights = if *fine_tune { Some(setup.template.vae_weights()?) } else { None };
+    let settings = run.optimiser(vae::OPTIMISER);
+    let mut trainer = vae::trainer(&config, weights.as_ref(), settings, session.seed, &setup.device).map_err(TrainError::from)?;
+    let mut task = vae::VaeTask::new(config, json, batch, size, setup.size.frames, &setup.device);
+    task.squares = *squares;
     setup.run(&task, &data, &mut trainer, &plan)
 }
 

@@ -16,7 +16,7 @@ use crate::gpu::device::{ComputeDevice, Precision};
 use crate::model::latent::ClipSize;
 use crate::model::vae::{Posterior, Sites, Vae, VaeConfig, channels_first, to_rgb8};
 use crate::model::weights::{
-    Loader, PublishedParameters, WeightError, WrittenTensor, WrittenType, write_safetensors, write_whole,
+    Loader, PublishedParameters, WeightError, WeightSource, WrittenTensor, WrittenType, write_safetensors, write_whole,
 };
 use crate::training::error::TrainError;
 use crate::training::folder::RunFolder;
@@ -47,7 +47,7 @@ pub const BATCH: usize = 6;
 /// Consecutive frames of a sample.
 pub const FRAMES: usize = 13;
 /// Weights of the terms of the loss beside L1.
-const SQUARES: f64 = 2.0;
+pub const SQUARES: f64 = 2.0;
 const DIFFERENCES: f64 = 0.5;
 const KL: f64 = 1e-4;
 /// Fewer channels than these on one side are no matrix for Muon.
@@ -58,19 +58,21 @@ const STATISTICS_CLIPS: usize = 192;
 /// The network's part, and its folder in a model.
 pub const VAE: &str = "vae";
 
-/// A trainer of a network that begins at the recipe's values.
+/// A trainer of a network that begins at the recipe's values, or at given weights.
 ///
 /// # Errors
-/// The configuration asks for what cannot be.
+/// The configuration asks for what cannot be, or the weights do not fit it.
 pub fn trainer(
     config: &VaeConfig,
+    weights: Option<&WeightSource>,
     settings: OptimiserSettings,
     seed: u64,
     device: &ComputeDevice,
 ) -> Result<Trainer<Vae>, WeightError> {
     let exact = ComputeDevice { precision: Precision::F32, ..device.clone() };
     let (noted, initial) = (PublishedParameters::default(), initial::convolutions(seed));
-    let vae = Vae::load(Loader::initial(&initial, &exact).noting(&noted), config)?;
+    let loader = weights.map_or_else(|| Loader::initial(&initial, &exact), |weights| Loader::new(weights, &exact));
+    let vae = Vae::load(loader.noting(&noted), config)?;
     let parameters = Parameters::of(&[(VAE, noted)], &|_, parameter| {
         parameter.shape.len() >= 4 && parameter.shape[..2].iter().all(|&channels| channels >= FEWEST_CHANNELS)
     });
@@ -139,6 +141,8 @@ pub struct VaeTask {
     pub device: ComputeDevice,
     /// Clips over which statistics are taken.
     pub statistics_clips: usize,
+    /// Weight of the mean square in the loss, beside L1.
+    pub squares: f64,
     tracked: Device,
 }
 
@@ -160,6 +164,7 @@ impl VaeTask {
             tracked: device.device.clone().autodiff(),
             device: device.clone(),
             statistics_clips: STATISTICS_CLIPS,
+            squares: SQUARES,
         }
     }
 }
@@ -187,7 +192,7 @@ impl Task for VaeTask {
         let error = network.decode_whole(latents) - video;
         let (l1, mean_square) = (mean(error.clone().abs()), mean(error.clone() * error.clone()));
         let kl = divergence(&posterior);
-        let total = l1.clone() + mean_square.clone() * SQUARES + differences(error) * DIFFERENCES + kl.clone() * KL;
+        let total = l1.clone() + mean_square.clone() * self.squares + differences(error) * DIFFERENCES + kl.clone() * KL;
         Loss { total, numbers: vec![l1, mean_square, kl] }
     }
 

@@ -165,7 +165,7 @@ fn the_vae_learns_and_its_latents_are_normal_when_published() {
     let data =
         vae::VaeData { batch: 2, part: 2, size: TINY, clip_frames: 9, latent_channels: config.embed_dim, random: Random::new(1) };
     let batch = data.make(0).expect("a batch").remove(0);
-    let mut trainer = vae::trainer(&config, fast(vae::OPTIMISER), 1, &device).expect("a trainer");
+    let mut trainer = vae::trainer(&config, None, fast(vae::OPTIMISER), 1, &device).expect("a trainer");
     let mut task = vae::VaeTask::new(config.clone(), vae_json(), 2, TINY, TINY.frames, &device);
     task.statistics_clips = 6;
     let run = RunFolder::new(folder.path(), "vae");
@@ -180,7 +180,12 @@ fn the_vae_learns_and_its_latents_are_normal_when_published() {
     let scene = Scene::of_clip(9, 0);
     let video = render_every(&[scene], TINY, 1, &device.device);
     assert_near(&read(trainer.averaged().reconstruct(video.clone())), &read(published.reconstruct(video)), 3e-2);
-    // .. and makes latents that the transformer can learn.
+    // .. a training that goes on from the file begins where this one ended ..
+    let further = vae::trainer(&config, Some(&source), fast(vae::OPTIMISER), 1, &device).expect("a trainer").averaged();
+    let scene = Scene::of_clip(9, 0);
+    let again = render_every(&[scene], TINY, 1, &device.device);
+    assert_near(&read(further.reconstruct(again.clone())), &read(published.reconstruct(again)), 1e-4);
+    // .. and its latents are what the transformer can learn.
     let clips: Vec<Scene> = (0..6).map(|clip| Scene::of_clip(tilereel::world::seeds::STATISTICS, clip)).collect();
     let video = render_every(&clips, TINY, 1, &device.device);
     let shape = [6, config.embed_dim, 2, 4, 4];
