@@ -52,11 +52,14 @@ pub struct Arguments {
     #[arg(long, value_parser = super::train::positive)]
     threshold: Option<f64>,
     /// Find the fastest plan whose layers' mean error is at most this
-    #[arg(long, value_parser = super::train::positive, conflicts_with_all = ["threshold", "most_millis"])]
+    #[arg(long, value_parser = super::train::positive, conflicts_with_all = ["threshold", "most_millis", "most_tiles"])]
     most_loss: Option<f64>,
     /// Find the plan of the least error whose attention takes at most so many milliseconds a call on this device
-    #[arg(long, value_parser = super::train::positive, conflicts_with = "threshold", value_name = "MILLISECONDS")]
+    #[arg(long, value_parser = super::train::positive, conflicts_with_all = ["threshold", "most_tiles"], value_name = "MILLISECONDS")]
     most_millis: Option<f64>,
+    /// Find the plan of the least error that computes at most this share of all tiles, such as 0.5
+    #[arg(long, value_parser = super::train::share, conflicts_with = "threshold", value_name = "SHARE")]
+    most_tiles: Option<f64>,
     /// Prompts of the world whose clips are looked at
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     prompts: u32,
@@ -90,16 +93,14 @@ enum OrderName {
 
 impl Arguments {
     fn goal(&self) -> Result<(Goal, Order), UsageError> {
-        let goal = match (self.most_loss, self.most_millis) {
-            (Some(most), _) => Goal::MostLoss(most),
-            (None, Some(most)) => Goal::MostMillis(most),
-            (None, None) => Goal::Threshold(self.threshold.unwrap_or(THRESHOLD)),
-        };
+        let limits =
+            [self.most_loss.map(Goal::MostLoss), self.most_millis.map(Goal::MostMillis), self.most_tiles.map(Goal::MostTiles)];
+        let goal = limits.into_iter().flatten().next().unwrap_or(Goal::Threshold(self.threshold.unwrap_or(THRESHOLD)));
         let order = match (goal, self.order) {
             (Goal::Threshold(threshold), None | Some(OrderName::Greedy)) => Order::Greedy(threshold),
             (_, None | Some(OrderName::Independent)) => Order::Independent,
             (_, Some(OrderName::Greedy)) => {
-                let text = "A limit of error or time is met with errors in independent order. Leave --order greedy away, or use --threshold.";
+                let text = "A limit is kept with errors in independent order. Leave --order greedy away, or use --threshold.";
                 return Err(UsageError(text.into()));
             }
         };
@@ -181,10 +182,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let millis = shape.millis(&masks, &device).map_err(|reason| TrainError::DeviceFailed { step: 0, reason })?;
     terminal.clear();
     let losses: Vec<Vec<f64>> = rows.iter().map(|row| row.losses.clone()).collect();
-    let Some(chosen) = choose(&losses, &millis, goal) else {
+    let tiles: Vec<f64> = candidates.all().iter().map(|mask| mask.mask().kept_tiles() as f64).collect();
+    let costs = if matches!(goal, Goal::MostTiles(_)) { &tiles } else { &millis };
+    let Some(chosen) = choose(&losses, costs, goal) else {
         let least = layers as f64 * millis.iter().copied().fold(f64::INFINITY, f64::min);
         let text = format!(
-            "No plan keeps that limit: the fastest attention takes {least:.3} ms a call here. Allow more with --most-millis."
+            "No plan keeps that limit: the sparsest computes {:.1} % of the tiles, and the fastest attention takes {least:.3} ms a call here.",
+            100.0 * tiles.first().zip(tiles.last()).map_or(1.0, |(sparsest, dense)| sparsest / dense)
         );
         return Err(UsageError(text).into());
     };

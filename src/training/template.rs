@@ -200,6 +200,14 @@ impl Template {
         Ok(plan)
     }
 
+    /// The first digits of the hash of its files, enough to tell it from another.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn short_hash(&self) -> Result<String, TrainError> {
+        Ok(self.folder.hash()?.chars().take(12).collect())
+    }
+
     /// What it says about its use.
     pub fn facts(&self) -> &ModelFacts {
         self.folder.facts()

@@ -20,10 +20,12 @@ use crate::training::distill::student::{self, Description, SheetOfStudent};
 use crate::training::distill::teacher::Teacher;
 use crate::training::distill::{kd, mlcd};
 use crate::training::folder::RunFolder;
+use crate::training::optimiser::OptimiserSettings;
 use crate::training::pretrain::{base, samples};
 use crate::training::random::Random;
 use crate::training::run::{Ended, Watcher};
 use crate::training::template::{Template, load_vae};
+use crate::training::trainer::Trainer;
 
 /// Clips where none were encoded before.
 const CLIPS: usize = 20_000;
@@ -57,7 +59,8 @@ pub fn mlcd(arguments: &MlcdArguments) -> anyhow::Result<Ended> {
     };
     let facts = few_steps(setup.template.facts(), segments);
     let description = describe(&setup.template, mlcd::MLCD, facts, &plan);
-    let mut trainer = trainer(&setup.template, mlcd::MLCD, session.optimiser(mlcd::OPTIMISER), session.seed, &setup.device)?;
+    let kind = settings.kind(&setup.template.short_hash()?);
+    let mut trainer = trainer(&setup.template, &kind, session.optimiser(mlcd::OPTIMISER), session.seed, &setup.device)?;
     let teacher = teacher(&setup.template, &plan, &setup.device)?;
     let mut task = mlcd::MlcdTask::new(teacher, settings, plan, description, batch, &setup.device);
     if schedule.sheet_every.is_some() {
@@ -90,7 +93,8 @@ pub fn kd(arguments: &KdArguments) -> anyhow::Result<Ended> {
     );
     let facts = ModelFacts { card: Some(card), ..setup.template.facts().clone() };
     let description = describe(&setup.template, kd::FAST, facts, &plan);
-    let mut trainer = trainer(&setup.template, kd::KD, session.optimiser(kd::OPTIMISER), session.seed, &setup.device)?;
+    let kind = weights.kind(&plan, &setup.template.short_hash()?);
+    let mut trainer = trainer(&setup.template, &kind, session.optimiser(kd::OPTIMISER), session.seed, &setup.device)?;
     let of_teacher = setup.template.plan()?;
     let teacher = teacher(&setup.template, &of_teacher, &setup.device)?;
     let mut task = kd::KdTask::new(teacher, weights, plan, description, batch, &setup.device);
@@ -171,11 +175,11 @@ fn data(
 
 fn trainer(
     template: &Template,
-    kind: &'static str,
-    settings: crate::training::optimiser::OptimiserSettings,
+    kind: &str,
+    settings: OptimiserSettings,
     seed: u64,
     device: &ComputeDevice,
-) -> Result<crate::training::trainer::Trainer<Transformer>, TrainError> {
+) -> Result<Trainer<Transformer>, TrainError> {
     let config = template.base_configs()?.transformer;
     Ok(student::trainer(&template.transformer_weights()?, &config, kind, settings, seed, device)?)
 }

@@ -14,7 +14,7 @@ use super::jump::noised;
 use super::student::{Description, SheetOfStudent, key_frames, with_gradients};
 use super::teacher::{Teacher, predict};
 use crate::gpu::device::ComputeDevice;
-use crate::mask::MaskPlan;
+use crate::mask::{LayerMask, MaskPlan};
 use crate::model::dit::{Probe, Site, Transformer};
 use crate::model::layers::to_f32;
 use crate::model::sampler::schedule::NoiseSchedule;
@@ -55,6 +55,15 @@ pub struct LossWeights {
     pub attention: f64,
     /// Of the mean squared error of the student's prediction, as in a training from nothing.
     pub data: f64,
+}
+
+impl LossWeights {
+    /// What a run with these weights is, so that it only goes on with them and the student's masks.
+    pub fn kind(&self, plan: &MaskPlan, teacher: &str) -> String {
+        let Self { output, attention, data } = self;
+        let masks: Vec<String> = plan.layers().iter().map(LayerMask::name).collect();
+        format!("{KD} (weights {output}, {attention}, {data}, masks {}, teacher {teacher})", masks.join(" "))
+    }
 }
 
 /// The recipe for mini.
@@ -133,7 +142,7 @@ impl Task for KdTask {
     }
 
     fn publish(&self, trainer: &Trainer<Transformer>, folder: &RunFolder) -> Result<(), TrainError> {
-        self.description.publish(KD, trainer, folder)
+        self.description.publish(trainer, folder)
     }
 }
 

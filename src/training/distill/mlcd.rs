@@ -98,6 +98,15 @@ pub struct Settings {
     pub start: Start,
 }
 
+impl Settings {
+    /// What a run of these settings is, so that it only goes on with them.
+    pub fn kind(&self, teacher: &str) -> String {
+        let Self { segments, skip, guidance, distance, start } = self;
+        let segments = segments.count();
+        format!("{MLCD} ({segments} segments, skip {skip}, guidance {guidance}, {distance:?} from {start:?}, teacher {teacher})")
+    }
+}
+
 /// Trains the student.
 pub struct MlcdTask {
     pub teacher: Teacher,
@@ -212,6 +221,6 @@ impl Task for MlcdTask {
     }
 
     fn publish(&self, trainer: &Trainer<Transformer>, folder: &RunFolder) -> Result<(), TrainError> {
-        self.description.publish(MLCD, trainer, folder)
+        self.description.publish(trainer, folder)
     }
 }

@@ -9,6 +9,8 @@ pub enum Goal {
     MostLoss(f64),
     /// The plan of the least error whose attention takes at most so many milliseconds a call.
     MostMillis(f64),
+    /// The plan of the least error that computes at most this share of all tiles.
+    MostTiles(f64),
 }
 
 /// The place of the sparsest mask below a threshold; `losses` are of the masks before the dense one.
@@ -16,11 +18,14 @@ pub fn below(threshold: f64, losses: &[f64]) -> usize {
     losses.iter().position(|&loss| loss < threshold).unwrap_or(losses.len())
 }
 
+/// Parts of a millisecond (or tile) that costs are counted in.
+const UNITS: f64 = 1e6;
+
 /// A way through the layers so far.
 #[derive(Clone, Copy, Debug)]
 struct Way {
-    /// Nanoseconds: sums of whole numbers do not depend on their order.
-    time: u64,
+    /// In parts of [`UNITS`]: sums of whole numbers do not depend on their order.
+    cost: u64,
     loss: f64,
     candidate: usize,
     /// The place of the way that it goes on from, among those of the layer before.
@@ -28,34 +33,34 @@ struct Way {
 }
 
 /// The mask of each layer, by its place among the candidates; none if no plan keeps the goal. `losses[layer]` has one entry
-/// for each candidate but the dense one, whose error is 0; `millis` is the time of each candidate in any layer, the dense one
-/// last. Errors of layers count as independent of each other.
+/// for each candidate but the dense one, whose error is 0; `costs` is what each candidate costs in any layer, the dense one last:
+/// milliseconds, or tiles where the goal is a share of them. Errors of layers count as independent of each other.
 ///
-/// Only ways that are not both slower and worse than another are followed, so the answer is exact.
-pub fn choose(losses: &[Vec<f64>], millis: &[f64], goal: Goal) -> Option<Vec<usize>> {
+/// Only ways that are not both dearer and worse than another are followed, so the answer is exact.
+pub fn choose(losses: &[Vec<f64>], costs: &[f64], goal: Goal) -> Option<Vec<usize>> {
     if let Goal::Threshold(threshold) = goal {
         return Some(losses.iter().map(|losses| below(threshold, losses)).collect());
     }
-    let times: Vec<u64> = millis.iter().map(|millis| (millis * 1e6).round() as u64).collect();
+    let costs: Vec<u64> = costs.iter().map(|cost| (cost * UNITS).round() as u64).collect();
     let mut layers: Vec<Vec<Way>> = Vec::with_capacity(losses.len());
     for of_layer in losses {
-        let start = [Way { time: 0, loss: 0.0, candidate: 0, before: 0 }];
+        let start = [Way { cost: 0, loss: 0.0, candidate: 0, before: 0 }];
         let before = layers.last().map_or(&start[..], Vec::as_slice);
         let of = |candidate: usize| of_layer.get(candidate).copied().unwrap_or(0.0);
         let mut ways: Vec<Way> = before
             .iter()
             .enumerate()
             .flat_map(|(place, way)| {
-                let step = move |(candidate, time): (usize, &u64)| Way {
-                    time: way.time + time,
+                let step = move |(candidate, cost): (usize, &u64)| Way {
+                    cost: way.cost + cost,
                     loss: way.loss + of(candidate),
                     candidate,
                     before: place,
                 };
-                times.iter().enumerate().map(step).collect::<Vec<Way>>()
+                costs.iter().enumerate().map(step).collect::<Vec<Way>>()
             })
             .collect();
-        ways.sort_by(|a, b| a.time.cmp(&b.time).then(a.loss.total_cmp(&b.loss)));
+        ways.sort_by(|a, b| a.cost.cmp(&b.cost).then(a.loss.total_cmp(&b.loss)));
         let mut least = f64::INFINITY;
         ways.retain(|way| {
             let is_better = way.loss < least;
@@ -64,11 +69,13 @@ pub fn choose(losses: &[Vec<f64>], millis: &[f64], goal: Goal) -> Option<Vec<usi
         });
         layers.push(ways);
     }
-    // Ascending in time and falling in error: the first that is good enough is the fastest, the last in time is the best.
+    // Rising in cost and falling in error: the first that is good enough is the fastest, the last within the limit the best.
     let last = layers.last()?;
+    let within = |most: f64| last.iter().rposition(|way| way.cost as f64 <= most * UNITS);
     let mut place = match goal {
         Goal::MostLoss(most) => last.iter().position(|way| way.loss <= most * losses.len() as f64)?,
-        Goal::MostMillis(most) => last.iter().rposition(|way| way.time as f64 <= most * 1e6)?,
+        Goal::MostMillis(most) => within(most)?,
+        Goal::MostTiles(share) => within(share * losses.len() as f64 * costs.last().map_or(0.0, |&dense| dense as f64 / UNITS))?,
         Goal::Threshold(_) => return None,
     };
     let mut chosen: Vec<usize> = Vec::with_capacity(layers.len());
@@ -120,6 +127,9 @@ mod tests {
                 assert!(time(&chosen) <= most + 1e-5 && (loss(&chosen) - best).abs() < 1e-9, "{seed} {most}");
             }
             assert_eq!(choose(&losses, &millis, Goal::MostMillis(4.9)), None);
+            // As costs of tiles: half of all is as much as 10 of 5 * 4.
+            let half = choose(&losses, &millis, Goal::MostTiles(0.5));
+            assert_eq!(half, choose(&losses, &millis, Goal::MostMillis(10.0)));
         }
     }
 

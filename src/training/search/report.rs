@@ -113,6 +113,7 @@ impl Found<'_> {
             Goal::Threshold(threshold) => json!({ "threshold": threshold }),
             Goal::MostLoss(most) => json!({ "most_mean_loss": most }),
             Goal::MostMillis(most) => json!({ "most_attention_millis": most }),
+            Goal::MostTiles(share) => json!({ "most_share_of_tiles": share }),
         };
         let order = match self.order {
             Order::Independent => "independent",

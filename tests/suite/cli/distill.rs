@@ -46,6 +46,12 @@ fn a_model_becomes_fast_and_is_compared() {
     assert!(ran.stderr.contains("5 encoded clips"), "{ran:?}");
     assert_eq!(json(&place, "toy/fast/mask_plan.json")["layers"], plan["layers"]);
     run(&with(&taught)).complains(1, &["already", "--resume"]);
+    let other_weights =
+        ["distill", "kd", "--teacher", "toy/mlcd", "--student-plan", "plan.json", "--data-weight", "1", "--resume"];
+    run(&with(&other_weights)).complains(1, &["weights 1, 0.03, 0", "not of kd (weights 1, 0.03, 1"]);
+    let half = ["search", "--model", "toy/mlcd", "--out", "half.json", "--prompts", "2", "--times", "1", "--most-tiles", "0.7"];
+    place.run(&[&half[..], &CPU].concat()).succeeds();
+    assert!(json(&place, "half.json")["mean_sparsity"].as_f64().expect("a share") >= 0.3);
     // The other order: the sparse model becomes one of few steps. Its own place is taken by the first.
     let sparse_first = ["distill", "mlcd", "--teacher", "toy/fast", "--segments", "2", "--data-free", "--distance", "l2"];
     let sparse_first =
