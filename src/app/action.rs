@@ -27,6 +27,8 @@ pub enum Action {
     OpenModel(PathBuf),
     /// Asks for such a folder.
     ChooseModel,
+    /// Opens the painter over the mask of the settings.
+    PaintMask,
 
     /// Shows a clip of the library in the player.
     ShowClip(ClipId),

@@ -64,6 +64,8 @@ pub struct Situation<'a> {
     /// The step of the shown clip that a branch would leave, from 1; None if there is none.
     pub step: Option<usize>,
     pub is_ready: bool,
+    /// The settings have a mask that can be painted on.
+    pub has_mask: bool,
     pub leaves: bool,
     pub edits: bool,
     pub can_undo: bool,
@@ -173,6 +175,14 @@ pub static ALL: &[Command] = &[
     command!(Settings, "open-model", "Open a model's folder…", "Takes a folder into the list of models", [], |_| {
         Ok(Action::ChooseModel)
     }),
+    command!(
+        Settings,
+        "paint-mask",
+        "Paint the mask…",
+        "Chooses the attention tiles of each layer, which is saved as a plan file",
+        [control(Key::M)],
+        |s| only_if(s.has_mask, Action::PaintMask, "The model is still being opened, or no plan fits the settings")
+    ),
     command!(Settings, "leave-branch", "Leave the branch", "The next run makes a clip of its own again", [], |s| {
         only_if(s.leaves, Action::LeaveBranch, "The settings are not those of a branch")
     }),

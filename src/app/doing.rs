@@ -9,11 +9,13 @@ use super::export_dialog::ExportDialog;
 use super::inspector::Page;
 use super::keys_dialog::KeysDialog;
 use super::layout::Pane;
+use super::painter::MaskPainter;
 use super::palette::CommandPalette;
 use super::player::state::Look;
 use super::preferences::Preferences;
 use super::stage::{Comparing, Stage, StagedClip};
 use super::window::Window;
+use crate::generate::GenerateError;
 use crate::generate::recipe::{MaskChoice, Recipe};
 use crate::gpu::device::DeviceChoice;
 use crate::model::sampler::Sampler;
@@ -52,6 +54,7 @@ impl Window {
                 self.draft.model = name;
             }
             Action::ChooseModel => self.settings.choose_model(context),
+            Action::PaintMask => self.open_painter()?,
 
             Action::ShowClip(clip) => self.show_clip(clip),
             Action::ShowLive => self.stage = Stage::Live,
@@ -360,6 +363,20 @@ impl Window {
         }
     }
 
+    /// Opens the painter over the plan of the settings.
+    fn open_painter(&mut self) -> Result<(), StudioError> {
+        let model = self.settings.model(&self.studio, &self.draft.model)?;
+        let Some(plan) = &self.settings.forecast().last().mask.plan else { return Ok(()) };
+        let opened = match &self.draft.mask {
+            MaskChoice::File(path) => Some(path.as_path()),
+            _ => None,
+        };
+        let searched = model.searched_plan(plan.frames());
+        let painter = MaskPainter::new(self.studio.home(), plan, searched, opened).map_err(GenerateError::from)?;
+        self.painter = Some((painter, model));
+        Ok(())
+    }
+
     fn open_export(&mut self, clip: ClipId) -> Result<(), StudioError> {
         let entry = self.studio.clip(clip)?;
         let range = self.player.state.range(entry.recipe.frames);
@@ -393,6 +410,7 @@ impl Window {
             shows_live: matches!(self.stage, Stage::Live),
             step,
             is_ready: self.settings.is_ready(),
+            has_mask: self.settings.forecast().last().mask.plan.is_some(),
             leaves: self.leaving.is_some(),
             edits: self.editing.is_some(),
             can_undo: self.history.can_undo(),

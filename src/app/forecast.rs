@@ -97,9 +97,24 @@ impl Forecast {
         &self.outlook
     }
 
+    /// What the run would cost with another mask, at once; None without a device, or where no such run is possible.
+    pub fn with_plan(&self, draft: &Draft, model: &ModelInfo, from: Option<&Leaving>, plan: &MaskPlan) -> Option<Estimate> {
+        let device = self.device.as_ref()?;
+        let value = plan.to_json().ok().and_then(|text| serde_json::from_str(&text).ok())?;
+        let draft = Draft { prompt: ANY_PROMPT.to_owned(), mask: MaskChoice::Given(value), ..draft.clone() };
+        let recipe = draft.sketch(model, from).ok()?;
+        let estimate = model.estimate(&recipe, device, &self.speeds).ok()?;
+        Some(without_calls(estimate, from.map_or(0, |from| from.call)))
+    }
+
+    /// Looks anew at the next question: a file that the settings name has changed.
+    pub fn look_again(&mut self) {
+        (self.asked, self.costs_asked) = (None, None);
+    }
+
     /// There is no model to look at.
     pub fn forget(&mut self) {
-        (self.asked, self.costs_asked) = (None, None);
+        self.look_again();
         self.outlook =
             Outlook { mask: MaskOutlook { revision: self.outlook.mask.revision, ..Default::default() }, ..Default::default() };
     }

@@ -26,6 +26,14 @@ const PICTURE_SIDE: f32 = 104.0;
 /// Up to so many latent frames each tile has a gap to the next.
 const MOST_FRAMES_WITH_GAPS: usize = 24;
 
+/// What is asked for beside the dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opens {
+    /// The dialog for a plan's file.
+    File,
+    Painter,
+}
+
 #[derive(Default)]
 pub struct MaskDial {
     picture: Option<Picture>,
@@ -42,9 +50,15 @@ struct Picture {
 }
 
 impl MaskDial {
-    /// The dial with what belongs to it; true if another mask was chosen, or one from a file is wanted.
-    pub fn show(&mut self, ui: &mut Ui, choice: &mut MaskChoice, outlook: &Outlook, fit: Option<(Fit, Option<u64>)>) -> bool {
-        let mut wants_file = false;
+    /// The dial with what belongs to it; gives what is to be opened.
+    pub fn show(
+        &mut self,
+        ui: &mut Ui,
+        choice: &mut MaskChoice,
+        outlook: &Outlook,
+        fit: Option<(Fit, Option<u64>)>,
+    ) -> Option<Opens> {
+        let mut opens = None;
         let mask = &outlook.mask;
         if let Some(position) = dial(ui, mask, outlook.estimate.as_ref().map(|estimate| estimate.density))
             && let Some(stop) = mask.stops.get(position)
@@ -67,7 +81,15 @@ impl MaskDial {
                 Popup::from_toggle_button_response(&button)
                     .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
                     .accessible_name("A mask plan from a file")
-                    .show(|ui| wants_file = self.file(ui, choice));
+                    .show(|ui| {
+                        if self.file(ui, choice) {
+                            opens = Some(Opens::File);
+                        }
+                    });
+                let paint = ui.add_enabled(mask.plan.is_some(), egui::Button::new("Paint…"));
+                if paint.on_hover_text("Choose the tiles of each layer yourself").clicked() {
+                    opens = Some(Opens::Painter);
+                }
             });
         });
         if let Some(note) = &mask.note {
@@ -82,7 +104,7 @@ impl MaskDial {
                 ui.label(egui::RichText::new("Costs are shown when the device is ready.").color(Palette::of(ui).text_dim));
             }
         });
-        wants_file
+        opens
     }
 
     /// A field for the path of a plan, for systems without a file dialog; true if that is wanted.

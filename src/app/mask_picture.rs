@@ -54,7 +54,8 @@ impl MaskPicture {
     }
 }
 
-fn words(layer: usize, mask: &LayerMask) -> String {
+/// A layer, counted from 0, with its mask in words.
+pub(super) fn words(layer: usize, mask: &LayerMask) -> String {
     let density = 100.0 * mask.mask().density();
     let mut words = format!("Layer {}: {}, {density:.1} % of the tiles", layer + 1, mask.name());
     let references = mask.reference_frames();
@@ -66,7 +67,7 @@ fn words(layer: usize, mask: &LayerMask) -> String {
 }
 
 /// The layers' masks on top of each other, a pixel a tile: rows look, columns are looked at.
-fn image(plan: &MaskPlan, palette: &Palette) -> ColorImage {
+pub(super) fn image(plan: &MaskPlan, palette: &Palette) -> ColorImage {
     let kept = plan.layers().iter().flat_map(|layer| layer.mask().rows().flatten().copied());
     let pixels: Vec<Color32> = kept.map(|kept| if kept { palette.accent_fill } else { palette.control }).collect();
     ColorImage::new([plan.frames(), plan.frames() * plan.layers().len()], pixels)

@@ -31,6 +31,7 @@ pub mod library_panel;
 pub mod mask_dial;
 mod mask_picture;
 pub mod models_menu;
+pub mod painter;
 pub mod palette;
 pub mod player;
 pub mod preferences;

@@ -11,7 +11,7 @@ use super::file_dialog::{Answer, FileDialog, Wanted};
 use super::forecast::Forecast;
 use super::history::differences;
 use super::icons::{self, Icon, icon_button};
-use super::mask_dial::{MaskDial, notice};
+use super::mask_dial::{MaskDial, Opens, notice};
 use super::models_menu::ModelsMenu;
 use super::preferences::Level;
 use super::prompt::PromptBox;
@@ -96,7 +96,7 @@ impl SettingsPanel {
                 }
                 if let (Some(model), Level::Lab) = (&model, self.level) {
                     section(ui, "Attention mask");
-                    self.mask(ui, draft);
+                    self.mask(ui, draft, actions);
                     section(ui, "Clip");
                     self.controls.clip(ui, draft, model, leaving);
                     section(ui, "Sampling");
@@ -137,6 +137,11 @@ impl SettingsPanel {
     /// What the settings will cost.
     pub fn forecast(&self) -> &Forecast {
         &self.forecast
+    }
+
+    /// Looks at the settings anew, though they are the same: a file that they name was written.
+    pub fn look_again(&mut self) {
+        self.forecast.look_again();
     }
 
     /// The model of this name, whose files were read.
@@ -226,11 +231,14 @@ impl SettingsPanel {
         });
     }
 
-    fn mask(&mut self, ui: &mut Ui, draft: &mut Draft) {
+    fn mask(&mut self, ui: &mut Ui, draft: &mut Draft, actions: &mut Vec<Action>) {
         let fit = self.forecast.fit().map(|fit| (fit, self.forecast.free_memory()));
-        let wants_file = self.dial.show(ui, &mut draft.mask, self.forecast.last(), fit);
-        if wants_file && self.dialog.is_none() {
-            self.dialog = Some((Wanted::MaskPlan, FileDialog::open(Wanted::MaskPlan, ui.ctx())));
+        match self.dial.show(ui, &mut draft.mask, self.forecast.last(), fit) {
+            Some(Opens::File) if self.dialog.is_none() => {
+                self.dialog = Some((Wanted::MaskPlan, FileDialog::open(Wanted::MaskPlan, ui.ctx())));
+            }
+            Some(Opens::Painter) => actions.push(Action::PaintMask),
+            Some(Opens::File) | None => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! The window: holds what the panels share, draws them, and does what they say.
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use super::keys_dialog::KeysDialog;
 use super::launch::WindowOptions;
 use super::layout::{self, Docking, Layout, Pane};
 use super::library_panel::LibraryPanel;
+use super::painter::{MaskPainter, Painted};
 use super::palette::CommandPalette;
 use super::player::{Player, PlayerEvent, state::PlayerState};
 use super::preferences::Preferences;
@@ -29,8 +31,8 @@ use super::stage::{Stage, source_of_clip, source_of_live};
 use super::status_bar::{PaintedBy, StatusBar};
 use super::theme;
 use super::toasts::Toasts;
-use crate::generate::recipe::Recipe;
-use crate::studio::{ClipId, Draft, ItemId, Leaving, Live, Loaded, State, Studio, Task, Verdict};
+use crate::generate::recipe::{MaskChoice, Recipe};
+use crate::studio::{ClipId, Draft, ItemId, Leaving, Live, Loaded, ModelInfo, State, Studio, Task, Verdict};
 
 /// While a run goes on the window is painted at least this often, so that its progress moves.
 const PROGRESS_BEAT: Duration = Duration::from_millis(90);
@@ -48,6 +50,8 @@ pub struct Window {
     pub(super) player: Player,
     pub(super) export: Option<ExportDialog>,
     pub(super) export_to: Option<PathBuf>,
+    /// With the model that the mask is for.
+    pub(super) painter: Option<(MaskPainter, Arc<ModelInfo>)>,
     pub(super) saving_map: Option<SavingMap>,
     pub(super) verifying: Option<(ClipId, Task<Verdict>)>,
     pub(super) decoding: Option<(ClipId, usize, Task<()>)>,
@@ -98,6 +102,7 @@ impl Window {
             player: Player::new(studio.database().preference::<PlayerState>("player").ok().flatten().unwrap_or_default()),
             export: None,
             export_to: options.export_to,
+            painter: None,
             saving_map: None,
             verifying: None,
             decoding: None,
@@ -313,7 +318,7 @@ impl Window {
 
     /// What keys ask for. A dialog has them for itself.
     fn keys(&self, context: &Context, state: &State, actions: &mut Vec<Action>) {
-        if self.palette.is_some() || self.keys_dialog.is_some() || self.export.is_some() {
+        if self.palette.is_some() || self.keys_dialog.is_some() || self.export.is_some() || self.painter.is_some() {
             return;
         }
         let is_free = !context.any_popup_open() && !context.text_edit_focused();
@@ -351,6 +356,25 @@ impl Window {
                 self.keys_dialog = Some(dialog);
             }
         }
+    }
+
+    /// The mask's painter; what it saved is chosen.
+    fn show_painter(&mut self, context: &Context, parent: Option<&Frame>) {
+        let Some((painter, model)) = &mut self.painter else { return };
+        let (forecast, draft, leaving) = (self.settings.forecast(), &self.draft, self.leaving.as_ref());
+        let cost = |plan: &crate::mask::MaskPlan| forecast.with_plan(draft, model, leaving, plan);
+        let ControlFlow::Break(painted) = painter.show(context, parent, cost) else { return };
+        self.painter = None;
+        if let Painted::Saved(path) = painted {
+            self.toasts.say(format!("The plan is in {}, and is chosen", path.display()));
+            self.draft.mask = MaskChoice::File(path);
+            self.settings.look_again();
+        }
+    }
+
+    /// The mask's painter, while it is open.
+    pub fn painter(&self) -> Option<&MaskPainter> {
+        self.painter.as_ref().map(|(painter, _)| painter)
     }
 
     /// The list of commands, while it is open.
@@ -420,6 +444,7 @@ impl eframe::App for Window {
         {
             self.export = None;
         }
+        self.show_painter(ui.ctx(), Some(frame));
         self.dialogs(ui.ctx(), &mut actions);
         self.toasts.show(ui.ctx(), &state.notes, &mut actions);
         super::drop_target::show(ui.ctx(), &mut actions);

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{FrameMask, MOST_LAYERS, MaskError, MaskFamily};
+use super::{FrameMask, MOST_LAYERS, MaskError, MaskFamily, Mode, Placement};
 
 /// The rule behind a layer's mask.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,6 +45,23 @@ impl LayerMask {
     /// Any mask.
     pub fn painted(mask: FrameMask) -> LayerMask {
         LayerMask { layout: Layout::Painted, mask, notes: Map::new() }
+    }
+
+    /// A mask with the rule that is behind it: full, or reference frames at distances that a rule has, or picked by hand.
+    /// Painted where no rule gives these tiles.
+    pub fn recognised(mask: FrameMask) -> LayerMask {
+        let frames = mask.frames();
+        if mask.is_full() {
+            return LayerMask { layout: Layout::Full, mask, notes: Map::new() };
+        }
+        let seen_by_all: Vec<usize> = (0..frames).filter(|&key| mask.rows().all(|row| row[key])).collect();
+        for mode in [Mode::Symmetric, Mode::KvOnly] {
+            let family = MaskFamily { placement: Placement::behind(&seen_by_all, frames), mode };
+            if family.frame_mask(frames).is_ok_and(|ruled| ruled == mask) {
+                return LayerMask { layout: Layout::Family(family), mask, notes: Map::new() };
+            }
+        }
+        LayerMask::painted(mask)
     }
 
     /// The mask that a name stands for: `full`, or `K:N` for the paper's family with K reference frames of K + N.
@@ -100,7 +117,7 @@ impl LayerMask {
         match &self.layout {
             _ if frames == self.mask.frames() => Ok(self.clone()),
             Layout::Full => LayerMask::full(frames),
-            Layout::Family(MaskFamily { placement: super::Placement::Listed(_), .. }) | Layout::Painted => {
+            Layout::Family(MaskFamily { placement: Placement::Listed(_), .. }) | Layout::Painted => {
                 Err(MaskError::NotAdaptable(self.mask.frames()))
             }
             Layout::Family(family) => LayerMask::of_family(family, frames),
@@ -231,7 +248,6 @@ impl MaskError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mask::{Mode, Placement};
 
     /// TFLOP of the published model (32 layers of 24 x 96) at 720 x 1280, from an independent calculation.
     #[test]
@@ -270,6 +286,29 @@ mod tests {
         assert!(matches!(plan.check(12, 24), Err(MaskError::FrameCount { plan: 8, video: 24 })));
         let mixed = MaskPlan::of_layers(vec![LayerMask::full(8).unwrap(), LayerMask::full(7).unwrap()]);
         assert!(mixed.unwrap_err().to_string().starts_with("layer 1"));
+    }
+
+    #[test]
+    fn the_rule_behind_a_mask_is_recognised() {
+        for frames in [3, 8, 13] {
+            for placement in [Placement::StrideCeil(2), Placement::First(2), Placement::Listed(vec![1]), Placement::First(0)] {
+                for mode in [Mode::Symmetric, Mode::KvOnly] {
+                    let layer = LayerMask::of_family(&MaskFamily { placement: placement.clone(), mode }, frames).unwrap();
+                    let found = LayerMask::recognised(layer.mask().clone());
+                    assert_eq!(found.mask(), layer.mask());
+                    let is_full = layer.mask().is_full();
+                    let references: Vec<usize> = if is_full { (0..frames).collect() } else { layer.reference_frames() };
+                    assert_eq!((found.reference_frames(), matches!(found.layout(), Layout::Full)), (references, is_full));
+                    // What is recognised is written and read as it is.
+                    let plan = MaskPlan::of_layers(vec![found]).unwrap();
+                    assert_eq!(MaskPlan::from_json(&plan.to_json().unwrap()).unwrap(), plan);
+                }
+            }
+        }
+        // One tile more than the diagonal is no rule's.
+        let tiles = vec![true, true, false, false, true, false, false, false, true];
+        let painted = LayerMask::recognised(FrameMask::new(3, tiles).unwrap());
+        assert_eq!((painted.layout(), painted.name().as_str()), (&Layout::Painted, "painted"));
     }
 
     #[test]

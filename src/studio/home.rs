@@ -81,6 +81,11 @@ impl Home {
         self.folder.join("runs").join(item.0.to_string())
     }
 
+    /// Where mask plans are kept that the person painted.
+    pub fn masks_folder(&self) -> PathBuf {
+        self.folder.join("masks")
+    }
+
     pub fn speeds(&self) -> Speeds {
         Speeds::in_folder(&self.folder)
     }

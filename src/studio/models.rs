@@ -88,6 +88,12 @@ impl ModelInfo {
         self.tokenizer.encode_unpadded(&text).map_or(0, |ids| ids.len())
     }
 
+    /// The plan that was searched for the model, for so many latent frames; none if it has none that can be adapted.
+    pub fn searched_plan(&self, latent_frames: usize) -> Option<MaskPlan> {
+        let text = self.folder.mask_plan().ok()??;
+        MaskPlan::from_json(&text).and_then(|plan| plan.adapted(latent_frames)).ok()
+    }
+
     /// The positions of the mask dial for so many latent frames, densest first.
     pub fn mask_stops(&self, latent_frames: usize) -> Vec<MaskStop> {
         let mut stops = Vec::new();
@@ -97,10 +103,7 @@ impl ModelInfo {
             }
         };
         add(MaskChoice::Dense, "dense", MaskPlan::dense(self.layers, latent_frames).ok());
-        if let Ok(Some(text)) = self.folder.mask_plan() {
-            let plan = MaskPlan::from_json(&text).and_then(|plan| plan.adapted(latent_frames));
-            add(MaskChoice::Plan, "plan", plan.ok());
-        }
+        add(MaskChoice::Plan, "plan", self.searched_plan(latent_frames));
         for references in 1..latent_frames {
             let name = format!("{references}:{}", latent_frames - references);
             // Not every number of evenly spaced reference frames has room.

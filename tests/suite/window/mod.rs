@@ -7,6 +7,7 @@ mod feel;
 mod inspect;
 mod inspector;
 mod library;
+mod painter;
 mod panels;
 mod player;
 mod queue;
