@@ -65,16 +65,8 @@ impl MaskDial {
         {
             *choice = stop.choice.clone();
         }
+        // The buttons first: what is left is the name's, which may be cut.
         ui.horizontal(|ui| {
-            let name = ui.label(name_of(choice, mask)).on_hover_text(layers_in_words(mask.plan.as_ref()));
-            name.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("Mask: {}", name_of(choice, mask))));
-            let is_own = mask.position.is_some_and(|position| mask.stops[position].choice == MaskChoice::Plan);
-            if *choice != MaskChoice::Plan
-                && !is_own
-                && controls::small_reset(ui, "mask", "the searched plan, or dense where there is none")
-            {
-                *choice = MaskChoice::Plan;
-            }
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
                 let tip = "A mask plan names for each layer which latent frames see each other (JSON)";
                 let button = ui.button("From a file…").on_hover_text(tip);
@@ -90,6 +82,18 @@ impl MaskDial {
                 if paint.on_hover_text("Choose the tiles of each layer yourself").clicked() {
                     opens = Some(Opens::Painter);
                 }
+                let is_own = mask.position.is_some_and(|position| mask.stops[position].choice == MaskChoice::Plan);
+                if *choice != MaskChoice::Plan
+                    && !is_own
+                    && controls::small_reset(ui, "mask", "the searched plan, or dense where there is none")
+                {
+                    *choice = MaskChoice::Plan;
+                }
+                ui.with_layout(egui::Layout::left_to_right(egui::Align::Center), |ui| {
+                    let tip = format!("{}\n{}", name_of(choice, mask), layers_in_words(mask.plan.as_ref()));
+                    let name = ui.add(egui::Label::new(name_of(choice, mask)).truncate()).on_hover_text(tip);
+                    name.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("Mask: {}", name_of(choice, mask))));
+                });
             });
         });
         if let Some(note) = &mask.note {
