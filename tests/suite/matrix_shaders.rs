@@ -118,9 +118,9 @@ fn singular_values(columns: usize, matrix: &[f32]) -> Vec<f64> {
     for (p, q) in (0..12).flat_map(|_| (0..count).flat_map(|q| (0..q).map(move |p| (p, q)))) {
         let angle = 0.5 * (2.0 * dot(&rows[p], &rows[q])).atan2(dot(&rows[p], &rows[p]) - dot(&rows[q], &rows[q]));
         let (sine, cosine) = angle.sin_cos();
-        for column in 0..columns {
-            let (x, y) = (rows[p][column], rows[q][column]);
-            (rows[p][column], rows[q][column]) = (cosine * x + sine * y, cosine * y - sine * x);
+        let (before, after) = rows.split_at_mut(q);
+        for (x, y) in before[p].iter_mut().zip(&mut after[0]) {
+            (*x, *y) = (cosine * *x + sine * *y, cosine * *y - sine * *x);
         }
     }
     rows.iter().map(|row| dot(row, row).sqrt()).collect()
