@@ -2,6 +2,9 @@
 // the way, of `conv3d`. With `gradient` it carries the gradient of a convolution's output back to its input: the left side is
 // then the output's gradient, gathered where it was summed from, and the weight is turned.
 //
+// With `stacked` both sides are stacks of matrices, and the sums may be scaled and added to a scaled third stack (`residual`);
+// `turned` reads the right side as [columns, inner], so that a stack can be multiplied with its own transpose.
+//
 // One workgroup owns BM rows (tokens, output pixels) and BN columns; it walks over the inner axis (of every tap in turn) in
 // slices of BK. Slice n + 1 travels from storage into registers while slice n is multiplied. A subgroup of 32 owns WM x WN of
 // the sums. One slice is in workgroup memory at a time: a second one saves a barrier, but then the compiler no longer sees that
@@ -20,12 +23,21 @@ const WN = {{ wn }}u;
 const THREADS = {{ threads }}u;
 const WIDE = {{ wide }}u;             // neighbouring vec4s that a thread loads
 const A_ROW = BK / 4u / WIDE;         // loads of a row
+#if turned
+const B_ROW = A_ROW;
+#else
 const B_ROW = BN / 4u / WIDE;
+#end
 // Rows of the tiles in vec4s; eight values of padding keep the rows of a matrix in different banks.
 const LDA = BK / 4u + 2u;
+#if turned
+const LDB = LDA;
+const B_SIZE = BN * LDB;
+#else
 const LDB = BN / 4u + 2u;
-const A_SIZE = BM * LDA;
 const B_SIZE = BK * LDB;
+#end
+const A_SIZE = BM * LDA;
 const LDC = {{ scratch }}u;
 const C_SIZE = 16u * LDC;
 const BAND = 8u;                      // row blocks that share the weights of a column block in the cache
@@ -37,8 +49,8 @@ const COLUMNS4 = {{ columns }}u / 4u;
 @group(0) @binding(0) var<storage, read_write> input: array<vec4<f16>>;    // [batch, frames, height, width, inner]
 @group(0) @binding(1) var<storage, read_write> weight: array<vec4<f16>>;   // [taps, inner, columns]
 #else
-@group(0) @binding(0) var<storage, read_write> input: array<vec4<f16>>;    // [rows, inner]
-@group(0) @binding(1) var<storage, read_write> weight: array<vec4<f16>>;   // [inner, columns]
+@group(0) @binding(0) var<storage, read_write> input: array<vec4<f16>>;    // [stack, rows, inner]
+@group(0) @binding(1) var<storage, read_write> weight: array<vec4<f16>>;   // [stack, inner, columns]; turned [stack, columns, inner]
 #end
 #if bias
 @group(0) @binding(2) var<storage, read_write> bias: array<vec4<f16>>;     // [columns]
@@ -53,7 +65,11 @@ const COLUMNS4 = {{ columns }}u / 4u;
 #end
 
 // Words of `info`; the launcher writes them in this order.
-const ROWS = 0u;              // of one clip
+const ROWS = 0u;              // of one clip, of one matrix of a stack
+#if scaled
+const SUM_SCALE = 1u;         // bits of an f32
+const RESIDUAL_SCALE = 2u;
+#end
 #if convolution
 const FRAMES_IN = 1u;
 const HEIGHT_IN = 2u;
@@ -71,7 +87,7 @@ const KERNEL_W = {{ kernel_w }}u;
 #end
 
 var<workgroup> tile_a: array<vec4<f16>, A_SIZE>;    // [row][inner]
-var<workgroup> tile_b: array<vec4<f16>, B_SIZE>;    // [inner][column]
+var<workgroup> tile_b: array<vec4<f16>, B_SIZE>;    // [inner][column]; turned [column][inner]
 var<workgroup> scratch: array<vec4<f32>, THREADS / 32u * C_SIZE>;
 
 #if gradient
@@ -83,14 +99,23 @@ fn is_pixel(x: u32, y: u32, t: u32, width: u32, height: u32, frames: u32) -> boo
 
 fn finish(row: u32, rows: u32, first: u32, column4: u32, sum: vec4<f32>, offset: vec4<f32>, more: vec4<f32>) {
     if row < rows && column4 < COLUMNS4 {
+#if scaled
+        var v = sum * bitcast<f32>(info[SUM_SCALE]) + offset;
+#else
         var v = sum + offset;
+#end
 #if gelu_tanh
         // 0.5 (1 + tanh(u)) = 1 - 1 / (exp(2u) + 1), kept finite.
         let u = 0.7978845608028654 * (v + 0.044715 * v * v * v);
         let e = exp(min(2.0 * u, vec4<f32>(80.0)));
         v = v * (1.0 - 1.0 / (e + 1.0));
 #end
-        output[first + row * COLUMNS4 + column4] = vec4<f16>(v + more);
+#if scaled
+        v += more * bitcast<f32>(info[RESIDUAL_SCALE]);
+#else
+        v += more;
+#end
+        output[first + row * COLUMNS4 + column4] = vec4<f16>(v);
     }
 }
 
@@ -161,11 +186,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     var a_{{ j }}_{{ w }}: vec4<f16>;
 #end
 #end
+#if stacked
+    let weight_from = group.z * INNER * COLUMNS4;
+#else
+    let weight_from = 0u;
+#end
 #for j in 0..{{ bk * bn / 4 / threads / wide }}
     let b_row_{{ j }} = (thread + {{ j }}u * THREADS) / B_ROW;
     let b_column_{{ j }} = (thread + {{ j }}u * THREADS) % B_ROW * WIDE;
     let b_to_{{ j }} = b_row_{{ j }} * LDB + b_column_{{ j }};
-    var b_from_{{ j }} = b_row_{{ j }} * COLUMNS4 + min(first_column / 4u + b_column_{{ j }}, COLUMNS4 - WIDE);
+#if turned
+    var b_from_{{ j }} = weight_from + min(first_column + b_row_{{ j }}, COLUMNS4 * 4u - 1u) * INNER4 + b_column_{{ j }};
+#else
+    var b_from_{{ j }} = weight_from + b_row_{{ j }} * COLUMNS4 + min(first_column / 4u + b_column_{{ j }}, COLUMNS4 - WIDE);
+#end
 #for w in 0..{{ wide }}
     var b_{{ j }}_{{ w }}: vec4<f16>;
 #end
@@ -243,7 +277,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         a_from_{{ j }} += on * (BK / 4u);
 #end
 #for j in 0..{{ bk * bn / 4 / threads / wide }}
+#if turned
+        b_from_{{ j }} += on * (BK / 4u);
+#else
         b_from_{{ j }} += on * (BK * COLUMNS4);
+#end
 #end
 #end
 #end
@@ -271,7 +309,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #for w in 0..{{ wide }}
 #if masked
         {
+#if turned
+            let inside = depth / 4u + b_column_{{ j }} + {{ w }}u < INNER4;
+#else
             let inside = depth + b_row_{{ j }} < INNER;
+#end
             b_{{ j }}_{{ w }} = select(vec4<f16>(), weight[select(0u, b_from_{{ j }} + {{ w }}u, inside)], inside);
         }
 #else
@@ -282,14 +324,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #if pass_{{ pass }}_is_first
 #else
         let a_at = warp_row * LDA;
+#if turned
+        let b_at = warp_column * LDB;
+#else
         let b_at = warp_column / 4u;
+#end
 #for k in 0..{{ bk / 16 }}
         {
 #for m in 0..{{ wm / 16 }}
             let a{{ m }} = coopLoadT<coop_mat16x16<f16, A>>(&tile_a[a_at + {{ m }}u * 16u * LDA + {{ k }}u * 4u], LDA);
 #end
 #for n in 0..{{ wn / 16 }}
+#if turned
+            let b{{ n }} = coopLoad<coop_mat16x16<f16, B>>(&tile_b[b_at + {{ n }}u * 16u * LDB + {{ k }}u * 4u], LDB);
+#else
             let b{{ n }} = coopLoadT<coop_mat16x16<f16, B>>(&tile_b[b_at + {{ k }}u * 16u * LDB + {{ n }}u * 4u], LDB);
+#end
 #for m in 0..{{ wm / 16 }}
             c_{{ m }}_{{ n }} = coopMultiplyAdd(a{{ m }}, b{{ n }}, c_{{ m }}_{{ n }});
 #end

@@ -18,6 +18,7 @@ use super::kernels::conv3d::{Geometry, conv3d};
 use super::kernels::gradient::{POINT, input_gradient, weight_gradient};
 use super::kernels::group_norm::{EPSILON, GROUPS, group_norm, group_norm_affine};
 use super::kernels::linear::{Activation, linear, linear_on_matrices};
+use super::kernels::newton_schulz::{STEEP, newton_schulz};
 use super::kernels::product::{LARGE, SMALL, SQUARE, Tile};
 use super::kernels::reference::{self, relative_l2, seeded};
 use super::kernels::tile_attention::{
@@ -141,6 +142,7 @@ impl Bench<'_> {
             self.line("linear on matrices, large", limit, || self.linear([130, 64, 264], Some(LARGE))),
             self.line("linear on matrices, square", limit, || self.linear([193, 64, 200], Some(SQUARE))),
             self.line("linear on matrices, small", limit, || self.linear([70, 40, 136], Some(SMALL))),
+            self.line("Newton-Schulz steps on matrices", NEWTON_SCHULZ, || self.newton_schulz([3, 72, 136])),
             self.line("convolution on matrices, 256 channels", limit, || self.convolution(CAUSAL, [40, 256], false)),
             self.line("convolution on matrices, 72 channels", limit, || self.convolution(HALVING, [4, 72], false)),
             self.line("convolution on matrices, 64 channels", limit, || self.convolution(CAUSAL, [64, 64], true)),
@@ -342,6 +344,17 @@ impl Bench<'_> {
         Ok((self.steady(run)?, want))
     }
 
+    /// With Muon's coefficients, of matrices of norm 1.
+    fn newton_schulz(&self, [count, rows, columns]: [usize; 3]) -> Outcome {
+        let steps = 5;
+        let size = (rows * columns) as f32;
+        let x: Vec<f32> = seeded(22, count * rows * columns).into_iter().map(|value| value / size.sqrt()).collect();
+        let want = reference::newton_schulz([rows, columns], &x, STEEP, steps);
+        let x = Tensor::<3>::from_data(TensorData::new(x, [count, rows, columns]), &self.device.device);
+        self.leave_junk(want.len())?;
+        Ok((self.steady(|| newton_schulz(x.clone(), STEEP, steps))?, want))
+    }
+
     fn layer_gradient(&self, [rows, inner, columns]: [usize; 3]) -> Outcome {
         self.weight_gradient(POINT, [1, 1, 1, rows, inner], columns)
     }
@@ -455,6 +468,8 @@ const REPEATS: usize = 4;
 /// would show at 2e-4.
 const SUMS: f64 = 1e-5;
 const MATRIX_SUMS: f64 = 5e-5;
+/// Small singular values grow by 3.4 in each of five steps, and what 11 bits cut off grows with them.
+const NEWTON_SCHULZ: f64 = 5e-3;
 /// Log-sums and what follows from them are f32 in both precisions.
 const LOG_SUMS: f64 = 1e-5;
 

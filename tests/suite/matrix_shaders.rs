@@ -9,6 +9,7 @@ use tilereel::gpu::kernels::gradient::input::InputGradient;
 use tilereel::gpu::kernels::gradient::{self, POINT, WeightGradient};
 use tilereel::gpu::kernels::group_norm::shaders::{Way, normalise_shader};
 use tilereel::gpu::kernels::linear::{self, Activation};
+use tilereel::gpu::kernels::newton_schulz::{self, STEEP};
 use tilereel::gpu::kernels::product::{LARGE, SMALL, SQUARE, Tile};
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
 use tilereel::gpu::kernels::tile_attention::matrix::{CUTS, Cut};
@@ -107,6 +108,50 @@ fn linear_of_odd_sizes() {
     check_linear(&LARGE, [140, 64, 288], true, Activation::None);
     check_linear(&SQUARE, [200, 40, 208], false, Activation::GeluTanh);
     check_linear(&SMALL, [70, 72, 136], true, Activation::GeluTanh);
+}
+
+/// Singular values of a wide matrix by Jacobi's rotations of its rows.
+fn singular_values(columns: usize, matrix: &[f32]) -> Vec<f64> {
+    let mut rows: Vec<Vec<f64>> = matrix.chunks(columns).map(|row| row.iter().map(|&value| f64::from(value)).collect()).collect();
+    let dot = |x: &[f64], y: &[f64]| -> f64 { x.iter().zip(y).map(|(x, y)| x * y).sum() };
+    let count = rows.len();
+    for (p, q) in (0..12).flat_map(|_| (0..count).flat_map(|q| (0..q).map(move |p| (p, q)))) {
+        let angle = 0.5 * (2.0 * dot(&rows[p], &rows[q])).atan2(dot(&rows[p], &rows[p]) - dot(&rows[q], &rows[q]));
+        let (sine, cosine) = angle.sin_cos();
+        let (before, after) = rows.split_at_mut(q);
+        for (x, y) in before[p].iter_mut().zip(&mut after[0]) {
+            (*x, *y) = (cosine * *x + sine * *y, cosine * *y - sine * *x);
+        }
+    }
+    rows.iter().map(|row| dot(row, row).sqrt()).collect()
+}
+
+#[test]
+fn newton_schulz_makes_singular_values_equal() {
+    for [count, rows, columns] in [[2, 24, 72], [2, 72, 136], [1, 40, 40]] {
+        let size = (rows * columns) as f32;
+        let start = rounded(seeded(22, count * rows * columns).into_iter().map(|value| value / size.sqrt()).collect());
+        let [of_gram, of_polynomial, of_next] = newton_schulz::shader_calls([count, rows, columns], STEEP);
+        let what = format!("{count} matrices of {rows} x {columns}");
+        let product = |call: &ShaderCall, columns: usize, inputs: &[&[f32]]| {
+            let inputs = inputs.iter().map(|&input| Binding::Half(input));
+            let bindings: Vec<_> = inputs.chain([Binding::Output(count * rows * columns)]).collect();
+            run(call, &bindings).unwrap_or_else(|complaints| panic!("{what}: {complaints:#?}")).remove(0)
+        };
+        let got = (0..5).fold(start.clone(), |x, _| {
+            let gram = product(&of_gram, rows, &[&x, &x]);
+            let polynomial = product(&of_polynomial, rows, &[&gram, &gram, &gram]);
+            product(&of_next, columns, &[&polynomial, &x, &x])
+        });
+        if columns > rows {
+            let values: Vec<f64> = got.chunks(rows * columns).flat_map(|matrix| singular_values(columns, matrix)).collect();
+            let (least, most) = values.iter().fold((f64::MAX, 0.0), |(least, most), &value| (value.min(least), value.max(most)));
+            println!("{what}: {least} to {most}");
+            assert!(least > 0.65 && most < 1.25, "{what}: {least} to {most}");
+        }
+        let want = reference::newton_schulz([rows, columns], &start, STEEP, 5);
+        assert_right_within(&what, Ok(vec![got]), &want, 2e-3);
+    }
 }
 
 const SAME: Geometry = Geometry { kernel: [3, 3, 3], stride: [1, 1, 1], causal_frames: 2, top: 1, bottom: 1, left: 1, right: 1 };

@@ -13,6 +13,7 @@ pub mod group_norm;
 pub mod heads;
 mod launch;
 pub mod linear;
+pub mod newton_schulz;
 pub mod norm_modulate;
 pub mod product;
 pub mod reference;

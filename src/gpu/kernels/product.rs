@@ -72,6 +72,10 @@ pub struct Options<'a> {
     pub convolution: Option<&'a Geometry>,
     /// The convolution is the way back: places count steps of the stride.
     pub gradient: bool,
+    /// Both sides are stacks; sums are scaled, and so is the residual if there is one.
+    pub stacked: bool,
+    /// The right side is stored as `[columns, inner]`.
+    pub turned: bool,
 }
 
 /// The shader for `inner` values (of one tap) and `columns`; both are constants of its text.
@@ -84,6 +88,9 @@ pub fn shader(name: &'static str, tile: &Tile, inner: usize, columns: usize, opt
         .switch("residual", options.residual)
         .switch("convolution", options.convolution.is_some())
         .switch("gradient", options.gradient)
+        .switch("stacked", options.stacked)
+        .switch("scaled", options.stacked && options.residual)
+        .switch("turned", options.turned)
         .value("bm", tile.rows)
         .value("bn", tile.columns)
         .value("bk", tile.depth)

@@ -253,6 +253,27 @@ pub fn linear([inner, columns]: [usize; 2], x: &[f32], weight: &[f32], bias: Opt
     output
 }
 
+/// So many Newton-Schulz steps from `X` to `a X + (b G + c G G) X` with `G = X X^T`, for matrices of so many rows and columns.
+pub fn newton_schulz([rows, columns]: [usize; 2], x: &[f32], [a, b, c]: [f64; 3], steps: usize) -> Vec<f64> {
+    let product = |left: &[f64], inner: usize, right: &dyn Fn(usize, usize) -> f64, columns: usize| -> Vec<f64> {
+        let of_row = |row: &[f64], column| row.iter().enumerate().map(|(at, value)| value * right(at, column)).sum::<f64>();
+        left.chunks_exact(inner).flat_map(|row| (0..columns).map(move |column| of_row(row, column))).collect()
+    };
+    let mut output = Vec::with_capacity(x.len());
+    for matrix in x.chunks_exact(rows * columns) {
+        let mut x: Vec<f64> = matrix.iter().map(|&value| f64::from(value)).collect();
+        for _ in 0..steps {
+            let gram = product(&x, columns, &|at, column| x[column * columns + at], rows);
+            let square = product(&gram, rows, &|at, column| gram[at * rows + column], rows);
+            let polynomial: Vec<f64> = gram.iter().zip(&square).map(|(gram, square)| b * gram + c * square).collect();
+            let more = product(&polynomial, rows, &|at, column| x[at * columns + column], columns);
+            x.iter_mut().zip(more).for_each(|(x, more)| *x = a * *x + more);
+        }
+        output.extend(x);
+    }
+    output
+}
+
 /// GELU in its tanh form.
 pub fn gelu_tanh(x: f64) -> f64 {
     0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())

@@ -15,8 +15,8 @@ use super::rows::{RowCut, column_sums_shader};
 use super::tile_attention::backward::{self, Of};
 use super::tile_attention::{Gives, LARGEST_HEAD, backward_matrix};
 use super::{
-    Vectors, conv3d, doubling, gate_residual, gelu, gradient, group_norm, heads, linear, norm_modulate, rms_norm, tile_attention,
-    tile_mass,
+    Vectors, conv3d, doubling, gate_residual, gelu, gradient, group_norm, heads, linear, newton_schulz, norm_modulate, rms_norm,
+    tile_attention, tile_mass,
 };
 
 /// Storage types of tensors.
@@ -155,6 +155,12 @@ fn on_matrices() -> Vec<(String, Shader)> {
                 let name = format!("linear matrix {} inner={inner} columns={columns}{switches}", tile.name());
                 variants.push((name, linear::shader(tile, inner, columns, bias, activation)));
             }
+        }
+    }
+    for (inner, columns) in LAYERS {
+        for with_added in SWITCH {
+            let name = format!("newton_schulz matrix inner={inner} columns={columns}{}", word("added", with_added));
+            variants.push((name, newton_schulz::shader(inner, columns, with_added)));
         }
     }
     for (channels_in, channels_out) in CHANNELS {

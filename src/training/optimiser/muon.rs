@@ -6,9 +6,8 @@
 use burn::tensor::Tensor;
 
 use super::OptimiserSettings;
+use crate::gpu::kernels::newton_schulz::{STEEP, newton_schulz};
 
-/// Of the polynomial whose steepness at 0 is greatest.
-const COEFFICIENTS: [f64; 3] = [3.4445, -4.7750, 2.0315];
 const ITERATIONS: usize = 5;
 
 /// New weights and momentum of matrices `[matrices, inputs, outputs]`.
@@ -36,12 +35,6 @@ pub fn orthogonalise(x: Tensor<3>) -> Tensor<3> {
     let x = if is_tall { x.swap_dims(1, 2) } else { x };
     // Along one axis after the other: a reduction has one thread a result.
     let norm = (x.clone() * x.clone()).sum_dim(1).sum_dim(2).sqrt().reshape([count, 1, 1]);
-    let mut x = x / (norm + 1e-7);
-    let [a, b, c] = COEFFICIENTS;
-    for _ in 0..ITERATIONS {
-        let gram = x.clone().matmul(x.clone().swap_dims(1, 2));
-        let polynomial = gram.clone() * b + gram.clone().matmul(gram) * c;
-        x = x.clone() * a + polynomial.matmul(x);
-    }
+    let x = newton_schulz(x / (norm + 1e-7), STEEP, ITERATIONS);
     if is_tall { x.swap_dims(1, 2) } else { x }
 }
