@@ -175,14 +175,6 @@ pub static ALL: &[Command] = &[
     command!(Settings, "open-model", "Open a model's folder…", "Takes a folder into the list of models", [], |_| {
         Ok(Action::ChooseModel)
     }),
-    command!(
-        Settings,
-        "paint-mask",
-        "Paint the mask…",
-        "Chooses the attention tiles of each layer, which is saved as a plan file",
-        [control(Key::M)],
-        |s| only_if(s.has_mask, Action::PaintMask, "The model is still being opened, or no plan fits the settings")
-    ),
     command!(Settings, "leave-branch", "Leave the branch", "The next run makes a clip of its own again", [], |s| {
         only_if(s.leaves, Action::LeaveBranch, "The settings are not those of a branch")
     }),
@@ -409,6 +401,14 @@ pub static ALL: &[Command] = &[
     command!(Window, "hide-hint", "Take the first hint away", "It does not come back by itself", [], |s| {
         unless(s.preferences.hint_seen, Action::Hint(false), "It is not shown")
     }),
+    command!(
+        Window,
+        "paint-mask",
+        "Paint the mask…",
+        "Chooses the attention tiles of each layer, which is saved as a plan file",
+        [control(Key::M)],
+        |s| only_if(s.has_mask, Action::PaintMask, "The model is still being opened, or no plan fits the settings")
+    ),
     command!(Window, "reset-layout", "Put the panels back", "Every panel where it was at the first start", [], |_| {
         Ok(Action::ResetLayout)
     }),

@@ -78,10 +78,12 @@ impl MaskDial {
                             opens = Some(Opens::File);
                         }
                     });
-                let paint = ui.add_enabled(mask.plan.is_some(), egui::Button::new("Paint…"));
-                if paint.on_hover_text("Choose the tiles of each layer yourself").clicked() {
-                    opens = Some(Opens::Painter);
-                }
+                ui.add_enabled_ui(mask.plan.is_some(), |ui| {
+                    let tip = "Choose the tiles of each layer yourself";
+                    if icons::icon_button(ui, Icon::Edit, "Paint the mask", tip).clicked() {
+                        opens = Some(Opens::Painter);
+                    }
+                });
                 let is_own = mask.position.is_some_and(|position| mask.stops[position].choice == MaskChoice::Plan);
                 if *choice != MaskChoice::Plan
                     && !is_own

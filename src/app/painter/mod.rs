@@ -134,7 +134,7 @@ impl MaskPainter {
                 ui.spacing_mut().item_spacing.x = theme::SPACE_LARGE;
                 // As high as what stands beside it.
                 let height = side + 3.0 * (theme::CONTROL_HEIGHT + theme::SPACE_SMALL) + 30.0;
-                ui.allocate_ui(vec2(strip::WIDTH, height), |ui| {
+                ui.vertical(|ui| {
                     ui.set_width(strip::WIDTH);
                     self.strip.show(ui, height, &self.painted, &mut self.layer);
                 });
