@@ -120,7 +120,8 @@ impl Saving {
         }
         let file = self.file();
         match file.parent() {
-            _ if file.is_dir() => Place::IsFolder,
+            // Before an ending is put to the name of a folder.
+            _ if file.is_dir() || Path::new(self.path.trim()).is_dir() => Place::IsFolder,
             Some(folder) if folder != self.own_folder && !folder.is_dir() => Place::NoFolder(folder.to_owned()),
             _ if file.exists() && self.opened.as_ref() != Some(&file) => Place::Replaces,
             _ => Place::Free,
