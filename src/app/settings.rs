@@ -297,8 +297,10 @@ impl SettingsPanel {
             Some(estimate) if problem.is_none() => format!("{does}  –  {}", about(estimate.seconds * f64::from(clips))),
             _ => does.clone(),
         };
-        let width = ui.available_width();
-        // In a narrow panel the time is left to the tooltip, for half of it would be worse than none.
+        // Settings that need more room than a narrow panel has go on behind its edge; the button does not.
+        let visible = ui.clip_rect().right() - ui.cursor().left();
+        let width = ui.available_width().min(visible - theme::SPACE_TINY);
+        // There the time is left to the tooltip, for half of it would be worse than none.
         let shown = if theme::primary_button_width(ui, &text) <= width { &text } else { &does };
         let button = theme::primary_button(ui, shown);
         let size = vec2(width, GENERATE_HEIGHT);
