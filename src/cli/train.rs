@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 
 use super::settings::DeviceArguments;
 use super::{Status, UsageError};
+use crate::gpu::device::ComputeDevice;
 use crate::training::optimiser::OptimiserSettings;
 use crate::training::run::{Ended, Plan};
 use crate::training::schedule::{Length, Schedule};
@@ -93,6 +94,9 @@ pub struct SessionArguments {
     pub quiet: bool,
     #[command(flatten)]
     pub device: DeviceArguments,
+    /// Several devices, such as 0,1,2: each takes its share of every step's samples
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "device")]
+    pub devices: Vec<String>,
 }
 
 #[derive(Args)]
@@ -166,10 +170,29 @@ impl SessionArguments {
         }
     }
 
-    /// Samples of a step, and of those whose gradients are made together.
+    /// Samples of a step, and of those whose gradients are made together; without a wish every device has one such part.
     pub fn batch_and_part(&self, standard: usize) -> [usize; 2] {
         let batch = self.batch.map_or(standard, |batch| batch as usize);
-        [batch, self.part.map_or(batch, |part| part as usize)]
+        let of_a_device = batch.div_ceil(self.devices.len().max(1));
+        [batch, self.part.map_or(of_a_device, |part| part as usize)]
+    }
+
+    /// The device that leads, and those beside it.
+    pub fn open_devices(&self) -> anyhow::Result<(ComputeDevice, Vec<ComputeDevice>)> {
+        let Some((first, others)) = self.devices.split_first() else { return Ok((self.device.open()?, Vec::new())) };
+        let open = |device: &String| DeviceArguments { device: device.clone(), ..self.device.clone() }.open();
+        let (first, others) = (open(first)?, others.iter().map(open).collect::<Result<Vec<_>, _>>()?);
+        let mut seen: Vec<_> =
+            others.iter().chain([&first]).filter_map(|device| device.adapter.as_ref().map(|a| a.index)).collect();
+        seen.sort_unstable();
+        if seen.windows(2).any(|two| two[0] == two[1]) {
+            return Err(UsageError("A device is in --devices twice. Name each once; `tilereel doctor` lists them.".into()).into());
+        }
+        if let Some(other) = others.iter().find(|other| other.precision != first.precision) {
+            let text = format!("{} has other numbers than {}. Add --precision f32.", other.name, first.name);
+            return Err(UsageError(text).into());
+        }
+        Ok((first, others))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Methods around the networks that generate clips, never second copies of them. This room owns the optimiser
 //! ([`optimiser`]) on one vector of all parameters ([`parameters`]), the loop with its checkpoints, the numbers that every run
-//! draws ([`random`]), the data ([`data`]), what is trained from nothing ([`pretrain`]), and what learns from a model that is
+//! draws ([`random`]), several devices at once ([`replicas`]), the data ([`data`]), what is trained from nothing ([`pretrain`]), and what learns from a model that is
 //! there ([`distill`]), with the search for its masks ([`search`]).
 
 pub mod checkpoint;
@@ -16,6 +16,7 @@ pub mod optimiser;
 pub mod parameters;
 pub mod pretrain;
 pub mod random;
+pub mod replicas;
 pub mod run;
 pub mod schedule;
 pub mod search;

@@ -16,6 +16,7 @@ use super::curves::{Curves, Row};
 use super::error::TrainError;
 use super::folder::RunFolder;
 use super::loss_scale::BLOCK;
+use super::replicas::{Others, Replicas};
 use super::schedule::{Length, Schedule};
 use super::trainer::{Loss, OWN_NUMBERS, Trainer};
 
@@ -109,7 +110,8 @@ const LOSS: &str = "loss";
 /// Behind the task's own numbers.
 const COMMON: [&str; 4] = ["norm", "rate_factor", "samples_per_second", "loss_scale"];
 
-/// Trains until the session is over, and keeps a checkpoint and the published network.
+/// Trains until the session is over, and keeps a checkpoint and the published network. With replicas the parts of a batch are
+/// spread over their devices and the trainer's.
 ///
 /// # Errors
 /// The run diverged, the device failed, or a file cannot be written. The last good checkpoint is kept.
@@ -120,6 +122,7 @@ pub fn train<T: Task, B: Batches<Batch = T::Batch>>(
     plan: &Plan,
     folder: &RunFolder,
     watcher: &mut dyn Watcher,
+    replicas: Option<&Replicas<'_, T>>,
 ) -> Result<Ended, TrainError> {
     let first_step = trainer.progress.step;
     thread::scope(|scope| {
@@ -134,7 +137,8 @@ pub fn train<T: Task, B: Batches<Batch = T::Batch>>(
                 }
             }
         });
-        let mut session = Session::new(task, trainer, plan, folder, watcher);
+        let others = Others::begin(scope, replicas, || trainer.checkpoint())?;
+        let mut session = Session::new(task, trainer, plan, folder, watcher, others);
         session.run(&receive)
     })
 }
@@ -145,6 +149,7 @@ struct Session<'a, T: Task> {
     plan: &'a Plan,
     folder: &'a RunFolder,
     watcher: &'a mut dyn Watcher,
+    others: Others<T::Batch>,
     curves: Curves,
     names: Vec<&'static str>,
     first_step: u64,
@@ -168,6 +173,7 @@ impl<'a, T: Task> Session<'a, T> {
         plan: &'a Plan,
         folder: &'a RunFolder,
         watcher: &'a mut dyn Watcher,
+        others: Others<T::Batch>,
     ) -> Self {
         let names: Vec<&str> = std::iter::once(LOSS).chain(task.numbers().iter().copied()).chain(COMMON).collect();
         let now = Instant::now();
@@ -188,6 +194,7 @@ impl<'a, T: Task> Session<'a, T> {
             plan,
             folder,
             watcher,
+            others,
             names,
         }
     }
@@ -226,10 +233,11 @@ impl<'a, T: Task> Session<'a, T> {
     }
 
     fn step(&mut self, step: u64, batch: Vec<T::Batch>) -> Result<(), TrainError> {
-        let (task, trainer, factor) = (self.task, &mut *self.trainer, self.factor);
-        let run = AssertUnwindSafe(|| trainer.step(batch, factor, |network, part| task.loss(network, part)));
+        let (task, trainer, factor, others) = (self.task, &mut *self.trainer, self.factor, &self.others);
+        let share = others.deal(batch, factor, &trainer.progress.loss_scale);
+        let run = AssertUnwindSafe(|| trainer.step(share, factor, |network, part| task.loss(network, part), others));
         // burn's operations return no errors: a device that fails, or has no memory left, panics.
-        let numbers = catch_unwind(run).map_err(|panic| device_failed(step, &words(panic.as_ref())))?;
+        let numbers = catch_unwind(run).map_err(|panic| device_failed(step, &words(panic.as_ref())))??;
         self.pending.push(numbers);
         Ok(())
     }
@@ -325,6 +333,8 @@ impl<'a, T: Task> Session<'a, T> {
         if is_end {
             packed::write(&self.folder.packed(), &checkpoint)?;
             self.task.publish(self.trainer, self.folder)?;
+        } else {
+            self.others.set_state(checkpoint.clone());
         }
         self.last_checkpoint = Instant::now();
         self.watcher.note(&format!("checkpoint of step {} written", checkpoint.progress.step));
@@ -337,7 +347,7 @@ fn device_failed(step: u64, reason: &str) -> TrainError {
 }
 
 /// What a panic says.
-fn words(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
     let text = text.or_else(|| panic.downcast_ref::<crate::gpu::kernels::KernelError>().map(ToString::to_string));

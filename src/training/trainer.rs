@@ -1,5 +1,6 @@
 //! A network with its optimiser: takes steps, goes into checkpoints and comes out of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use burn::module::Module;
@@ -18,6 +19,45 @@ pub struct Loss {
     pub total: Tensor<1>,
     /// Further numbers for people, in the order in which the task names them.
     pub numbers: Vec<Tensor<1>>,
+}
+
+/// Parts of a batch that one device looks at.
+pub struct Share<B> {
+    pub parts: Vec<B>,
+    /// The number of parts of the whole batch.
+    pub of: usize,
+}
+
+impl<B> Share<B> {
+    /// The whole batch.
+    pub fn whole(parts: Vec<B>) -> Self {
+        Self { of: parts.len(), parts }
+    }
+}
+
+/// Adds up what the devices of a training have found.
+pub trait Exchange {
+    /// Whether there is any other device.
+    fn is_needed(&self) -> bool;
+
+    /// The sum of everybody's values; nothing from a device that had no part.
+    ///
+    /// # Errors
+    /// A device failed.
+    fn add(&self, own: Vec<f32>) -> Result<Arc<Vec<f32>>, TrainError>;
+}
+
+/// One device alone.
+pub struct Alone;
+
+impl Exchange for Alone {
+    fn is_needed(&self) -> bool {
+        false
+    }
+
+    fn add(&self, own: Vec<f32>) -> Result<Arc<Vec<f32>>, TrainError> {
+        Ok(Arc::new(own))
+    }
 }
 
 /// Trains a network.
@@ -74,32 +114,53 @@ impl<M: Module> Trainer<M> {
         Duration::try_from_secs_f64(self.progress.trained_seconds).unwrap_or_default()
     }
 
-    /// One step on the parts of a batch. `factor` is what the schedule makes of the learning rates. Gives the step's numbers
-    /// `[loss, the task's.., norm, skipped]`, which are not read yet.
-    pub fn step<B>(&mut self, parts: Vec<B>, factor: f64, loss_of: impl Fn(&M, B) -> Loss) -> Tensor<1> {
+    /// One step on a batch, of which this device has a share. `factor` is what the schedule makes of the learning rates. Gives
+    /// the step's numbers `[loss, the task's.., norm, skipped]`, which are not read yet.
+    ///
+    /// # Errors
+    /// Another device of the training failed.
+    pub fn step<B>(
+        &mut self,
+        share: Share<B>,
+        factor: f64,
+        loss_of: impl Fn(&M, B) -> Loss,
+        exchange: &dyn Exchange,
+    ) -> Result<Tensor<1>, TrainError> {
         let network = self.parameters.network(&self.structure, &self.state.master, self.storage, true);
-        let (count, scale) = (parts.len().max(1) as f64, self.progress.loss_scale.value());
-        let mut gradient: Option<Tensor<1>> = None;
-        let mut numbers: Option<Tensor<1>> = None;
-        let add = |sum: &mut Option<Tensor<1>>, x: Tensor<1>| {
-            *sum = Some(match sum.take() {
-                Some(sum) => sum + x,
-                None => x,
-            });
-        };
-        for part in parts {
+        let (count, scale) = (share.of.max(1) as f64, self.progress.loss_scale.value());
+        let mut found: Option<[Tensor<1>; 2]> = None;
+        for part in share.parts {
             let Loss { total, numbers: shown } = loss_of(&network, part);
             let mut gradients = (total.clone() * (scale / count)).backward();
-            add(&mut gradient, self.parameters.gather_gradients(&network, &mut gradients));
+            let gradient = self.parameters.gather_gradients(&network, &mut gradients);
             let shown = std::iter::once(total).chain(shown).map(Tensor::without_autodiff).collect();
-            add(&mut numbers, Tensor::cat(shown, 0) / count);
+            let numbers = Tensor::cat(shown, 0) / count;
+            found = Some(match found.take() {
+                Some([gradients, sums]) => [gradients + gradient, sums + numbers],
+                None => [gradient, numbers],
+            });
         }
-        let zero = || Tensor::zeros([1], &self.device);
-        let gradient = gradient.unwrap_or_else(|| Tensor::zeros([self.parameters.length()], &self.device));
+        if exchange.is_needed() {
+            found = self.exchanged(found, exchange)?;
+        }
+        let zeros = |length: usize| Tensor::zeros([length], &self.device);
+        let [gradient, numbers] = found.unwrap_or_else(|| [zeros(self.parameters.length()), zeros(1)]);
         let (state, own) = self.optimiser.step(&self.parameters, self.state.clone(), gradient, scale, factor, self.progress.step);
         self.state = state;
         self.progress.step += 1;
-        Tensor::cat(vec![numbers.unwrap_or_else(zero), own.norm, own.skipped], 0)
+        Ok(Tensor::cat(vec![numbers, own.norm, own.skipped], 0))
+    }
+
+    /// Gradients and numbers of all devices' shares; none where nobody had a part.
+    fn exchanged(&self, found: Option<[Tensor<1>; 2]>, exchange: &dyn Exchange) -> Result<Option<[Tensor<1>; 2]>, TrainError> {
+        let own = found.map_or_else(|| Ok(Vec::new()), |found| self.read(Tensor::cat(found.to_vec(), 0)))?;
+        let sum = exchange.add(own)?;
+        let (all, length) = (sum.len(), self.parameters.length());
+        if all == 0 {
+            return Ok(None);
+        }
+        let sum = Tensor::<1>::from_data(TensorData::new(sum.to_vec(), [all]), &self.device);
+        Ok(Some([sum.clone().narrow(0, 0, length), sum.narrow(0, length, all - length)]))
     }
 
     /// The network with the average of its parameters, as it is used: without gradients, in the device's storage type.

@@ -60,13 +60,18 @@ pub fn mlcd(arguments: &MlcdArguments) -> anyhow::Result<Ended> {
     let facts = few_steps(setup.template.facts(), segments);
     let description = describe(&setup.template, mlcd::MLCD, facts, &plan);
     let kind = settings.kind(&setup.template.short_hash()?);
-    let mut trainer = trainer(&setup.template, &kind, session.optimiser(mlcd::OPTIMISER), session.seed, &setup.device)?;
-    let teacher = teacher(&setup.template, &plan, &setup.device)?;
-    let mut task = mlcd::MlcdTask::new(teacher, settings, plan, description, batch, &setup.device);
+    let (template, optimiser) = (setup.template.clone(), session.optimiser(mlcd::OPTIMISER));
+    let make = |device: &ComputeDevice| {
+        let trainer = trainer(&template, &kind, optimiser, session.seed, device)?;
+        let teacher = teacher(&template, &plan, device)?;
+        let task = mlcd::MlcdTask::new(teacher, settings, plan.clone(), description.clone(), batch, device);
+        Ok((task, trainer))
+    };
+    let (mut task, mut trainer) = make(&setup.device)?;
     if schedule.sheet_every.is_some() {
         task.sheet = Some(sheet(&setup, &task.description, &task.plan)?);
     }
-    setup.run(&task, &data, &mut trainer, &schedule)
+    setup.run(&task, &data, &mut trainer, &schedule, &make)
 }
 
 pub fn kd(arguments: &KdArguments) -> anyhow::Result<Ended> {
@@ -94,14 +99,19 @@ pub fn kd(arguments: &KdArguments) -> anyhow::Result<Ended> {
     let facts = ModelFacts { card: Some(card), ..setup.template.facts().clone() };
     let description = describe(&setup.template, kd::FAST, facts, &plan);
     let kind = weights.kind(&plan, &setup.template.short_hash()?);
-    let mut trainer = trainer(&setup.template, &kind, session.optimiser(kd::OPTIMISER), session.seed, &setup.device)?;
     let of_teacher = setup.template.plan()?;
-    let teacher = teacher(&setup.template, &of_teacher, &setup.device)?;
-    let mut task = kd::KdTask::new(teacher, weights, plan, description, batch, &setup.device);
+    let (template, optimiser) = (setup.template.clone(), session.optimiser(kd::OPTIMISER));
+    let make = |device: &ComputeDevice| {
+        let trainer = trainer(&template, &kind, optimiser, session.seed, device)?;
+        let teacher = teacher(&template, &of_teacher, device)?;
+        let task = kd::KdTask::new(teacher, weights, plan.clone(), description.clone(), batch, device);
+        Ok((task, trainer))
+    };
+    let (mut task, mut trainer) = make(&setup.device)?;
     if schedule.sheet_every.is_some() {
         task.sheet = Some(sheet(&setup, &task.description, &task.plan)?);
     }
-    setup.run(&task, &data, &mut trainer, &schedule)
+    setup.run(&task, &data, &mut trainer, &schedule, &make)
 }
 
 /// Makes the folder a model: with the teacher's VAE and text encoder, unless they are there.

@@ -1,6 +1,7 @@
 //! From flags to a running training: opens the device and the model that it is like, prepares the data, resumes.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Tensor;
@@ -18,6 +19,7 @@ use crate::training::data::latents::{Latents, LatentsOf};
 use crate::training::folder::RunFolder;
 use crate::training::pretrain::{base, judge, samples, vae};
 use crate::training::random::Random;
+use crate::training::replicas::{MakeReplica, Replicas};
 use crate::training::run::{Batches, Ended, Plan, Task, Watcher, train};
 use crate::training::template::{Template, load_vae};
 use crate::training::trainer::Trainer;
@@ -28,8 +30,11 @@ const POOL_CLIPS_A_SAMPLE: usize = 6;
 
 /// What every training begins with.
 pub struct Setup {
+    /// The device that leads.
     pub device: ComputeDevice,
-    pub template: Template,
+    /// Those that share its work.
+    pub others: Vec<ComputeDevice>,
+    pub template: Arc<Template>,
     pub folder: RunFolder,
     /// Of a clip.
     pub size: ClipSize,
@@ -59,20 +64,23 @@ impl Setup {
         let folder = RunFolder::new(&session.out, kind);
         // Before anything is made or changed.
         let checkpoint = found(&folder, session.resume)?;
-        let device = session.device.open()?;
+        let (device, others) = session.open_devices()?;
         super::super::catch_interrupts();
         let mut watcher = Terminal::new(session.quiet);
-        watcher.note(&format!("{}, {}, {} kernels", device.name, device.precision, device.tier.name()));
-        Ok(Self { device, template, folder, size, checkpoint, watcher })
+        for device in std::iter::once(&device).chain(&others) {
+            watcher.note(&format!("{}, {}, {} kernels", device.name, device.precision, device.tier.name()));
+        }
+        Ok(Self { device, others, template: Arc::new(template), folder, size, checkpoint, watcher })
     }
 
-    /// Resumes if that is wanted, trains, and says what came of it.
+    /// Resumes if that is wanted, trains, and says what came of it. `make` is how the other devices get what this one has.
     pub fn run<T: Task, B: Batches<Batch = T::Batch>>(
         &mut self,
         task: &T,
         batches: &B,
         trainer: &mut Trainer<T::Network>,
         plan: &Plan,
+        make: &MakeReplica<'_, T>,
     ) -> anyhow::Result<Ended> {
         if let Some((checkpoint, path)) = self.checkpoint.take() {
             checkpoint.check(trainer.identity(), &path)?;
@@ -81,7 +89,8 @@ impl Setup {
         }
         let begun = Instant::now();
         self.watcher.note(&format!("{} parameters, from step {}", trainer.parameters().count(), trainer.progress.step));
-        let ended = train(task, batches, trainer, plan, &self.folder, &mut self.watcher);
+        let replicas = (!self.others.is_empty()).then(|| Replicas { devices: &self.others, make });
+        let ended = train(task, batches, trainer, plan, &self.folder, &mut self.watcher, replicas.as_ref());
         self.watcher.clear();
         let ended = ended?;
         let how = if ended == Ended::Stopped { "stopped" } else { "done" };
@@ -132,10 +141,15 @@ pub fn vae(arguments: &VaeArguments) -> anyhow::Result<Ended> {
     };
     let weights = if *fine_tune { Some(setup.template.vae_weights()?) } else { None };
     let settings = run.optimiser(vae::OPTIMISER);
-    let mut trainer = vae::trainer(&config, weights.as_ref(), settings, session.seed, &setup.device).map_err(TrainError::from)?;
-    let mut task = vae::VaeTask::new(config, json, batch, size, setup.size.frames, &setup.device);
-    task.squares = *squares;
-    setup.run(&task, &data, &mut trainer, &plan)
+    let (seed, clip_frames) = (session.seed, setup.size.frames);
+    let make = |device: &ComputeDevice| {
+        let trainer = vae::trainer(&config, weights.as_ref(), settings, seed, device)?;
+        let mut task = vae::VaeTask::new(config.clone(), json.clone(), batch, size, clip_frames, device);
+        task.squares = *squares;
+        Ok((task, trainer))
+    };
+    let (task, mut trainer) = make(&setup.device)?;
+    setup.run(&task, &data, &mut trainer, &plan, &make)
 }
 
 pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
@@ -170,14 +184,18 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
         None => base::Start::Recipe,
     };
     let settings = run.optimiser(base::OPTIMISER);
-    let mut trainer = base::trainer(&configs, &start, settings, session.seed, &setup.device).map_err(TrainError::from)?;
-    let mut task = base::BaseTask::new(configs, batch, setup.size.latent_frames(), &setup.device);
+    let (seed, latent_frames) = (session.seed, setup.size.latent_frames());
+    let make = |device: &ComputeDevice| {
+        let trainer = base::trainer(&configs, &start, settings, seed, device)?;
+        Ok((base::BaseTask::new(configs.clone(), batch, latent_frames, device), trainer))
+    };
+    let (mut task, mut trainer) = make(&setup.device)?;
     if plan.sheet_every.is_some() {
         let (vae, ..) = load_vae(&setup.folder, &setup.device)?;
         let (tokenizer, tokens) = (setup.template.tokenizer()?, setup.template.max_tokens());
         task.sheet = Some(samples::sheets(vae, tokenizer, tokens, setup.size, &setup.device));
     }
-    setup.run(&task, &data, &mut trainer, &plan)
+    setup.run(&task, &data, &mut trainer, &plan, &make)
 }
 
 /// What the transformer learns from.
@@ -223,23 +241,34 @@ pub fn judge(arguments: &RunArguments) -> anyhow::Result<Ended> {
     let plan = session.plan(judge::SCHEDULE)?;
     let mut setup = Setup::new(arguments, judge::JUDGE)?;
     let config = judge::config(setup.size.frames);
+    if session.devices.len() > 1 {
+        // It learns from statistics of the whole batch, which no device alone has.
+        return Err(UsageError("The judge learns on one device. Use --device instead of --devices.".into()).into());
+    }
     let [batch, _] = session.batch_and_part(judge::BATCH);
     let pool_clips = POOL_CLIPS_A_SAMPLE * batch;
-    let pool: Option<Tensor<2>> = if setup.folder.network(vae::VAE).is_dir() {
-        let (vae, ..) = load_vae(&setup.folder, &setup.device)?;
-        Some(pool_through_vae(&vae, pool_clips, setup.size, &setup.device))
-    } else {
+    let has_vae = setup.folder.network(vae::VAE).is_dir();
+    if !has_vae {
         setup.watcher.note("there is no VAE in the folder: the judge sees rendered clips alone");
-        None
-    };
+    }
     let data = judge::JudgeData {
         batch,
         frames: setup.size.frames,
-        pool: if pool.is_some() { pool_clips } else { 0 },
+        pool: if has_vae { pool_clips } else { 0 },
         random: Random::new(session.seed),
     };
-    let mut trainer =
-        judge::trainer(&config, arguments.optimiser(judge::OPTIMISER), session.seed, &setup.device).map_err(TrainError::from)?;
-    let task = judge::JudgeTask::new(config, data.clone(), setup.size, pool, &setup.device);
-    setup.run(&task, &data, &mut trainer, &plan)
+    let (settings, seed, size) = (arguments.optimiser(judge::OPTIMISER), session.seed, setup.size);
+    let (folder, of_task) = (setup.folder.clone(), data.clone());
+    let make = |device: &ComputeDevice| {
+        let pool: Option<Tensor<2>> = if has_vae {
+            let (vae, ..) = load_vae(&folder, device)?;
+            Some(pool_through_vae(&vae, pool_clips, size, device))
+        } else {
+            None
+        };
+        let trainer = judge::trainer(&config, settings, seed, device)?;
+        Ok((judge::JudgeTask::new(config.clone(), of_task.clone(), size, pool, device), trainer))
+    };
+    let (task, mut trainer) = make(&setup.device)?;
+    setup.run(&task, &data, &mut trainer, &plan, &make)
 }

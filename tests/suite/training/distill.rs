@@ -21,6 +21,7 @@ use tilereel::training::distill::teacher::predict;
 use tilereel::training::folder::RunFolder;
 use tilereel::training::optimiser::OptimiserSettings;
 use tilereel::training::run::{Batches, Ended, Task, train};
+use tilereel::training::trainer::{Alone, Share};
 
 use super::toy::{self, read};
 use super::{Seen, cpu, plan};
@@ -211,11 +212,11 @@ fn the_few_step_student_learns_and_is_published() {
     let one = |network: &Transformer| read(task.loss(network, batch.clone()).total)[0];
     let before = one(&trainer.averaged());
     // A small one: from the gradient alone, not from luck.
-    trainer.step(vec![batch.clone()], 0.03, |network, part| task.loss(network, part));
+    trainer.step(Share::whole(vec![batch.clone()]), 0.03, |network, part| task.loss(network, part), &Alone).expect("a step");
     let after_one = one(&trainer.averaged());
     assert!(after_one < before, "one step makes the loss smaller: {before} {after_one}");
     let mut seen = Seen::default();
-    train(&task, &Same(batch.clone()), &mut trainer, &plan(STEPS), &run, &mut seen).expect("a run");
+    train(&task, &Same(batch.clone()), &mut trainer, &plan(STEPS), &run, &mut seen, None).expect("a run");
     let after = one(&trainer.averaged());
     assert!(after < 0.7 * before, "{before} {after}");
     assert_published(folder.path(), mlcd::MLCD, &trainer.averaged(), &device);
@@ -235,7 +236,7 @@ fn the_sparse_student_learns_and_is_published() {
     let before = numbers(&trainer.averaged());
     assert_near(&before, &kd_by_definition(&task, &trainer.averaged(), &batch, &device), 1e-4, "the loss");
     let mut seen = Seen::default();
-    train(&task, &Same(batch.clone()), &mut trainer, &plan(STEPS), &run, &mut seen).expect("a run");
+    train(&task, &Same(batch.clone()), &mut trainer, &plan(STEPS), &run, &mut seen, None).expect("a run");
     let after = numbers(&trainer.averaged());
     let [total, output, attention] = [0, 1, 2].map(|number| after[number] / before[number]);
     assert!(total < 0.5 && output < 0.5 && attention < 0.9, "{before:?} {after:?}");
@@ -323,8 +324,9 @@ fn assert_resumes<T: Task<Network = Transformer, Batch = DistillBatch>>(
     kind: &'static str,
 ) {
     let [whole, stopped] = ["whole", "stopped"].map(|name| RunFolder::new(&root.join(name), kind));
-    let run =
-        |folder: &RunFolder, trainer: &mut _, seen: &mut Seen| train(task, data, trainer, &plan(6), folder, seen).expect("a run");
+    let run = |folder: &RunFolder, trainer: &mut _, seen: &mut Seen| {
+        train(task, data, trainer, &plan(6), folder, seen, None).expect("a run")
+    };
     assert_eq!(run(&whole, &mut fresh(), &mut Seen::default()), Ended::Done);
     assert_eq!(run(&stopped, &mut fresh(), &mut Seen::stopping_after(3)), Ended::Stopped);
     let checkpoint = file::read(&stopped.checkpoint()).expect("a checkpoint");

@@ -19,7 +19,7 @@ use tilereel::training::optimiser::OptimiserSettings;
 use tilereel::training::pretrain::{base, judge, vae};
 use tilereel::training::random::{Random, Stream};
 use tilereel::training::run::{Batches, Task, train};
-use tilereel::training::trainer::Trainer;
+use tilereel::training::trainer::{Alone, Share, Trainer};
 use tilereel::world::renderer::render_every;
 use tilereel::world::scene::Scene;
 
@@ -47,7 +47,7 @@ where
     T::Batch: Clone + Sync,
 {
     let mut seen = Seen::default();
-    train(task, &Same(batch), trainer, &plan(steps), folder, &mut seen).expect("a run");
+    train(task, &Same(batch), trainer, &plan(steps), folder, &mut seen, None).expect("a run");
     seen.reports.iter().map(|report| report.numbers[0].1).collect()
 }
 
@@ -130,8 +130,8 @@ fn the_parts_of_a_batch_add_up_to_the_whole() {
         parts.iter_mut().for_each(|part| within_vocabulary(part, &configs));
         let mut trainer = base::trainer(&configs, &base::Start::Recipe, base::OPTIMISER, 1, &device).expect("a trainer");
         let task = base::BaseTask::new(configs.clone(), 4, 2, &device);
-        let numbers = trainer.step(parts, 1.0, |network, part| task.loss(network, part));
-        read(numbers)
+        let numbers = trainer.step(Share::whole(parts), 1.0, |network, part| task.loss(network, part), &Alone);
+        read(numbers.expect("a step"))
     };
     assert_near(&step(&whole), &step(&halves), 1e-4);
 }

@@ -13,6 +13,7 @@ use tilereel::training::folder::RunFolder;
 use tilereel::training::optimiser::OptimiserSettings;
 use tilereel::training::parameters::Parameters;
 use tilereel::training::random::{Random, Stream};
+use tilereel::training::replicas::Replicas;
 use tilereel::training::run::{Batches, Ended, Task, train};
 use tilereel::training::sums::mean;
 use tilereel::training::trainer::{Loss, Trainer};
@@ -134,7 +135,7 @@ impl Bench {
     }
 
     fn train(&mut self, seen: &mut Seen) -> Result<Ended, TrainError> {
-        train(&self.task, &self.data, &mut self.trainer, &plan(STEPS), &self.folder, seen)
+        train(&self.task, &self.data, &mut self.trainer, &plan(STEPS), &self.folder, seen, None)
     }
 }
 
@@ -215,4 +216,45 @@ fn a_checkpoint_of_another_run_is_refused() {
     let other = trainer(&cpu(), 6);
     let error = checkpoint.check(other.identity(), &first.folder.checkpoint()).expect_err("another seed").to_string();
     assert!(error.contains("seed 5, not 6"), "{error}");
+}
+
+/// Two parts over one, two and three devices: the third of those has none.
+#[test]
+fn devices_that_share_a_batch_take_the_steps_of_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = |others: usize| {
+        let mut bench = Bench::new(&folder.path().join(others.to_string()));
+        // They begin elsewhere: the leader's state is what counts.
+        let make = |device: &ComputeDevice| Ok((LinearTask { device: device.clone() }, trainer(device, 77)));
+        let devices = vec![cpu(); others];
+        let replicas = Replicas { devices: &devices, make: &make };
+        let (Bench { task, data, trainer, folder }, mut seen) = (&mut bench, Seen::default());
+        let ended = train(task, data, trainer, &plan(STEPS), folder, &mut seen, Some(&replicas)).expect("a run");
+        assert_eq!(ended, Ended::Done);
+        let losses: Vec<f64> = seen.reports.iter().map(|report| report.numbers[0].1).collect();
+        (file::read(&bench.folder.checkpoint()).expect("a checkpoint").vectors, losses)
+    };
+    let (alone, losses) = run(0);
+    for others in [1, 2] {
+        let (together, their_losses) = run(others);
+        let largest = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(largest(&alone.master, &together.master) < 1e-5, "{others} others");
+        assert!(largest(&alone.average, &together.average) < 1e-5, "{others} others");
+        assert!(losses.iter().zip(&their_losses).all(|(a, b)| (a - b).abs() < 1e-5 * a), "{losses:?} {their_losses:?}");
+    }
+}
+
+#[test]
+fn a_device_that_fails_ends_the_run_with_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut bench = Bench::new(folder.path());
+    let make = |device: &ComputeDevice| -> Result<(LinearTask, Trainer<Linear>), TrainError> {
+        Err(TrainError::DeviceFailed { step: 0, reason: format!("{}: no memory", device.name) })
+    };
+    let devices = [ComputeDevice { name: "the second".into(), ..cpu() }];
+    let replicas = Replicas { devices: &devices, make: &make };
+    let Bench { task, data, trainer, folder } = &mut bench;
+    let ended = train(task, data, trainer, &plan(STEPS), folder, &mut Seen::default(), Some(&replicas));
+    let error = ended.expect_err("it failed").to_string();
+    assert!(error.contains("the second: no memory"), "{error}");
 }
