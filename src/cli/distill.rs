@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Status;
-use super::train::{SessionArguments, share, status};
+use super::train::{Also, SessionArguments, share, status};
 use crate::training::distill::mlcd::Distance;
 
 #[derive(Subcommand)]
@@ -31,6 +31,10 @@ pub struct TeacherArguments {
     /// Learn from a folder of clips instead, each with its sentence beside it (ball.mp4 and ball.txt); needs ffmpeg
     #[arg(long, value_name = "FOLDER", conflicts_with = "world_clips")]
     clips: Option<PathBuf>,
+    /// Clips of other numbers of frames, each with its share of the steps, or none [default: of 93:0.1,1:0.05 what the teacher
+    /// has learnt, for the world's clips of 29 frames]
+    #[arg(long, value_name = "FRAMES:SHARE,..")]
+    also: Option<Also>,
     #[command(flatten)]
     session: SessionArguments,
 }

@@ -17,7 +17,7 @@ use crate::model::sampling::Sampling;
 use crate::model::weights::Loader;
 use crate::training::TrainError;
 use crate::training::data::captions::{Captions, tokens_of};
-use crate::training::distill::student::key_frames;
+use crate::training::distill::masks::key_frames;
 use crate::training::distill::teacher::encoded;
 use crate::training::run::Watcher;
 use crate::training::search::calibration::{Calibration, State};

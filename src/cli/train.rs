@@ -4,6 +4,7 @@ pub(super) mod setup;
 pub(super) mod watch;
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -11,6 +12,7 @@ use clap::{Args, Subcommand};
 use super::settings::DeviceArguments;
 use super::{Status, UsageError};
 use crate::gpu::device::ComputeDevice;
+use crate::model::latent::{ClipSize, PIXELS_A_TOKEN};
 use crate::training::optimiser::OptimiserSettings;
 use crate::training::run::{Ended, Plan};
 use crate::training::schedule::{Length, Schedule};
@@ -109,6 +111,9 @@ pub struct VaeArguments {
     /// Begin with the weights of the VAE of --like instead of from nothing
     #[arg(long)]
     fine_tune: bool,
+    /// Train the decoder alone: clips that were encoded for a transformer stay right
+    #[arg(long, requires = "fine_tune")]
+    freeze_encoder: bool,
 }
 
 #[derive(Args)]
@@ -124,6 +129,67 @@ pub struct BaseArguments {
     /// Begin with the weights of --like instead of from nothing
     #[arg(long)]
     fine_tune: bool,
+    /// Clips of other numbers of frames, each with its share of the steps, or none [default: 93:0.1,1:0.05 for the world's
+    /// clips of 29 frames]
+    #[arg(long, value_name = "FRAMES:SHARE,..")]
+    also: Option<Also>,
+}
+
+/// Other numbers of frames than the usual one, each with its share of the steps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Also(pub Vec<(usize, f64)>);
+
+impl Also {
+    /// Beside clips of the world of so many frames: three times as long, and still pictures.
+    pub fn of_world(frames: usize) -> Self {
+        if frames == crate::world::scene::FRAMES { Self(vec![(93, 0.1), (1, 0.05)]) } else { Self::default() }
+    }
+
+    /// # Errors
+    /// The usual number of frames is among them.
+    pub fn check(&self, usual: usize) -> Result<(), UsageError> {
+        if self.0.iter().any(|&(frames, _)| frames == usual) {
+            return Err(UsageError(format!("--also names {usual} frames, which most steps have anyhow. Name other lengths.")));
+        }
+        Ok(())
+    }
+
+    /// Every number of frames, ascending.
+    pub fn with(&self, usual: usize) -> Vec<usize> {
+        let mut frames: Vec<usize> = self.0.iter().map(|&(frames, _)| frames).chain([usual]).collect();
+        frames.sort_unstable();
+        frames
+    }
+}
+
+impl FromStr for Also {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim() == "none" {
+            return Ok(Self::default());
+        }
+        let mut lengths = Vec::<(usize, f64)>::new();
+        for piece in text.split(',') {
+            let length = piece
+                .split_once(':')
+                .and_then(|(frames, share)| Some((frames.trim().parse::<usize>().ok()?, share.trim().parse::<f64>().ok()?)));
+            let (frames, share) = length.ok_or("use FRAMES:SHARE, such as 93:0.1,1:0.05, or none")?;
+            let any_side = PIXELS_A_TOKEN;
+            ClipSize { frames, width: any_side, height: any_side }.check().map_err(|error| error.to_string())?;
+            if share.is_nan() || share <= 0.0 {
+                return Err(format!("the share of {frames} frames is above 0, such as 0.1"));
+            }
+            if lengths.iter().any(|&(other, _)| other == frames) {
+                return Err(format!("{frames} frames are named twice"));
+            }
+            lengths.push((frames, share));
+        }
+        if lengths.iter().map(|(_, share)| share).sum::<f64>() >= 1.0 {
+            return Err("the shares leave no steps for the usual length; their sum is below 1".into());
+        }
+        Ok(Self(lengths))
+    }
 }
 
 pub(super) fn minutes(text: &str) -> Result<Duration, String> {
@@ -216,5 +282,32 @@ pub(super) fn status(ended: Ended) -> Status {
     match ended {
         Ended::Done => Status::Done,
         Ended::Stopped => Status::Stopped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_lengths_are_read_with_their_shares() {
+        assert_eq!("93:0.1, 1:0.05".parse(), Ok(Also::of_world(29)));
+        assert_eq!("none".parse(), Ok(Also::of_world(17)));
+        for (text, reason) in [
+            ("", "FRAMES:SHARE"),
+            ("93", "FRAMES:SHARE"),
+            ("90:0.1", "The nearest are 89 and 93"),
+            ("93:0", "above 0"),
+            ("93:nan", "above 0"),
+            ("93:0.1,93:0.2", "twice"),
+            ("93:0.5,1:0.5", "below 1"),
+        ] {
+            let error = text.parse::<Also>().expect_err(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+        let also = Also::of_world(29);
+        assert_eq!(also.with(29), [1, 29, 93]);
+        also.check(29).expect("other lengths");
+        assert!(also.check(93).expect_err("the usual one").to_string().contains("93 frames"));
     }
 }

@@ -55,4 +55,9 @@ impl RunFolder {
     pub fn latents(&self) -> PathBuf {
         self.root.join("training").join("latents.bin")
     }
+
+    /// Encoded clips of another number of frames than the model's own.
+    pub fn latents_of_length(&self, frames: usize) -> PathBuf {
+        self.root.join("training").join(format!("latents-{frames}.bin"))
+    }
 }

@@ -28,6 +28,8 @@ pub enum Stream {
     Order,
     /// Whether a time is one of a sampler's.
     Snapped,
+    /// How long the clips of a step are.
+    Length,
 }
 
 /// The generator of a run.

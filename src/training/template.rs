@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use half::f16;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::data::latents::encoder_digest;
 use super::error::TrainError;
 use super::folder::RunFolder;
 use super::pretrain::base::{BaseConfigs, TEXT_ENCODER, TRANSFORMER};
@@ -104,11 +106,12 @@ impl Template {
         self.folder.facts().trained.max_tokens
     }
 
-    /// Puts the tokenizer's files and what the model says about its use into the run's model, which makes clips of `size`.
+    /// Puts the tokenizer's files and what the model says about its use into the run's model, which makes clips of `size` and
+    /// learns from clips of all of `trained_frames`.
     ///
     /// # Errors
     /// They cannot be read or written.
-    pub fn write_texts(&self, run: &RunFolder, size: ClipSize) -> Result<(), TrainError> {
+    pub fn write_texts(&self, run: &RunFolder, size: ClipSize, trained_frames: Vec<usize>) -> Result<(), TrainError> {
         let place = run.network(TEXT_ENCODER);
         for (name, bytes) in self.folder.tokenizer()?.named() {
             write_whole(&place.join(name), bytes)?;
@@ -116,7 +119,7 @@ impl Template {
         let mut facts = self.folder.facts().clone();
         let ClipSize { frames, width, height } = size;
         (facts.defaults.frames, facts.defaults.width, facts.defaults.height) = (frames, width, height);
-        (facts.trained.frames, facts.trained.sizes) = (vec![frames], vec![[width, height]]);
+        (facts.trained.frames, facts.trained.sizes) = (trained_frames, vec![[width, height]]);
         // Every frame sees every frame, until a plan is searched for.
         facts.mask_plan = None;
         let text = serde_json::to_string_pretty(&facts).map_err(|error| self.unsupported(error.to_string()))?;
@@ -266,7 +269,7 @@ fn lend(source: &WeightSource, config: &Value, place: &Path, weights: &str) -> R
     Ok(write_whole(&place.join(CONFIG), format!("{config:#}\n").as_bytes())?)
 }
 
-/// The VAE of a run's model, and a hash of it.
+/// The VAE of a run's model, and a digest of its encoder.
 ///
 /// # Errors
 /// There is none, or it is damaged.
@@ -275,12 +278,13 @@ pub fn load_vae(run: &RunFolder, device: &ComputeDevice) -> Result<(Vae, VaeConf
     let (config_path, weights_path) = (place.join(CONFIG), place.join(VAE_WEIGHTS));
     let unreadable = |reason: String| TrainError::Unreadable { path: config_path.clone(), reason };
     let text = std::fs::read_to_string(&config_path).map_err(|error| unreadable(error.kind().to_string()))?;
-    let config: VaeConfig = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    let json: Value = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    let config = VaeConfig::deserialize(&json).map_err(|error| unreadable(error.to_string()))?;
     if let Some(reason) = config.unsupported() {
         return Err(unreadable(reason));
     }
     let source = WeightSource::open(&weights_path)?;
     let vae = Vae::load(Loader::new(&source, device), &config)?;
-    let hash = super::data::latents::digest_of(&[&config_path, &weights_path])?;
-    Ok((vae, config, hash))
+    let digest = encoder_digest(&json, &source)?;
+    Ok((vae, config, digest))
 }

@@ -1,21 +1,25 @@
 //! From flags to a running distillation: the teacher, the student's model around its transformer, the clips.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{KdArguments, MlcdArguments, TeacherArguments};
 use crate::cli::UsageError;
-use crate::cli::train::setup::{Learnt, Setup, latents, source_of};
+use crate::cli::train::Also;
+use crate::cli::train::setup::{Learnt, Setup, latents, mix, path_of_latents, source_of};
 use crate::gpu::device::ComputeDevice;
 use crate::mask::MaskPlan;
 use crate::model::dit::{TextContext, Transformer};
 use crate::model::folder::{ModelFacts, SamplingDefaults};
+use crate::model::latent::ClipSize;
 use crate::model::sampler::{Sampler, SamplerKind};
 use crate::model::weights::Loader;
 use crate::training::TrainError;
 use crate::training::data::clip_folder::list;
 use crate::training::data::latents::Latents;
+use crate::training::data::mix::Mix;
 use crate::training::distill::data::{Clips, DistillData, Snap};
 use crate::training::distill::jump::Segments;
+use crate::training::distill::masks::{Masks, key_frames};
 use crate::training::distill::student::{self, Description, SheetOfStudent};
 use crate::training::distill::teacher::Teacher;
 use crate::training::distill::{kd, mlcd};
@@ -40,14 +44,19 @@ pub fn mlcd(arguments: &MlcdArguments) -> anyhow::Result<Ended> {
     let schedule = session.plan(mlcd::SCHEDULE)?;
     let mut setup = begin(common, Template::open(&common.teacher)?, mlcd::MLCD, mlcd::MLCD)?;
     let plan = setup.template.plan()?;
+    let also = lengths(&mut setup, common, &[&plan])?;
     let lessons = if *data_free {
         let channels = setup.template.vae_config()?.0.embed_dim;
         let clips = common.world_clips.map_or(CLIPS, |clips| clips as usize);
-        Lessons { clips: Clips::Described { clips, shape: setup.size.latent_shape(channels) }, sentences: None }
+        let described = |_: &mut Setup, size: ClipSize| {
+            let shape = size.latent_shape(channels);
+            Ok(Some(Clips::Described { clips, shape }))
+        };
+        mix(&mut setup, &also, &described)?.map(|mix| Lessons { mix, sentences: None })
     } else {
-        let Some(lessons) = encoded_clips(&mut setup, common)? else { return Ok(Ended::Stopped) };
-        lessons
+        encoded_clips(&mut setup, common, &also)?
     };
+    let Some(lessons) = lessons else { return Ok(Ended::Stopped) };
     let [batch, part] = session.batch_and_part(mlcd::BATCH);
     let data = data(&setup.template, lessons, [batch, part], session.seed)?;
     let settings = mlcd::Settings {
@@ -57,14 +66,17 @@ pub fn mlcd(arguments: &MlcdArguments) -> anyhow::Result<Ended> {
         distance: (*distance).into(),
         start: if *data_free { mlcd::Start::Noise } else { mlcd::Start::Clips },
     };
-    let facts = few_steps(setup.template.facts(), segments);
+    let facts = trained_at(few_steps(setup.template.facts(), segments), &also);
     let description = describe(&setup.template, mlcd::MLCD, facts, &plan);
     let kind = settings.kind(&setup.template.short_hash()?);
+    let masks = Masks::adapted(&plan, &data.mix.latent_frames())?;
+    let samples = data.mix.samples_a_step([batch, part]);
     let (template, optimiser) = (setup.template.clone(), session.optimiser(mlcd::OPTIMISER));
     let make = |device: &ComputeDevice| {
         let trainer = trainer(&template, &kind, optimiser, session.seed, device)?;
-        let teacher = teacher(&template, &plan, device)?;
-        let task = mlcd::MlcdTask::new(teacher, settings, plan.clone(), description.clone(), batch, device);
+        let teacher = teacher(&template, masks.clone(), device)?;
+        let mut task = mlcd::MlcdTask::new(teacher, settings, plan.clone(), description.clone(), samples, device);
+        task.masks = masks.clone();
         Ok((task, trainer))
     };
     let (mut task, mut trainer) = make(&setup.device)?;
@@ -83,7 +95,9 @@ pub fn kd(arguments: &KdArguments) -> anyhow::Result<Ended> {
     let (layers, frames) = (template.base_configs()?.transformer.num_layers, template.size().latent_frames());
     plan.check(layers, frames).map_err(|error| UsageError(format!("{}: {error}.", student_plan.display())))?;
     let mut setup = begin(common, template, kd::KD, kd::FAST)?;
-    let Some(lessons) = encoded_clips(&mut setup, common)? else { return Ok(Ended::Stopped) };
+    let of_teacher = setup.template.plan()?;
+    let also = lengths(&mut setup, common, &[&plan, &of_teacher])?;
+    let Some(lessons) = encoded_clips(&mut setup, common, &also)? else { return Ok(Ended::Stopped) };
     let [batch, part] = session.batch_and_part(kd::BATCH);
     let defaults = &setup.template.facts().defaults;
     let snap = Some(Snap { share: *at_sampler, times: sampler_times(defaults)? });
@@ -96,15 +110,18 @@ pub fn kd(arguments: &KdArguments) -> anyhow::Result<Ended> {
         setup.template.name(),
         100.0 * plan.density()
     );
-    let facts = ModelFacts { card: Some(card), ..setup.template.facts().clone() };
+    let facts = trained_at(ModelFacts { card: Some(card), ..setup.template.facts().clone() }, &also);
     let description = describe(&setup.template, kd::FAST, facts, &plan);
     let kind = weights.kind(&plan, &setup.template.short_hash()?);
-    let of_teacher = setup.template.plan()?;
+    let latent_frames = data.mix.latent_frames();
+    let of_teacher = Masks::adapted(&of_teacher, &latent_frames)?;
+    let (masks, samples) = (Masks::adapted(&plan, &latent_frames)?, data.mix.samples_a_step([batch, part]));
     let (template, optimiser) = (setup.template.clone(), session.optimiser(kd::OPTIMISER));
     let make = |device: &ComputeDevice| {
         let trainer = trainer(&template, &kind, optimiser, session.seed, device)?;
-        let teacher = teacher(&template, &of_teacher, device)?;
-        let task = kd::KdTask::new(teacher, weights, plan.clone(), description.clone(), batch, device);
+        let teacher = teacher(&template, of_teacher.clone(), device)?;
+        let mut task = kd::KdTask::new(teacher, weights, plan.clone(), description.clone(), samples, device);
+        task.masks = masks.clone();
         Ok((task, trainer))
     };
     let (mut task, mut trainer) = make(&setup.device)?;
@@ -137,50 +154,79 @@ fn is_same(a: &Path, b: &Path) -> bool {
 
 /// What a student learns from.
 struct Lessons {
-    clips: Clips,
+    mix: Mix<Clips>,
     /// Of the clips, where they are not the world's.
     sentences: Option<Vec<String>>,
 }
 
-/// The clips to learn from. None if it was stopped.
-fn encoded_clips(setup: &mut Setup, common: &TeacherArguments) -> Result<Option<Lessons>, TrainError> {
-    let Some(folder) = &common.clips else {
-        let latents = clips_of_world(setup, common)?;
-        return Ok(latents.map(|latents| Lessons { clips: Clips::Encoded(latents), sentences: None }));
+/// The other lengths that a student learns at: as wished, else those that its teacher has learnt, as far as all plans have rules
+/// for them.
+fn lengths(setup: &mut Setup, common: &TeacherArguments, plans: &[&MaskPlan]) -> anyhow::Result<Also> {
+    let size = setup.size;
+    let adapts = |frames: usize| {
+        let latent_frames = ClipSize { frames, ..size }.latent_frames();
+        plans.iter().try_for_each(|plan| plan.adapted(latent_frames).map(drop))
     };
-    let (own, identity) = list(folder)?;
-    let latents = latents(setup, Learnt::Own(&own, identity))?;
-    let sentences = Some(own.into_iter().map(|clip| clip.sentence).collect());
-    Ok(latents.map(|latents| Lessons { clips: Clips::Encoded(latents), sentences }))
+    if let Some(also) = &common.also {
+        also.check(size.frames)?;
+        for &(frames, _) in &also.0 {
+            adapts(frames).map_err(|error| UsageError(format!("--also {frames}: {error}.")))?;
+        }
+        return Ok(also.clone());
+    }
+    // A person's own clips may be too short for other lengths.
+    let mut also = if common.clips.is_some() { Also::default() } else { Also::of_world(size.frames) };
+    let learnt = &setup.template.facts().trained.frames;
+    also.0.retain(|(frames, _)| learnt.contains(frames));
+    if let Some((frames, error)) = also.0.iter().find_map(|&(frames, _)| Some((frames, adapts(frames).err()?))) {
+        setup.watcher.note(&format!("no clips of {frames} frames: {error}"));
+        also.0.retain(|&(frames, _)| adapts(frames).is_ok());
+    }
+    Ok(also)
 }
 
-/// Clips that were encoded for this model or its teacher, else new ones.
-fn clips_of_world(setup: &mut Setup, common: &TeacherArguments) -> Result<Option<Latents>, TrainError> {
+/// The clips to learn from. None if it was stopped.
+fn encoded_clips(setup: &mut Setup, common: &TeacherArguments, also: &Also) -> Result<Option<Lessons>, TrainError> {
+    let Some(folder) = &common.clips else {
+        let clips_of = |setup: &mut Setup, size| Ok(clips_of_world(setup, common, size)?.map(Clips::Encoded));
+        return Ok(mix(setup, also, &clips_of)?.map(|mix| Lessons { mix, sentences: None }));
+    };
+    let (own, identity) = list(folder)?;
+    let learnt = Learnt::Own(&own, identity);
+    let clips_of = |setup: &mut Setup, size| Ok(latents(setup, learnt.clone(), size)?.map(Clips::Encoded));
+    let mix = mix(setup, also, &clips_of)?;
+    let sentences = Some(own.iter().map(|clip| clip.sentence.clone()).collect());
+    Ok(mix.map(|mix| Lessons { mix, sentences }))
+}
+
+/// Clips of a size that were encoded for this model or its teacher, else new ones.
+fn clips_of_world(setup: &mut Setup, common: &TeacherArguments, size: ClipSize) -> Result<Option<Latents>, TrainError> {
+    let usual = setup.size.frames;
     if let Some(clips) = common.world_clips {
-        return latents(setup, Learnt::World(clips as usize));
+        return latents(setup, Learnt::World(clips as usize).at(size.frames, usual), size);
     }
-    let (_, config, hash) = load_vae(&setup.folder, &setup.device)?;
-    let (shape, source) = (setup.size.latent_shape(config.embed_dim), source_of(setup.size));
-    let of_teacher = setup.template.path().and_then(Path::parent).map(|root| RunFolder::new(root, mlcd::MLCD).latents());
-    let places: Vec<PathBuf> = std::iter::once(setup.folder.latents()).chain(of_teacher).collect();
-    for path in places {
-        let found = Latents::read_if(&path, &|of| of.vae == hash && of.shape == shape && of.source == source)?;
+    let (_, config, encoder) = load_vae(&setup.folder, &setup.device)?;
+    let (shape, source) = (size.latent_shape(config.embed_dim), source_of(size));
+    let of_teacher = setup.template.path().and_then(Path::parent).map(|root| RunFolder::new(root, mlcd::MLCD));
+    let folders = std::iter::once(setup.folder.clone()).chain(of_teacher);
+    for path in folders.map(|folder| path_of_latents(&folder, size.frames, usual)) {
+        let found = Latents::read_if(&path, &|of| of.vae == encoder && of.shape == shape && of.source == source)?;
         if let Some(latents) = found {
             setup.watcher.note(&format!("{} encoded clips of {}", latents.of.clips, path.display()));
             return Ok(Some(latents));
         }
     }
-    latents(setup, Learnt::World(CLIPS))
+    latents(setup, Learnt::World(CLIPS).at(size.frames, usual), size)
 }
 
 fn data(
     template: &Template,
-    Lessons { clips, sentences }: Lessons,
+    Lessons { mix, sentences }: Lessons,
     [batch, part]: [usize; 2],
     seed: u64,
 ) -> Result<DistillData, TrainError> {
     let (tokenizer, max_tokens, random) = (template.tokenizer()?, template.max_tokens(), Random::new(seed));
-    Ok(DistillData { clips, tokenizer, max_tokens, batch, part, random, snap: None, dropped: 0.0, sentences })
+    Ok(DistillData { mix, tokenizer, max_tokens, batch, part, random, snap: None, dropped: 0.0, sentences })
 }
 
 fn trainer(
@@ -194,10 +240,10 @@ fn trainer(
     Ok(student::trainer(&template.transformer_weights()?, &config, kind, settings, seed, device)?)
 }
 
-fn teacher(template: &Template, plan: &MaskPlan, device: &ComputeDevice) -> Result<Teacher, TrainError> {
+fn teacher(template: &Template, masks: Masks, device: &ComputeDevice) -> Result<Teacher, TrainError> {
     let config = template.base_configs()?.transformer;
     let transformer = Transformer::load(Loader::new(&template.transformer_weights()?, device), &config)?;
-    let (encoder, masks) = (template.text_encoder(device)?, student::key_frames(plan));
+    let encoder = template.text_encoder(device)?;
     Ok(Teacher::new(transformer, encoder, masks, &template.tokenizer()?, template.max_tokens())?)
 }
 
@@ -208,6 +254,12 @@ fn few_steps(of_teacher: &ModelFacts, segments: Segments) -> ModelFacts {
     (defaults.sampler, defaults.steps, defaults.guidance_scale) = (SamplerKind::DdimTrailing, segments.count(), 1.0);
     facts.trained.steps = segments.divisors();
     facts.card = Some(format!("Few-step transformer by consistency distillation: {} steps without guidance.", segments.count()));
+    facts
+}
+
+/// As it is said of a student that has learnt at its usual length and at others.
+fn trained_at(mut facts: ModelFacts, also: &Also) -> ModelFacts {
+    facts.trained.frames = also.with(facts.defaults.frames);
     facts
 }
 
@@ -231,7 +283,7 @@ fn sheet(setup: &Setup, description: &Description, plan: &MaskPlan) -> anyhow::R
     let (vae, ..) = load_vae(&setup.folder, &setup.device)?;
     let painter = samples::Painter { vae, size: setup.size, device: setup.device.clone() };
     let prompts = samples::prompts(&setup.template.tokenizer()?, setup.template.max_tokens())?;
-    let (defaults, masks) = (description.facts.defaults.clone(), student::key_frames(plan));
+    let (defaults, masks) = (description.facts.defaults.clone(), key_frames(plan));
     Ok(Box::new(move |network: &Transformer, teacher: &Teacher, path: &Path| {
         let text: TextContext = teacher.embed(prompts.clone());
         let way = samples::Way {

@@ -1,5 +1,6 @@
 //! From flags to a running training: opens the device and the model that it is like, prepares the data, resumes.
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,7 +8,7 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 
 use super::watch::Terminal;
-use super::{BaseArguments, RunArguments, SessionArguments, UsageError, VaeArguments};
+use super::{Also, BaseArguments, RunArguments, SessionArguments, UsageError, VaeArguments};
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::ClipSize;
 use crate::studio::words::duration;
@@ -16,6 +17,7 @@ use crate::training::checkpoint::{Checkpoint, file, packed};
 use crate::training::data::clip_folder::{OwnClip, list};
 use crate::training::data::encoding::{encode_clips, encode_world, pool_through_vae};
 use crate::training::data::latents::{Latents, LatentsOf};
+use crate::training::data::mix::Mix;
 use crate::training::folder::RunFolder;
 use crate::training::pretrain::{base, judge, samples, vae};
 use crate::training::random::Random;
@@ -124,7 +126,7 @@ fn found(folder: &RunFolder, wanted: bool) -> Result<Option<(Checkpoint, PathBuf
 }
 
 pub fn vae(arguments: &VaeArguments) -> anyhow::Result<Ended> {
-    let VaeArguments { run, squares, fine_tune } = arguments;
+    let VaeArguments { run, squares, fine_tune, freeze_encoder } = arguments;
     let session = &run.session;
     let plan = session.plan(vae::SCHEDULE)?;
     let mut setup = Setup::new(run, vae::VAE)?;
@@ -140,37 +142,48 @@ pub fn vae(arguments: &VaeArguments) -> anyhow::Result<Ended> {
         random: Random::new(session.seed),
     };
     let weights = if *fine_tune { Some(setup.template.vae_weights()?) } else { None };
-    let settings = run.optimiser(vae::OPTIMISER);
-    let (seed, clip_frames) = (session.seed, setup.size.frames);
+    let (settings, seed, clip_frames) = (run.optimiser(vae::OPTIMISER), session.seed, setup.size.frames);
     let make = |device: &ComputeDevice| {
-        let trainer = vae::trainer(&config, weights.as_ref(), settings, seed, device)?;
+        let (trainer, frozen) = match &weights {
+            Some(weights) if *freeze_encoder => {
+                let frozen = vae::FrozenEncoder::load(&config, &json, weights, device)?;
+                (vae::decoder_trainer(&config, weights, &frozen, settings, seed, device), Some(frozen))
+            }
+            weights => (vae::trainer(&config, weights.as_ref(), settings, seed, device), None),
+        };
         let mut task = vae::VaeTask::new(config.clone(), json.clone(), batch, size, clip_frames, device);
-        task.squares = *squares;
-        Ok((task, trainer))
+        (task.squares, task.frozen) = (*squares, frozen);
+        Ok((task, trainer?))
     };
     let (task, mut trainer) = make(&setup.device)?;
     setup.run(&task, &data, &mut trainer, &plan, &make)
 }
 
 pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
-    let BaseArguments { run, world_clips, clips, fine_tune } = arguments;
+    let BaseArguments { run, world_clips, clips, fine_tune, also } = arguments;
     let session = &run.session;
     let plan = session.plan(base::SCHEDULE)?;
     let mut setup = Setup::new(run, base::TRANSFORMER)?;
+    // A person's own clips may be too short for other lengths.
+    let standard = if clips.is_some() { Also::default() } else { Also::of_world(setup.size.frames) };
+    let also = also.clone().unwrap_or(standard);
+    also.check(setup.size.frames)?;
     let configs = setup.template.base_configs()?;
     if setup.template.lend_vae(&setup.folder)? {
         setup.watcher.note("the VAE is that of the model that this one is like");
     }
-    setup.template.write_texts(&setup.folder, setup.size)?;
+    setup.template.write_texts(&setup.folder, setup.size, also.with(setup.size.frames))?;
     let (own, identity) = match clips {
         Some(folder) => list(folder)?,
         None => Default::default(),
     };
     let learnt = if own.is_empty() { Learnt::World(*world_clips as usize) } else { Learnt::Own(&own, identity) };
-    let Some(latents) = latents(&mut setup, learnt)? else { return Ok(Ended::Stopped) };
+    let usual = setup.size.frames;
+    let clips_of = |setup: &mut Setup, size: ClipSize| latents(setup, learnt.at(size.frames, usual), size);
+    let Some(mix) = mix(&mut setup, &also, &clips_of)? else { return Ok(Ended::Stopped) };
     let [batch, part] = session.batch_and_part(base::BATCH);
     let data = base::BaseData {
-        latents,
+        mix,
         tokenizer: setup.template.tokenizer()?,
         max_tokens: setup.template.max_tokens(),
         batch,
@@ -184,10 +197,10 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
         None => base::Start::Recipe,
     };
     let settings = run.optimiser(base::OPTIMISER);
-    let (seed, latent_frames) = (session.seed, setup.size.latent_frames());
+    let (seed, samples) = (session.seed, data.mix.samples_a_step([batch, part]));
     let make = |device: &ComputeDevice| {
         let trainer = base::trainer(&configs, &start, settings, seed, device)?;
-        Ok((base::BaseTask::new(configs.clone(), batch, latent_frames, device), trainer))
+        Ok((base::BaseTask::new(configs.clone(), samples, device), trainer))
     };
     let (mut task, mut trainer) = make(&setup.device)?;
     if plan.sheet_every.is_some() {
@@ -199,6 +212,7 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
 }
 
 /// What the transformer learns from.
+#[derive(Clone)]
 pub enum Learnt<'a> {
     /// So many clips of the world.
     World(usize),
@@ -211,21 +225,62 @@ pub fn source_of(ClipSize { frames, width, height }: ClipSize) -> String {
     format!("world {} {frames}x{width}x{height}", seeds::TRANSFORMER)
 }
 
-/// The encoded clips, from the run's folder if they are there. None if it was stopped.
-pub fn latents(setup: &mut Setup, learnt: Learnt<'_>) -> Result<Option<Latents>, TrainError> {
-    let (vae, config, hash) = load_vae(&setup.folder, &setup.device)?;
-    let shape = setup.size.latent_shape(config.embed_dim);
-    let ClipSize { frames, width, height } = setup.size;
+/// Of the world's clips, so many times fewer are encoded at another length: few steps learn from them. Longer ones take longer
+/// and more memory, shorter ones less.
+const FEWER_LONGER: usize = 8;
+const FEWER_SHORTER: usize = 4;
+
+impl Learnt<'_> {
+    /// What is learnt from at a length.
+    pub fn at(&self, frames: usize, usual: usize) -> Self {
+        let fewer = match frames.cmp(&usual) {
+            Ordering::Less => FEWER_SHORTER,
+            Ordering::Equal => 1,
+            Ordering::Greater => FEWER_LONGER,
+        };
+        match self {
+            Self::World(clips) => Self::World((clips / fewer).max(1)),
+            own @ Self::Own(..) => own.clone(),
+        }
+    }
+}
+
+/// What there is to learn from at every length. None if it was stopped.
+pub fn mix<T>(setup: &mut Setup, also: &Also, clips_of: ClipsOf<'_, T>) -> Result<Option<Mix<T>>, TrainError> {
+    let usual = setup.size;
+    let Some(clips) = clips_of(setup, usual)? else { return Ok(None) };
+    let mut mix = Mix::of_one(usual.latent_frames(), clips);
+    for &(frames, share) in &also.0 {
+        let size = ClipSize { frames, ..usual };
+        let Some(clips) = clips_of(setup, size)? else { return Ok(None) };
+        mix.add(share, size.latent_frames(), clips);
+    }
+    Ok(Some(mix))
+}
+
+/// Gives what there is to learn from in clips of a size; None if it was stopped.
+type ClipsOf<'a, T> = &'a dyn Fn(&mut Setup, ClipSize) -> Result<Option<T>, TrainError>;
+
+/// Where encoded clips of a number of frames are kept.
+pub fn path_of_latents(folder: &RunFolder, frames: usize, usual: usize) -> PathBuf {
+    if frames == usual { folder.latents() } else { folder.latents_of_length(frames) }
+}
+
+/// The encoded clips of a size, from the run's folder if they are there. None if it was stopped.
+pub fn latents(setup: &mut Setup, learnt: Learnt<'_>, size: ClipSize) -> Result<Option<Latents>, TrainError> {
+    let (vae, config, encoder) = load_vae(&setup.folder, &setup.device)?;
+    let shape = size.latent_shape(config.embed_dim);
+    let ClipSize { frames, width, height } = size;
     let (source, clips) = match &learnt {
-        Learnt::World(clips) => (source_of(setup.size), *clips),
+        Learnt::World(clips) => (source_of(size), *clips),
         Learnt::Own(own, identity) => (format!("clips {identity} {frames}x{width}x{height}"), own.len()),
     };
-    let of = LatentsOf { vae: hash, source, clips, shape };
-    let path = setup.folder.latents();
+    let of = LatentsOf { vae: encoder, source, clips, shape };
+    let path = path_of_latents(&setup.folder, frames, setup.size.frames);
     if let Some(latents) = Latents::read(&path, &of)? {
         return Ok(Some(latents));
     }
-    let (size, device, watcher) = (setup.size, &setup.device, &mut setup.watcher);
+    let (device, watcher) = (&setup.device, &mut setup.watcher);
     let made = match learnt {
         Learnt::World(_) => encode_world(&vae, of, seeds::TRANSFORMER, size, device, watcher)?,
         Learnt::Own(own, _) => encode_clips(&vae, of, own, size, device, watcher)?,

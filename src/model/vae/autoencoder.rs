@@ -41,6 +41,11 @@ pub struct Vae {
     tiling: Tiling,
 }
 
+/// Whether a tensor's published name is of what makes latents, and not of what makes frames of them.
+pub fn is_of_encoder(name: &str) -> bool {
+    name.starts_with("encoder.") || name.starts_with("quant_conv.")
+}
+
 impl Vae {
     /// # Errors
     /// The weights do not fit the configuration.

@@ -11,7 +11,7 @@ mod resample;
 mod site;
 mod tiling;
 
-pub use autoencoder::{Posterior, Vae, channels_first, channels_last, to_rgb8};
+pub use autoencoder::{Posterior, Vae, channels_first, channels_last, is_of_encoder, to_rgb8};
 pub use config::VaeConfig;
 pub use site::{Sites, Stopped};
 pub use tiling::Tiling;

@@ -19,8 +19,14 @@ use crate::world::renderer::render_clips;
 use crate::world::scene::Scene;
 use crate::world::seeds;
 
-/// Clips of one call of the encoder: in f32 and at full size a tensor of more would pass the 2 GiB of a binding.
-const CLIPS_A_CALL: usize = 4;
+/// Pixels of one call of the encoder, four clips of mini: in f32 a tensor of more would pass the 2 GiB of a binding.
+const PIXELS_A_CALL: usize = 4 * 29 * 256 * 144;
+/// Clips of one call, however small they are.
+const MOST_CLIPS_A_CALL: usize = 32;
+
+fn clips_a_call(size: ClipSize) -> usize {
+    (PIXELS_A_CALL / (size.frames * size.width * size.height).max(1)).clamp(1, MOST_CLIPS_A_CALL)
+}
 
 /// Encodes clips `0..of.clips` of the world's seed. None if the watcher stopped it.
 ///
@@ -34,7 +40,7 @@ pub fn encode_world(
     device: &ComputeDevice,
     watcher: &mut dyn Watcher,
 ) -> Result<Option<Latents>, TrainError> {
-    encode(vae, of, seed, device, watcher, &|first, count| {
+    encode(vae, of, clips_a_call(size), seed, device, watcher, &|first, count| {
         let scenes: Vec<Scene> = (first..first + count).map(|clip| Scene::of_clip(seed, clip as u64)).collect();
         Ok(render_clips(&scenes, size, &device.device))
     })
@@ -52,7 +58,7 @@ pub fn encode_clips(
     device: &ComputeDevice,
     watcher: &mut dyn Watcher,
 ) -> Result<Option<Latents>, TrainError> {
-    encode(vae, of, 0, device, watcher, &|first, count| {
+    encode(vae, of, clips_a_call(size), 0, device, watcher, &|first, count| {
         let mut values = Vec::new();
         for clip in &clips[first..first + count] {
             let decoded = decode(&clip.path, size)?;
@@ -72,6 +78,7 @@ type VideoOf<'a> = &'a dyn Fn(usize, usize) -> Result<Tensor<5>, TrainError>;
 fn encode(
     vae: &Vae,
     of: LatentsOf,
+    clips_a_call: usize,
     seed: u64,
     device: &ComputeDevice,
     watcher: &mut dyn Watcher,
@@ -82,30 +89,44 @@ fn encode(
     let mut values = Vec::with_capacity(of.clips * of.values_a_clip());
     let begun = Instant::now();
     let mut told = 0;
-    for first in (0..of.clips).step_by(CLIPS_A_CALL) {
+    // One call is always on its way while the one before it is read, so that the device does not wait.
+    let mut pending: Option<Tensor<5>> = None;
+    for first in (0..of.clips).step_by(clips_a_call) {
         if watcher.stops() {
             return Ok(None);
         }
-        let count = CLIPS_A_CALL.min(of.clips - first);
+        let count = clips_a_call.min(of.clips - first);
         let shape = [count, channels, frames, height, width];
         let noise = random.normal(Stream::Noise, first as u64, shape.iter().product());
         let noise = Tensor::from_data(TensorData::new(noise, shape), &device.device);
-        let latents = scaled_latents(vae, video_of(first, count)?, noise);
-        let latents: Vec<f32> = latents
-            .try_into_vec_as()
-            .map_err(|error| TrainError::DeviceFailed { step: 0, reason: format!("while clips were encoded: {error}") })?;
-        if latents.iter().any(|value| !value.is_finite()) {
-            return Err(TrainError::Diverged { step: 0, what: "a latent of the VAE".into() });
+        let launched = scaled_latents(vae, video_of(first, count)?, noise);
+        if let Some(before) = pending.replace(launched) {
+            read_into(&mut values, before)?;
         }
-        values.extend(latents.into_iter().map(f16::from_f32));
-        let tenth = 10 * (first + count) / of.clips;
+        // Those of the call on its way do not count yet.
+        let tenth = 10 * first / of.clips;
         if tenth > told {
             told = tenth;
-            let rate = (first + count) as f64 / begun.elapsed().as_secs_f64().max(1e-9);
-            watcher.note(&format!("{} of {} clips encoded, {rate:.0} a second", first + count, of.clips));
+            let rate = first as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+            watcher.note(&format!("{first} of {} clips of {frames} latent frames encoded, {rate:.0} a second", of.clips));
         }
     }
+    if let Some(last) = pending {
+        read_into(&mut values, last)?;
+    }
     Ok(Some(Latents::new(of, values)))
+}
+
+/// Reads the latents of a call from the device.
+fn read_into(values: &mut Vec<f16>, latents: Tensor<5>) -> Result<(), TrainError> {
+    let latents: Vec<f32> = latents
+        .try_into_vec_as()
+        .map_err(|error| TrainError::DeviceFailed { step: 0, reason: format!("while clips were encoded: {error}") })?;
+    if latents.iter().any(|value| !value.is_finite()) {
+        return Err(TrainError::Diverged { step: 0, what: "a latent of the VAE".into() });
+    }
+    values.extend(latents.into_iter().map(f16::from_f32));
+    Ok(())
 }
 
 /// The first clips of the transformer's seed on their way through the VAE, as a judge looks at them:

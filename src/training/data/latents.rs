@@ -7,9 +7,14 @@ use std::io::Read;
 use std::path::Path;
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::model::vae::is_of_encoder;
+use crate::model::weights::{WeightError, WeightSource};
 use crate::training::error::TrainError;
 
 const MAGIC: &[u8; 16] = b"tilereel latents";
@@ -20,7 +25,7 @@ const LONGEST_HEADER: u64 = 1 << 16;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LatentsOf {
-    /// SHA-256 of the VAE's weights and configuration.
+    /// The digest of the VAE's encoder ([`encoder_digest`]).
     pub vae: String,
     /// Where the clips are from: the world's seed, or a folder's content.
     pub source: String,
@@ -64,6 +69,18 @@ impl Latents {
     pub fn clip(&self, index: usize) -> &[f16] {
         let length = self.of.values_a_clip();
         &self.values[index * length..(index + 1) * length]
+    }
+
+    /// The latents of some clips in f32, one after the other.
+    ///
+    /// # Panics
+    /// There is no such clip.
+    pub fn clips(&self, indices: &[usize]) -> Vec<f32> {
+        let length = self.of.values_a_clip();
+        let mut values = vec![0.0; indices.len() * length];
+        let clips = values.par_chunks_mut(length.max(1)).zip(indices);
+        clips.for_each(|(values, &index)| self.clip(index).convert_to_f32_slice(values));
+        values
     }
 
     /// Writes the file, whole or not at all.
@@ -138,17 +155,22 @@ fn hexadecimal(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The SHA-256 of files together, in order.
+/// A SHA-256 of a VAE's configuration and of the tensors that make latents. Those of the decoder do not count: a latent does
+/// not depend on them, so that one that was encoded stays right while the decoder alone learns more
+/// ([`crate::training::pretrain::vae::FrozenEncoder`]).
 ///
 /// # Errors
-/// One cannot be read.
-pub fn digest_of(files: &[&Path]) -> Result<String, TrainError> {
+/// A tensor cannot be read.
+pub fn encoder_digest(config: &Value, weights: &WeightSource) -> Result<String, WeightError> {
     let mut hash = Sha256::new();
-    for path in files {
-        let bytes = std::fs::read(path)
-            .map_err(|error| TrainError::Unreadable { path: (*path).to_owned(), reason: error.kind().to_string() })?;
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(&bytes);
+    hash.update(config.to_string());
+    let mut names: Vec<&str> = weights.tensors().map(|(name, _)| name).filter(|name| is_of_encoder(name)).collect();
+    names.sort_unstable();
+    for name in names {
+        let shape = weights.info(name).map(|info| &info.shape);
+        hash.update(format!("\n{name} {shape:?}\n"));
+        // The values, not the file's bytes: latents are the same whichever type keeps them.
+        weights.read_f32(name)?.iter().for_each(|value| hash.update(value.to_le_bytes()));
     }
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

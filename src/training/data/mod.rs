@@ -4,3 +4,4 @@ pub mod captions;
 pub mod clip_folder;
 pub mod encoding;
 pub mod latents;
+pub mod mix;

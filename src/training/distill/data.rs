@@ -1,9 +1,12 @@
 //! Batches of a distillation: noise, times and sentences, and latents where the student learns from clips.
 
+use rayon::prelude::*;
+
 use crate::model::sampler::schedule::TRAINING_TIMESTEPS;
 use crate::model::text::{TokenIds, Tokenizer};
 use crate::training::data::captions::{Captions, tokens_of, tokens_of_clip};
 use crate::training::data::latents::Latents;
+use crate::training::data::mix::{Mix, Portion};
 use crate::training::error::TrainError;
 use crate::training::pretrain::base::SENTENCES;
 use crate::training::random::{Random, Stream};
@@ -72,12 +75,13 @@ impl Snap {
 /// Makes batches.
 #[derive(Debug)]
 pub struct DistillData {
-    pub clips: Clips,
+    pub mix: Mix<Clips>,
     pub tokenizer: Tokenizer,
     /// Tokens of a sentence.
     pub max_tokens: usize,
+    /// Samples of a step with clips of the usual length.
     pub batch: usize,
-    /// Samples whose gradients are made together.
+    /// Of them, those whose gradients are made together.
     pub part: usize,
     pub random: Random,
     pub snap: Option<Snap>,
@@ -89,9 +93,9 @@ pub struct DistillData {
 
 impl DistillData {
     /// One time in each of as many equal spans as there are samples, then moved to the sampler's or not.
-    fn time(&self, step: u64, sample: usize) -> usize {
+    fn time(&self, step: u64, sample: usize, samples: usize) -> usize {
         let within = self.random.uniform(Stream::Time, step, sample as u64);
-        let time = (sample as f64 + within) / self.batch as f64 * TRAINING_TIMESTEPS as f64;
+        let time = (sample as f64 + within) / samples as f64 * TRAINING_TIMESTEPS as f64;
         let time = (time as usize).min(TRAINING_TIMESTEPS - 1);
         match &self.snap {
             Some(snap) if self.random.uniform(Stream::Snapped, step, sample as u64) < snap.share => snap.of(time),
@@ -116,28 +120,30 @@ impl Batches for DistillData {
     type Batch = DistillBatch;
 
     fn make(&self, step: u64) -> Result<Vec<DistillBatch>, TrainError> {
-        let [channels, frames, height, width] = self.clips.shape();
+        let Portion { clips, samples: all, part } = self.mix.of_step(self.random, step, [self.batch, self.part]);
+        let [channels, frames, height, width] = clips.shape();
         let values = channels * frames * height * width;
-        let noise = self.random.normal(Stream::Noise, step, self.batch * values);
-        let mut times: Vec<usize> = (0..self.batch).map(|sample| self.time(step, sample)).collect();
+        let noise = self.random.normal(Stream::Noise, step, all * values);
+        let mut times: Vec<usize> = (0..all).map(|sample| self.time(step, sample, all)).collect();
         times.sort_unstable();
-        let samples: Vec<usize> = (0..self.batch).collect();
-        let parts = samples.chunks(self.part.max(1)).map(|samples| {
+        let samples: Vec<usize> = (0..all).collect();
+        let parts = samples.chunks(part.max(1)).map(|samples| {
             let range = samples[0]..samples[0] + samples.len();
+            let clip_of = |&sample: &usize| self.random.below(Stream::Clip, step, sample as u64, clips.count());
+            let chosen: Vec<usize> = samples.iter().map(clip_of).collect();
             let mut batch = DistillBatch {
-                latents: None,
+                latents: match clips {
+                    Clips::Encoded(latents) => Some(latents.clips(&chosen)),
+                    Clips::Described { .. } => None,
+                },
                 noise: noise[range.start * values..range.end * values].to_vec(),
                 shape: [samples.len(), channels, frames, height, width],
                 times: times[range].to_vec(),
                 captions: Captions::default(),
             };
-            for &sample in samples {
-                let place = sample as u64;
-                let clip = self.random.below(Stream::Clip, step, place, self.clips.count());
-                if let Clips::Encoded(latents) = &self.clips {
-                    batch.latents.get_or_insert_default().extend(latents.clip(clip).iter().map(|value| value.to_f32()));
-                }
-                batch.captions.push(&self.tokens(step, place, clip)?);
+            let sentences = samples.par_iter().zip(&chosen).map(|(&sample, &clip)| self.tokens(step, sample as u64, clip));
+            for tokens in sentences.collect::<Result<Vec<TokenIds>, TrainError>>()? {
+                batch.captions.push(&tokens);
             }
             Ok(batch)
         });

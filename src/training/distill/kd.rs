@@ -11,7 +11,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::data::DistillBatch;
 use super::jump::noised;
-use super::student::{Description, SheetOfStudent, key_frames, with_gradients};
+use super::masks::Masks;
+use super::student::{Description, SheetOfStudent, with_gradients};
 use super::teacher::{Teacher, predict};
 use crate::gpu::device::ComputeDevice;
 use crate::mask::{LayerMask, MaskPlan};
@@ -73,9 +74,12 @@ pub const LOSS_WEIGHTS: LossWeights = LossWeights { output: 1.0, attention: 0.03
 pub struct KdTask {
     pub teacher: Teacher,
     pub weights: LossWeights,
-    /// The student's masks.
+    /// The student's masks at the usual length of clips.
     pub plan: MaskPlan,
+    /// And at every length that it learns from.
+    pub masks: Masks,
     pub description: Description,
+    /// Samples of a step in the mean.
     pub batch: usize,
     pub sheet: Option<SheetOfStudent>,
     device: Device,
@@ -92,7 +96,8 @@ impl KdTask {
         device: &ComputeDevice,
     ) -> Self {
         let (device, schedule) = (device.device.clone(), NoiseSchedule::trained());
-        Self { teacher, weights, plan, description, batch, sheet: None, device, schedule }
+        let masks = Masks::of_plan(&plan);
+        Self { teacher, weights, plan, masks, description, batch, sheet: None, device, schedule }
     }
 }
 
@@ -117,8 +122,8 @@ impl Task for KdTask {
         let noisy = noised(&self.schedule, clean, noise.clone(), &times);
 
         let (wanted, of_teacher) = watched(|probe| self.teacher.predict(noisy.clone(), &times, &text, probe));
-        let (noisy, text, masks) = (noisy.clone().autodiff(), with_gradients(&text), key_frames(&self.plan));
-        let (given, of_student) = watched(|probe| predict(network, noisy, &times, &text, &masks, probe));
+        let (noisy, text, masks) = (noisy.clone().autodiff(), with_gradients(&text), self.masks.of(shape[2]));
+        let (given, of_student) = watched(|probe| predict(network, noisy, &times, &text, masks, probe));
 
         let layers = of_teacher.len().max(1) as f64;
         let a_layer = of_student.into_iter().zip(of_teacher).map(|(student, teacher)| {

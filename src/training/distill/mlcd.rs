@@ -14,7 +14,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::data::DistillBatch;
 use super::jump::{Segments, asked_at, ddim, noised};
-use super::student::{Description, SheetOfStudent, key_frames, with_gradients, without_gradients};
+use super::masks::Masks;
+use super::student::{Description, SheetOfStudent, with_gradients, without_gradients};
 use super::teacher::{Teacher, first_rows, predict};
 use crate::gpu::device::ComputeDevice;
 use crate::mask::MaskPlan;
@@ -111,9 +112,12 @@ impl Settings {
 pub struct MlcdTask {
     pub teacher: Teacher,
     pub settings: Settings,
-    /// Of the student, which sees what its teacher sees.
+    /// Of the student, which sees what its teacher sees, at the usual length of clips.
     pub plan: MaskPlan,
+    /// And at every length that it learns from.
+    pub masks: Masks,
     pub description: Description,
+    /// Samples of a step in the mean.
     pub batch: usize,
     pub sheet: Option<SheetOfStudent>,
     device: Device,
@@ -142,7 +146,8 @@ impl MlcdTask {
         device: &ComputeDevice,
     ) -> Self {
         let (device, schedule) = (device.device.clone(), NoiseSchedule::trained());
-        Self { teacher, settings, plan, description, batch, sheet: None, device, schedule }
+        let masks = Masks::of_plan(&plan);
+        Self { teacher, settings, plan, masks, description, batch, sheet: None, device, schedule }
     }
 
     /// The lesson of a batch; `student` has no gradients.
@@ -161,8 +166,8 @@ impl MlcdTask {
         let guided = self.teacher.guided(noisy.clone(), &times, &text, guidance);
         let times: Vec<i32> = times.iter().map(|&time| time as i32).collect();
         let stepped = ddim(&self.schedule, noisy.clone(), guided, &times, &earlier);
-        let masks = key_frames(&self.plan);
-        let own = predict(student, stepped.clone(), &asked_at(&earlier), &text, &masks, &mut Probe::default());
+        let masks = self.masks.of(shape[2]);
+        let own = predict(student, stepped.clone(), &asked_at(&earlier), &text, masks, &mut Probe::default());
         // Where the teacher has reached the milestone, the jump is none and the latent stays.
         let target = ddim(&self.schedule, stepped, own, &earlier, &milestones);
         Lesson { noisy, times, milestones, text, target }
@@ -191,8 +196,9 @@ impl MlcdTask {
     /// What the student answers in a lesson.
     pub fn answer(&self, student: &Transformer, lesson: &Lesson) -> Tensor<5> {
         let (noisy, text) = (lesson.noisy.clone().autodiff(), with_gradients(&lesson.text));
-        let masks = key_frames(&self.plan);
-        let own = predict(student, noisy.clone(), &asked_at(&lesson.times), &text, &masks, &mut Probe::default());
+        let [_, _, frames, ..] = noisy.dims();
+        let masks = self.masks.of(frames);
+        let own = predict(student, noisy.clone(), &asked_at(&lesson.times), &text, masks, &mut Probe::default());
         ddim(&self.schedule, noisy, own, &lesson.times, &lesson.milestones)
     }
 }

@@ -7,6 +7,7 @@
 pub mod data;
 pub mod jump;
 pub mod kd;
+pub mod masks;
 pub mod mlcd;
 pub mod student;
 pub mod teacher;

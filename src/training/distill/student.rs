@@ -1,7 +1,6 @@
 //! The network that learns: it begins as its teacher, and is published as a model of its own.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
@@ -9,7 +8,7 @@ use serde_json::Value;
 
 use super::teacher::Teacher;
 use crate::gpu::device::{ComputeDevice, Precision};
-use crate::mask::{KeyFrames, MaskPlan};
+use crate::mask::MaskPlan;
 use crate::model::dit::{TextContext, Transformer, TransformerConfig};
 use crate::model::folder::ModelFacts;
 use crate::model::weights::{
@@ -66,11 +65,6 @@ pub fn without_gradients(network: &Transformer) -> Transformer {
 /// A text for a network that is trained.
 pub fn with_gradients(text: &TextContext) -> TextContext {
     TextContext { embedding: text.embedding.clone().autodiff(), mask: text.mask.clone() }
-}
-
-/// The masks of a plan as the network takes them.
-pub fn key_frames(plan: &MaskPlan) -> Vec<Arc<KeyFrames>> {
-    plan.layers().iter().map(|layer| Arc::new(layer.mask().key_frames())).collect()
 }
 
 /// What stands beside a student's weights.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::Tensor;
 
+use super::masks::Masks;
 use crate::mask::KeyFrames;
 use crate::model::dit::{Probe, TextContext, Transformer};
 use crate::model::text::encoder::TextEncoder;
@@ -14,8 +15,7 @@ use crate::training::data::captions::{Captions, tokens_of};
 pub struct Teacher {
     transformer: Transformer,
     text_encoder: TextEncoder,
-    /// One entry a layer.
-    key_frames: Vec<Arc<KeyFrames>>,
+    masks: Masks,
     /// The text without words, one row.
     empty: TextContext,
 }
@@ -28,14 +28,14 @@ impl Teacher {
     pub fn new(
         transformer: Transformer,
         text_encoder: TextEncoder,
-        key_frames: Vec<Arc<KeyFrames>>,
+        masks: Masks,
         tokenizer: &Tokenizer,
         tokens: usize,
     ) -> Result<Self, TextError> {
         let mut captions = Captions::default();
         captions.push(&tokens_of(tokenizer, "", tokens)?);
         let empty = encoded(&text_encoder, captions);
-        Ok(Self { transformer, text_encoder, key_frames, empty })
+        Ok(Self { transformer, text_encoder, masks, empty })
     }
 
     pub fn transformer(&self) -> &Transformer {
@@ -54,7 +54,8 @@ impl Teacher {
 
     /// The noise in `latents` at `times`, as the sentences let expect.
     pub fn predict(&self, latents: Tensor<5>, times: &[usize], text: &TextContext, probe: &mut Probe<'_>) -> Tensor<5> {
-        predict(&self.transformer, latents, times, text, &self.key_frames, probe)
+        let [_, _, frames, ..] = latents.dims();
+        predict(&self.transformer, latents, times, text, self.masks.of(frames), probe)
     }
 
     /// As [`Self::predict`] with guidance, both predictions in one call: `eps(without) + scale (eps(with) - eps(without))`.

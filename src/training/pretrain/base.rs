@@ -1,13 +1,14 @@
 //! The transformer and the text encoder together: to predict the noise in a noisy latent, from its sentence.
 //!
 //! Source: the recipe of mini. Epsilon prediction with min-SNR weights (Hang et al. 2023, gamma 5), times spread evenly over a
-//! batch, some sentences left out so that guidance has something to compare with.
+//! batch, some sentences left out so that guidance has something to compare with. Steps may have clips of several lengths ([`Mix`]).
 
 use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
 use serde_json::Value;
 
 use super::initial;
@@ -23,6 +24,7 @@ use crate::model::weights::{
 };
 use crate::training::data::captions::{Captions, tokens_of, tokens_of_clip};
 use crate::training::data::latents::Latents;
+use crate::training::data::mix::{Mix, Portion};
 use crate::training::error::TrainError;
 use crate::training::folder::RunFolder;
 use crate::training::optimiser::OptimiserSettings;
@@ -126,12 +128,13 @@ pub struct BaseBatch {
 
 /// Makes batches of latents that were encoded before.
 pub struct BaseData {
-    pub latents: Latents,
+    pub mix: Mix<Latents>,
     pub tokenizer: Tokenizer,
     /// Tokens of a sentence.
     pub max_tokens: usize,
+    /// Samples of a step with clips of the usual length.
     pub batch: usize,
-    /// Samples whose gradients are made together.
+    /// Of them, those whose gradients are made together.
     pub part: usize,
     pub random: Random,
     /// The sentence of a clip; without them those of the world.
@@ -156,28 +159,31 @@ impl Batches for BaseData {
     type Batch = BaseBatch;
 
     fn make(&self, step: u64) -> Result<Vec<BaseBatch>, TrainError> {
-        let [channels, frames, height, width] = self.latents.of.shape;
-        let values = self.latents.of.values_a_clip();
-        let noise = self.random.normal(Stream::Noise, step, self.batch * values);
-        let samples: Vec<usize> = (0..self.batch).collect();
-        let parts = samples.chunks(self.part.max(1)).map(|samples| {
+        let Portion { clips: latents, samples: all, part } = self.mix.of_step(self.random, step, [self.batch, self.part]);
+        let [channels, frames, height, width] = latents.of.shape;
+        let values = latents.of.values_a_clip();
+        let noise = self.random.normal(Stream::Noise, step, all * values);
+        let samples: Vec<usize> = (0..all).collect();
+        let parts = samples.chunks(part.max(1)).map(|samples| {
+            let clip_of = |&sample: &usize| self.random.below(Stream::Clip, step, sample as u64, latents.of.clips);
+            let clips: Vec<usize> = samples.iter().map(clip_of).collect();
             let mut batch = BaseBatch {
-                latents: Vec::with_capacity(samples.len() * values),
+                latents: latents.clips(&clips),
                 noise: noise[samples[0] * values..(samples[0] + samples.len()) * values].to_vec(),
                 shape: [samples.len(), channels, frames, height, width],
                 times: Vec::new(),
                 captions: Captions::default(),
             };
+            let sentences = samples.par_iter().zip(&clips).map(|(&sample, &clip)| self.tokens(step, sample as u64, clip));
+            for tokens in sentences.collect::<Result<Vec<TokenIds>, TrainError>>()? {
+                batch.captions.push(&tokens);
+            }
             for &sample in samples {
-                let place = sample as u64;
-                let clip = self.random.below(Stream::Clip, step, place, self.latents.of.clips);
-                batch.latents.extend(self.latents.clip(clip).iter().map(|value| value.to_f32()));
                 // One time in each of as many equal spans as there are samples. Their clips are drawn anyhow, so that the
                 // spans need no order of their own.
-                let within = self.random.uniform(Stream::Time, step, place);
-                let time = (sample as f64 + within) / self.batch as f64 * TRAINING_TIMESTEPS as f64;
+                let within = self.random.uniform(Stream::Time, step, sample as u64);
+                let time = (sample as f64 + within) / all as f64 * TRAINING_TIMESTEPS as f64;
                 batch.times.push((time as usize).min(TRAINING_TIMESTEPS - 1));
-                batch.captions.push(&self.tokens(step, place, clip)?);
             }
             Ok(batch)
         });
@@ -188,11 +194,10 @@ impl Batches for BaseData {
 /// Trains the transformer and the text encoder.
 pub struct BaseTask {
     pub configs: BaseConfigs,
+    /// Samples of a step in the mean.
     pub batch: usize,
     pub device: Device,
     schedule: NoiseSchedule,
-    /// Every frame sees every frame.
-    key_frames: Vec<Arc<KeyFrames>>,
     /// Draws samples with the networks as they are.
     pub sheet: Option<SheetOf>,
 }
@@ -201,18 +206,10 @@ pub struct BaseTask {
 pub type SheetOf = Box<dyn Fn(&BaseNetworks, &Path) -> Result<(), TrainError>>;
 
 impl BaseTask {
-    /// `frames` are latent frames.
-    pub fn new(configs: BaseConfigs, batch: usize, frames: usize, device: &ComputeDevice) -> Self {
-        let all = Arc::new(KeyFrames::dense(frames));
-        let key_frames = vec![all; configs.transformer.num_layers];
-        Self {
-            configs,
-            batch,
-            device: device.device.clone().autodiff(),
-            schedule: NoiseSchedule::trained(),
-            key_frames,
-            sheet: None,
-        }
+    /// `batch` are the samples of a step in the mean.
+    pub fn new(configs: BaseConfigs, batch: usize, device: &ComputeDevice) -> Self {
+        let (device, schedule) = (device.device.clone().autodiff(), NoiseSchedule::trained());
+        Self { configs, batch, device, schedule, sheet: None }
     }
 }
 
@@ -243,7 +240,9 @@ impl Task for BaseTask {
         let embedding = network.text_encoder.forward(&captions.ids, &captions.mask, samples);
         let text = TextContext { embedding, mask: captions.mask };
         let timesteps: Vec<f32> = times.iter().map(|&time| time as f32).collect();
-        let predicted = network.transformer.forward(noisy, &timesteps, &text, None, &self.key_frames, &mut Probe::default());
+        // Every frame sees every frame, however many there are.
+        let key_frames = vec![Arc::new(KeyFrames::dense(shape[2])); network.transformer.layers()];
+        let predicted = network.transformer.forward(noisy, &timesteps, &text, None, &key_frames, &mut Probe::default());
         let predicted = predicted.narrow(1, 0, shape[1]);
         let error = predicted - noise;
         let squared = error.clone() * error;

@@ -2,7 +2,7 @@
 //!
 //! Source: the recipe of mini. Whole frames and not crops, because the norms take their statistics over a whole clip: a decoder
 //! must be trained on what it will decode. The loss is L1 + 2 MSE + L1 of finite differences (space at two sizes, and time) +
-//! a small KL term.
+//! a small KL term. With a [`FrozenEncoder`] the decoder learns alone, without that term.
 
 use std::path::Path;
 
@@ -14,10 +14,11 @@ use super::samples::write_sheet;
 use crate::clip::{Frames, contact_sheet};
 use crate::gpu::device::{ComputeDevice, Precision};
 use crate::model::latent::ClipSize;
-use crate::model::vae::{Posterior, Sites, Vae, VaeConfig, channels_first, to_rgb8};
+use crate::model::vae::{Posterior, Sites, Vae, VaeConfig, channels_first, is_of_encoder, to_rgb8};
 use crate::model::weights::{
     Loader, PublishedParameters, WeightError, WeightSource, WrittenTensor, WrittenType, write_safetensors, write_whole,
 };
+use crate::training::data::latents::encoder_digest;
 use crate::training::error::TrainError;
 use crate::training::folder::RunFolder;
 use crate::training::optimiser::OptimiserSettings;
@@ -73,10 +74,61 @@ pub fn trainer(
     let (noted, initial) = (PublishedParameters::default(), initial::convolutions(seed));
     let loader = weights.map_or_else(|| Loader::initial(&initial, &exact), |weights| Loader::new(weights, &exact));
     let vae = Vae::load(loader.noting(&noted), config)?;
-    let parameters = Parameters::of(&[(VAE, noted)], &|_, parameter| {
+    Ok(Trainer::new(vae, laid_out(noted), settings, VAE, seed, device))
+}
+
+/// As [`trainer`], from given weights of which the decoder alone learns; its kind names the encoder that it decodes.
+///
+/// # Errors
+/// The weights do not fit the configuration.
+pub fn decoder_trainer(
+    config: &VaeConfig,
+    weights: &WeightSource,
+    encoder: &FrozenEncoder,
+    settings: OptimiserSettings,
+    seed: u64,
+    device: &ComputeDevice,
+) -> Result<Trainer<Vae>, WeightError> {
+    let exact = ComputeDevice { precision: Precision::F32, ..device.clone() };
+    let noted = PublishedParameters::default();
+    let vae = Vae::load(Loader::new(weights, &exact).noting(&noted), config)?;
+    // What is not among a trainer's parameters gets no gradient and stays as it is.
+    noted.borrow_mut().retain(|parameter| !is_of_encoder(&parameter.name));
+    let digest: String = encoder.digest.chars().take(12).collect();
+    let kind = format!("{VAE} (the decoder alone, of the encoder {digest})");
+    Ok(Trainer::new(vae, laid_out(noted), settings, &kind, seed, device))
+}
+
+fn laid_out(noted: PublishedParameters) -> Parameters {
+    Parameters::of(&[(VAE, noted)], &|_, parameter| {
         parameter.shape.len() >= 4 && parameter.shape[..2].iter().all(|&channels| channels >= FEWEST_CHANNELS)
-    });
-    Ok(Trainer::new(vae, parameters, settings, VAE, seed, device))
+    })
+}
+
+/// An encoder that stays as it is while the decoder learns more, bit for bit in the published file: latents of clips that were
+/// encoded with it stay right, so that the transformer can be trained on them at the same time.
+#[derive(Debug)]
+pub struct FrozenEncoder {
+    /// As clips are encoded with for the transformer, in the device's own precision and without gradients. Its decoder is not
+    /// used.
+    vae: Vae,
+    /// Of the encoder, as they are published.
+    tensors: Vec<WrittenTensor>,
+    digest: String,
+}
+
+impl FrozenEncoder {
+    /// # Errors
+    /// The weights do not fit the configuration, or cannot be read.
+    pub fn load(config: &VaeConfig, json: &Value, weights: &WeightSource, device: &ComputeDevice) -> Result<Self, WeightError> {
+        let names = weights.tensors().filter(|(name, _)| is_of_encoder(name));
+        let tensors = names.map(|(name, info)| {
+            Ok(WrittenTensor { name: name.to_owned(), shape: info.shape.clone(), values: weights.read_f32(name)? })
+        });
+        let tensors = tensors.collect::<Result<Vec<_>, WeightError>>()?;
+        let vae = Vae::load(Loader::new(weights, device), config)?;
+        Ok(Self { vae, tensors, digest: encoder_digest(json, weights)? })
+    }
 }
 
 /// A part of a batch, on the CPU.
@@ -143,6 +195,8 @@ pub struct VaeTask {
     pub statistics_clips: usize,
     /// Weight of the mean square in the loss, beside L1.
     pub squares: f64,
+    /// Takes the place of the network's own encoder, if the decoder alone learns ([`decoder_trainer`]).
+    pub frozen: Option<FrozenEncoder>,
     tracked: Device,
 }
 
@@ -165,6 +219,7 @@ impl VaeTask {
             device: device.clone(),
             statistics_clips: STATISTICS_CLIPS,
             squares: SQUARES,
+            frozen: None,
         }
     }
 }
@@ -174,7 +229,8 @@ impl Task for VaeTask {
     type Batch = VaeBatch;
 
     fn numbers(&self) -> &'static [&'static str] {
-        &["l1", "mean_square", "kl"]
+        // What the encoder alone could change is no news of a decoder's training.
+        if self.frozen.is_some() { &["l1", "mean_square"] } else { &["l1", "mean_square", "kl"] }
     }
 
     fn samples_a_step(&self) -> usize {
@@ -185,15 +241,25 @@ impl Task for VaeTask {
         let ClipSize { frames, width, height } = self.size;
         let samples = batch.shots.len() / frames;
         let video = render(&batch.shots, width, height, &self.device.device);
-        let video: Tensor<5> = video.reshape([samples, frames, height, width, 3]).autodiff();
-        let noise = Tensor::from_data(TensorData::new(batch.noise, batch.noise_shape), &self.tracked);
-        let posterior = network.encode(channels_first(video.clone()), None, &mut Sites::default());
-        let latents = posterior.sample(noise);
+        let video: Tensor<5> = video.reshape([samples, frames, height, width, 3]);
+        let noise = TensorData::new(batch.noise, batch.noise_shape);
+        let encode =
+            |network: &Vae, video: &Tensor<5>| network.encode(channels_first(video.clone()), None, &mut Sites::default());
+        let (latents, video, kl) = if let Some(frozen) = &self.frozen {
+            let noise = Tensor::from_data(noise, &self.device.device);
+            (encode(&frozen.vae, &video).sample(noise).autodiff(), video.autodiff(), None)
+        } else {
+            let (video, noise) = (video.autodiff(), Tensor::from_data(noise, &self.tracked));
+            let posterior = encode(network, &video);
+            (posterior.sample(noise), video, Some(divergence(&posterior)))
+        };
         let error = network.decode_whole(latents) - video;
         let (l1, mean_square) = (mean(error.clone().abs()), mean(error.clone() * error.clone()));
-        let kl = divergence(&posterior);
-        let total = l1.clone() + mean_square.clone() * self.squares + differences(error) * DIFFERENCES + kl.clone() * KL;
-        Loss { total, numbers: vec![l1, mean_square, kl] }
+        let mut total = l1.clone() + mean_square.clone() * self.squares + differences(error) * DIFFERENCES;
+        if let Some(kl) = &kl {
+            total = total + kl.clone() * KL;
+        }
+        Loss { total, numbers: [l1, mean_square].into_iter().chain(kl).collect() }
     }
 
     /// Pairs of rows: a held-out clip, and what comes out of the VAE.
@@ -202,7 +268,9 @@ impl Task for VaeTask {
         for clip in 0..4 {
             let scene = Scene::of_clip(seeds::HELD_OUT, clip);
             let video = render_clips(&[scene], self.clip, &self.device.device);
-            let decoded = network.reconstruct(video.clone());
+            let encoder = self.frozen.as_ref().map_or(network, |frozen| &frozen.vae);
+            let latents = encoder.encode(channels_first(video.clone()), None, &mut Sites::default()).mean;
+            let decoded = network.decode_whole(latents);
             for video in [video, decoded] {
                 rows.push(frames_of(video, self.clip)?);
             }
@@ -213,8 +281,14 @@ impl Task for VaeTask {
 
     fn publish(&self, trainer: &Trainer<Vae>, folder: &RunFolder) -> Result<(), TrainError> {
         let mut tensors = trainer.parameters().published(VAE, &trainer.average()?);
-        let statistics = self.statistics(&trainer.averaged())?;
-        fold(&mut tensors, &statistics, self.config.scaling_factor);
+        if let Some(frozen) = &self.frozen {
+            // Folding statistics would change the latents.
+            tensors.extend(frozen.tensors.iter().cloned());
+            tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        } else {
+            let statistics = self.statistics(&trainer.averaged())?;
+            fold(&mut tensors, &statistics, self.config.scaling_factor);
+        }
         let place = folder.network(VAE);
         write_safetensors(&place.join("diffusion_pytorch_model.safetensors"), &tensors, WrittenType::F16)?;
         write_whole(&place.join("config.json"), format!("{:#}\n", self.config_json).as_bytes())?;

@@ -87,6 +87,37 @@ fn a_model_becomes_fast_and_is_compared() {
     assert!(rows[2]["against_first"].is_null() && rows[3]["against_first"]["mean"]["low"].is_number());
 }
 
+/// Students that learn at other lengths too, with the rules of their plans.
+#[test]
+fn students_learn_at_several_lengths() {
+    let place = Workplace::new();
+    toy::model(&place.path("toy"));
+    let session = ["--steps", "3", "--batch", "2", "--sheet-every", "0", "--out", "toy", "--also", "37:0.4,1:0.3"];
+    let few_steps = ["distill", "mlcd", "--teacher", "toy/base", "--world-clips", "16", "--segments", "4"];
+    place.run(&[&few_steps[..], &session, &CPU].concat()).succeeds();
+    place.write("plan.json", toy::sparse().to_json().expect("JSON"));
+    let sparse = ["distill", "kd", "--teacher", "toy/mlcd", "--student-plan", "plan.json"];
+    let ran = place.run(&[&sparse[..], &session, &CPU].concat()).succeeds();
+    for found in ["16 encoded clips", "2 encoded clips", "4 encoded clips", "latents-37.bin", "latents-1.bin"] {
+        assert!(ran.stderr.contains(found), "{found}: {ran:?}");
+    }
+    for model in ["mlcd", "fast"] {
+        let frames = &json(&place, &format!("toy/{model}/tilereel.json"))["trained"]["frames"];
+        assert_eq!(frames, &serde_json::json!([1, 13, 37]), "{model}");
+    }
+    for frames in ["1", "37"] {
+        let clip = ["generate", "a red ball", "--model", "toy/fast", "--seed", "1", "--frames", frames, "--out"];
+        place.run(&[&clip[..], &[&format!("clip-{frames}.apng")], &CPU].concat()).succeeds();
+    }
+    // Painted tiles are for one length.
+    let painted = r#"{"latent_frames": 4, "layers": [LAYER, LAYER, LAYER]}"#
+        .replace("LAYER", r#"{"mask": "painted", "matrix": ["1100", "1100", "0011", "0011"]}"#);
+    place.write("painted.json", painted);
+    let taught = ["distill", "kd", "--teacher", "toy/mlcd", "--student-plan", "painted.json"];
+    let other = session.map(|word| if word == "toy" { "other" } else { word });
+    place.refuses(&[&taught[..], &other, &CPU].concat(), 2, &["--also 37", "layer 0"]);
+}
+
 #[test]
 fn what_cannot_be_is_told() {
     let place = Workplace::new();

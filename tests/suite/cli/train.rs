@@ -47,3 +47,33 @@ fn what_cannot_be_trained_is_told() {
     place.write("clips.txt", "no folder");
     train(&place, "base", &["--steps", "1", "--clips", "clips.txt"]).complains(1, &["Cannot read", "clips.txt"]);
 }
+
+/// The base learns from clips of three lengths while the decoder learns alone: latents that were encoded before stay right.
+#[test]
+fn a_base_learns_several_lengths_beside_a_decoder() {
+    let place = Workplace::new();
+    let base = ["--world-clips", "8", "--sheet-every", "0", "--also", "17:0.4,1:0.3"];
+    let base = |more: &[&str]| train(&place, "base", &[&base[..], more].concat());
+    base(&["--steps", "4"]).succeeds();
+    let files = ["latents.bin", "latents-17.bin", "latents-1.bin"].map(|name| format!("model/training/{name}"));
+    let changed = || files.clone().map(|file| std::fs::metadata(place.path(&file)).expect(&file).modified().expect("a time"));
+    let (encoded, weights) = (changed(), place.read("model/vae/diffusion_pytorch_model.safetensors"));
+    let facts: serde_json::Value = serde_json::from_slice(&place.read("model/base/tilereel.json")).expect("JSON");
+    assert_eq!(facts["trained"]["frames"], serde_json::json!([1, 5, 17]));
+    assert_eq!(facts["defaults"]["frames"], 5);
+
+    train(&place, "vae", &["--steps", "1", "--freeze-encoder"]).complains(2, &["--fine-tune"]);
+    train(&place, "vae", &["--steps", "1", "--sheet-every", "0", "--fine-tune", "--freeze-encoder"]).succeeds();
+    assert_ne!(place.read("model/vae/diffusion_pytorch_model.safetensors"), weights);
+    // Another kind of training does not go on from its checkpoint.
+    train(&place, "vae", &["--steps", "2", "--fine-tune", "--resume"]).complains(1, &["the decoder alone"]);
+    base(&["--steps", "6", "--resume"]).succeeds().says(&["done at step 6"]);
+    assert_eq!(changed(), encoded, "nothing was encoded anew");
+
+    for frames in ["1", "17"] {
+        let clip = ["generate", "a red ball", "--model", "model/base", "--device", "cpu", "--steps", "2", "--frames", frames];
+        place.run(&[&clip[..], &["--out", &format!("ball-{frames}.webp")]].concat()).succeeds();
+    }
+    train(&place, "base", &["--steps", "9", "--resume", "--also", "5:0.1"]).complains(2, &["5 frames"]);
+    train(&place, "base", &["--steps", "9", "--resume", "--also", "18:0.1"]).complains(2, &["17 and 21"]);
+}

@@ -190,13 +190,18 @@ fn quick(settings: OptimiserSettings) -> OptimiserSettings {
 
 fn mlcd_task(template: &tilereel::training::template::Template, device: &ComputeDevice) -> MlcdTask {
     let teacher = toy::teacher(template, &toy::dense(), device);
-    MlcdTask::new(teacher, settings(), toy::dense(), toy::description(template, mlcd::MLCD, None), 4, device)
+    let description = toy::description(template, mlcd::MLCD, None);
+    let mut task = MlcdTask::new(teacher, settings(), toy::dense(), description, 4, device);
+    task.masks = toy::masks_at_all_lengths(&task.plan);
+    task
 }
 
 fn kd_task(template: &tilereel::training::template::Template, device: &ComputeDevice) -> KdTask {
     let (teacher, plan) = (toy::teacher(template, &toy::dense(), device), toy::sparse());
     let description = toy::description(template, kd::FAST, Some(&plan));
-    KdTask::new(teacher, kd::LOSS_WEIGHTS, plan, description, 4, device)
+    let mut task = KdTask::new(teacher, kd::LOSS_WEIGHTS, plan, description, 4, device);
+    task.masks = toy::masks_at_all_lengths(&task.plan);
+    task
 }
 
 /// Steps of a run by heart.
@@ -247,7 +252,7 @@ fn the_sparse_student_learns_and_is_published() {
 
 /// Total, difference of the outputs, of the attentions, and the error, in f64 from the values of both networks.
 fn kd_by_definition(task: &KdTask, student: &Transformer, batch: &DistillBatch, device: &ComputeDevice) -> Vec<f64> {
-    let values: usize = toy::SHAPE.iter().product();
+    let values: usize = batch.shape[1..].iter().product();
     let latents = batch.latents.as_ref().expect("clips");
     let noisy = (0..batch.noise.len()).map(|place| {
         let alpha_bar = alpha_bar(batch.times[place / values] as i64);
@@ -266,8 +271,9 @@ fn kd_by_definition(task: &KdTask, student: &Transformer, batch: &DistillBatch, 
         let given = predict(network, noisy.clone(), &batch.times, &text, &masks, &mut Probe::new(&mut watch));
         (wide(read(given)), layers)
     };
-    let (wanted, of_teacher) = run(task.teacher.transformer(), toy::dense());
-    let (given, of_student) = run(student, toy::sparse());
+    let frames = batch.shape[2];
+    let (wanted, of_teacher) = run(task.teacher.transformer(), toy::dense_of(frames));
+    let (given, of_student) = run(student, toy::sparse_of(frames));
     let squared = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / a.len() as f64;
     let relative = of_student.iter().zip(&of_teacher).map(|(a, b)| squared(a, b) / squared(b, &vec![0.0; b.len()]));
     let attention = relative.sum::<f64>() / toy::LAYERS as f64;
@@ -296,12 +302,32 @@ fn assert_published(root: &Path, name: &str, trained: &Transformer, device: &Com
     folder
 }
 
+/// At other lengths the student has the rules of its plan, and the teacher sees everything.
+#[test]
+fn students_learn_at_the_lengths_that_clips_are_made_in() {
+    let (device, folder) = (cpu(), tempfile::tempdir().expect("a folder"));
+    let template = toy::template(&toy::model(folder.path()));
+    let data = DistillData { mix: toy::mix(), ..toy::data(toy::clips()) };
+    let (few_steps, sparse) = (mlcd_task(&template, &device), kd_task(&template, &device));
+    let student = toy::trainer(&template, kd::KD, kd::OPTIMISER, &device).averaged();
+    for frames in toy::OTHER_FRAMES {
+        let mut batches = (0..40).map(|step| data.make(step).expect("a batch").remove(0));
+        let batch = batches.find(|batch| batch.shape[2] == frames).expect("each length has its steps");
+        assert_eq!(batch.times.len(), if frames > toy::FRAMES { 1 } else { 4 });
+        let loss = sparse.loss(&student, batch.clone());
+        let got: Vec<f64> = std::iter::once(loss.total).chain(loss.numbers).map(|number| f64::from(read(number)[0])).collect();
+        assert_near(&got, &kd_by_definition(&sparse, &student, &batch, &device), 1e-4, &format!("{frames} latent frames"));
+        let total = read(few_steps.loss(&student, batch).total)[0];
+        assert!(total.is_finite() && total > 0.0, "{frames} latent frames: {total}");
+    }
+}
+
 /// A stopped run, resumed, has the bits of the undisturbed one; so for both distillations.
 #[test]
 fn a_distillation_that_was_stopped_is_the_undisturbed_one() {
     let (device, folder) = (cpu(), tempfile::tempdir().expect("a folder"));
     let template = toy::template(&toy::model(folder.path()));
-    let data = || DistillData { part: 2, ..toy::data(toy::clips()) };
+    let data = || DistillData { part: 2, mix: toy::mix(), ..toy::data(toy::clips()) };
     let few_steps = mlcd_task(&template, &device);
     assert_resumes(
         &few_steps,

@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::tensor::{Tensor, TensorData};
 use half::f16;
 use serde_json::{Value, json};
+use tilereel::mask::FrameMask;
 use tilereel::model::dit::{Probe, TextContext, Transformer};
 use tilereel::model::folder::{ModelFolder, SearchPath};
 use tilereel::model::judge::{Judge, Statistics};
@@ -13,7 +14,9 @@ use tilereel::model::latent::ClipSize;
 use tilereel::model::text::encoder::TextEncoder;
 use tilereel::model::vae::Vae;
 use tilereel::model::weights::{Loader, WeightSource};
-use tilereel::training::data::latents::{Latents, LatentsOf};
+use tilereel::training::checkpoint::file;
+use tilereel::training::data::latents::{Latents, LatentsOf, encoder_digest};
+use tilereel::training::data::mix::Mix;
 use tilereel::training::folder::RunFolder;
 use tilereel::training::optimiser::OptimiserSettings;
 use tilereel::training::pretrain::{base, judge, vae};
@@ -73,7 +76,7 @@ fn base_data(configs: &base::BaseConfigs) -> base::BaseData {
     let of = LatentsOf { vae: "none".into(), source: "noise".into(), clips: 5, shape };
     let values = Random::new(3).normal(Stream::Order, 0, of.clips * of.values_a_clip());
     base::BaseData {
-        latents: Latents::new(of, values.into_iter().map(f16::from_f32).collect()),
+        mix: Mix::of_one(2, Latents::new(of, values.into_iter().map(f16::from_f32).collect())),
         tokenizer: mini.tokenizer().expect("files").tokenizer().expect("a tokenizer"),
         max_tokens: 12,
         batch: 4,
@@ -95,7 +98,7 @@ fn transformer_and_text_encoder_learn_and_are_published() {
     let mut batch = data.make(0).expect("a batch").remove(0);
     within_vocabulary(&mut batch, &configs);
     let mut trainer = base::trainer(&configs, &base::Start::Recipe, fast(base::OPTIMISER), 1, &device).expect("a trainer");
-    let task = base::BaseTask::new(configs.clone(), data.batch, 2, &device);
+    let task = base::BaseTask::new(configs.clone(), data.batch, &device);
     let run = RunFolder::new(folder.path(), "base");
     let losses = by_heart(&task, batch.clone(), &mut trainer, 60, &run);
     assert!(losses[losses.len() - 1] < 0.4 * losses[0], "{losses:?}");
@@ -129,7 +132,7 @@ fn the_parts_of_a_batch_add_up_to_the_whole() {
         let mut parts = data.make(7).expect("a batch");
         parts.iter_mut().for_each(|part| within_vocabulary(part, &configs));
         let mut trainer = base::trainer(&configs, &base::Start::Recipe, base::OPTIMISER, 1, &device).expect("a trainer");
-        let task = base::BaseTask::new(configs.clone(), 4, 2, &device);
+        let task = base::BaseTask::new(configs.clone(), 4, &device);
         let numbers = trainer.step(Share::whole(parts), 1.0, |network, part| task.loss(network, part), &Alone);
         read(numbers.expect("a step"))
     };
@@ -146,6 +149,79 @@ fn batches_repeat_and_differ_from_step_to_step() {
     // Times are spread over the whole range.
     let times = make(5).times;
     assert!(times.iter().enumerate().all(|(span, time)| (span * 250..(span + 1) * 250).contains(time)), "{times:?}");
+}
+
+/// Clips of three lengths by turns: a stopped run goes on as the undisturbed one, and the gradient is that of its own length.
+#[test]
+fn a_training_on_several_lengths_that_was_stopped_is_the_undisturbed_one() {
+    let (device, folder, configs) = (cpu(), tempfile::tempdir().expect("a folder"), base_configs());
+    let channels = configs.transformer.in_channels;
+    let clips = |frames: usize| {
+        let of = LatentsOf { vae: "none".into(), source: "noise".into(), clips: 5, shape: [channels, frames, 4, 4] };
+        let values = Random::new(frames as u64).normal(Stream::Order, 0, of.clips * of.values_a_clip());
+        Latents::new(of, values.into_iter().map(f16::from_f32).collect())
+    };
+    let mut mix = Mix::of_one(2, clips(2));
+    mix.add(0.3, 6, clips(6));
+    mix.add(0.3, 1, clips(1));
+    let data = InVocabulary(base::BaseData { mix, part: 2, ..base_data(&configs) }, configs.clone());
+    let shapes: Vec<[usize; 2]> = (0..8)
+        .flat_map(|step| data.make(step).expect("a batch"))
+        .map(|part| {
+            let [samples, _, frames, ..] = part.shape;
+            assert_eq!((part.times.len(), part.captions.sentences), (samples, samples));
+            [frames, samples]
+        })
+        .collect();
+    for shape in [[2, 2], [6, 1], [1, 2]] {
+        assert!(shapes.contains(&shape), "{shape:?} in {shapes:?}");
+    }
+    assert!(shapes.iter().all(|shape| [[2, 2], [6, 1], [1, 2]].contains(shape)), "{shapes:?}");
+
+    let task = base::BaseTask::new(configs.clone(), data.0.batch, &device);
+    let fresh = || base::trainer(&configs, &base::Start::Recipe, base::OPTIMISER, 1, &device).expect("a trainer");
+    let [whole, stopped] = ["whole", "stopped"].map(|name| RunFolder::new(&folder.path().join(name), "base"));
+    let run = |folder: &RunFolder, trainer: &mut _, seen: &mut Seen| {
+        train(&task, &data, trainer, &plan(8), folder, seen, None).expect("a run");
+    };
+    run(&whole, &mut fresh(), &mut Seen::default());
+    run(&stopped, &mut fresh(), &mut Seen::stopping_after(3));
+    let mut resumed = fresh();
+    resumed.resume(file::read(&stopped.checkpoint()).expect("a checkpoint"));
+    run(&stopped, &mut resumed, &mut Seen::default());
+    let vectors = |folder: &RunFolder| file::read(&folder.checkpoint()).expect("a checkpoint").vectors;
+    assert!(vectors(&whole) == vectors(&stopped), "bit for bit");
+
+    // The loss of a long clip, from what the network says of it with every frame in sight.
+    let network = resumed.averaged();
+    let batch = (0..8).flat_map(|step| data.make(step).expect("a batch")).find(|part| part.shape[2] == 6).expect("a long one");
+    let got = read(task.loss(&network, batch.clone()).numbers.remove(0))[0];
+    let alpha_bar = |time: usize| (0..=time).map(|t| 1.0 - (1e-4 + (0.02 - 1e-4) * t as f64 / 999.0)).product::<f64>();
+    let signal = alpha_bar(batch.times[0]);
+    let noisy = batch.latents.iter().zip(&batch.noise);
+    let noisy = noisy.map(|(x, e)| (signal.sqrt() * f64::from(*x) + (1.0 - signal).sqrt() * f64::from(*e)) as f32);
+    let noisy = Tensor::<5>::from_data(TensorData::new(noisy.collect::<Vec<f32>>(), batch.shape), &device.device);
+    let all = std::sync::Arc::new(FrameMask::full(6).expect("a mask").key_frames());
+    let embedding = network.text_encoder.forward(&batch.captions.ids, &batch.captions.mask, 1);
+    let text = TextContext { embedding, mask: batch.captions.mask };
+    let masks = vec![all; network.transformer.layers()];
+    let times = [batch.times[0] as f32];
+    let predicted = read(network.transformer.forward(noisy, &times, &text, None, &masks, &mut Probe::default()));
+    let squares = predicted.iter().zip(&batch.noise).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+    assert_near(&[got], &[(squares / predicted.len() as f64) as f32], 1e-4);
+}
+
+/// Batches whose words the tiny encoder knows.
+struct InVocabulary(base::BaseData, base::BaseConfigs);
+
+impl Batches for InVocabulary {
+    type Batch = base::BaseBatch;
+
+    fn make(&self, step: u64) -> Result<Vec<base::BaseBatch>, tilereel::training::TrainError> {
+        let mut parts = self.0.make(step)?;
+        parts.iter_mut().for_each(|part| within_vocabulary(part, &self.1));
+        Ok(parts)
+    }
 }
 
 const TINY: ClipSize = ClipSize { frames: 5, width: 32, height: 32 };
@@ -195,6 +271,61 @@ fn the_vae_learns_and_its_latents_are_normal_when_published() {
     let mean = latents.iter().sum::<f32>() / latents.len() as f32;
     let deviation = (latents.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / latents.len() as f32).sqrt();
     assert!(mean.abs() < 0.15 && (0.85..1.15).contains(&deviation), "{mean} {deviation}");
+}
+
+#[test]
+fn a_decoder_that_learns_alone_keeps_its_encoder_bit_for_bit() {
+    let (device, folder) = (cpu(), tempfile::tempdir().expect("a folder"));
+    let config: tilereel::model::vae::VaeConfig = serde_json::from_value(vae_json()).expect("a configuration");
+    let published =
+        |run: &RunFolder| WeightSource::open(&run.network("vae").join("diffusion_pytorch_model.safetensors")).expect("a file");
+    let task = || {
+        let mut task = vae::VaeTask::new(config.clone(), vae_json(), 2, TINY, TINY.frames, &device);
+        task.statistics_clips = 2;
+        task
+    };
+    let data =
+        vae::VaeData { batch: 2, part: 2, size: TINY, clip_frames: 9, latent_channels: config.embed_dim, random: Random::new(1) };
+    let batch = || data.make(0).expect("a batch").remove(0);
+    let first = RunFolder::new(&folder.path().join("first"), "vae");
+    by_heart(&task(), batch(), &mut vae::trainer(&config, None, vae::OPTIMISER, 1, &device).expect("a trainer"), 2, &first);
+    let given = published(&first);
+    let digest = |source: &WeightSource| encoder_digest(&vae_json(), source).expect("readable");
+
+    let frozen = vae::FrozenEncoder::load(&config, &vae_json(), &given, &device).expect("it fits");
+    let settings = fast(vae::OPTIMISER);
+    let mut trainer = vae::decoder_trainer(&config, &given, &frozen, settings, 1, &device).expect("a trainer");
+    assert!(trainer.identity().kind.contains(&digest(&given)[..12]), "{}", trainer.identity().kind);
+    assert!(trainer.parameters().slots().iter().all(|slot| !slot.published.name.contains("encoder.")));
+    let mut decoder_task = task();
+    decoder_task.frozen = Some(frozen);
+    let second = RunFolder::new(&folder.path().join("second"), "vae");
+    let losses = by_heart(&decoder_task, batch(), &mut trainer, 30, &second);
+    assert!(losses[losses.len() - 1] < 0.85 * losses[0], "{losses:?}");
+    decoder_task.sheet(&trainer.averaged(), &second.sheet(3)).expect("a sheet");
+
+    let learnt = published(&second);
+    assert_eq!(given.tensors().count(), learnt.tensors().count());
+    let bits = |source: &WeightSource, name: &str| {
+        source.read_f32(name).expect("values").into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+    };
+    for (name, info) in given.tensors() {
+        let is_same = bits(&given, name) == bits(&learnt, name);
+        let is_of_encoder = name.starts_with("encoder.") || name.starts_with("quant_conv.");
+        assert!(is_same || !is_of_encoder, "{name} has changed");
+        assert_eq!(learnt.info(name).map(|other| &other.shape), Some(&info.shape), "{name}");
+    }
+    let changes = ["decoder.conv_in.conv.weight", "decoder.conv_out.conv.weight", "post_quant_conv.conv.weight"];
+    assert!(changes.iter().all(|name| bits(&given, name) != bits(&learnt, name)));
+    // So latents of the old file are those of the new one, and of no other.
+    assert_eq!(digest(&given), digest(&learnt));
+    let third = RunFolder::new(&folder.path().join("third"), "vae");
+    let mut whole = vae::trainer(&config, Some(&given), settings, 1, &device).expect("a trainer");
+    by_heart(&task(), batch(), &mut whole, 2, &third);
+    assert_ne!(digest(&given), digest(&published(&third)));
+    let mut other = vae_json();
+    other["scaling_factor"] = json!(0.5);
+    assert_ne!(digest(&given), encoder_digest(&other, &given).expect("readable"));
 }
 
 #[test]

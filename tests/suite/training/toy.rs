@@ -13,7 +13,9 @@ use tilereel::model::folder::{ModelFolder, SearchPath};
 use tilereel::model::text::Tokenizer;
 use tilereel::model::weights::{Loader, WeightSource};
 use tilereel::training::data::latents::{Latents, LatentsOf};
+use tilereel::training::data::mix::Mix;
 use tilereel::training::distill::data::{Clips, DistillData};
+use tilereel::training::distill::masks::{Masks, key_frames};
 use tilereel::training::distill::student::{self, Description};
 use tilereel::training::distill::teacher::Teacher;
 use tilereel::training::optimiser::OptimiserSettings;
@@ -69,7 +71,7 @@ pub fn template(transformer: &Path) -> Template {
 pub fn teacher(template: &Template, plan: &MaskPlan, device: &ComputeDevice) -> Teacher {
     let transformer = transformer(&template.transformer_weights().expect("weights"), &config(template), device);
     let encoder = template.text_encoder(device).expect("a text encoder");
-    Teacher::new(transformer, encoder, student::key_frames(plan), &tokenizer(), TOKENS).expect("a teacher")
+    Teacher::new(transformer, encoder, masks_at_all_lengths(plan), &tokenizer(), TOKENS).expect("a teacher")
 }
 
 pub fn config(template: &Template) -> TransformerConfig {
@@ -96,25 +98,46 @@ pub fn description(template: &Template, name: &'static str, plan: Option<&MaskPl
 }
 
 pub fn dense() -> MaskPlan {
-    MaskPlan::dense(LAYERS, FRAMES).expect("a plan")
+    dense_of(FRAMES)
 }
 
-/// One reference frame, two, and all.
+pub fn dense_of(frames: usize) -> MaskPlan {
+    MaskPlan::dense(LAYERS, frames).expect("a plan")
+}
+
 pub fn sparse() -> MaskPlan {
-    let layers = ["1:3", "2:2", "full"].map(|name| LayerMask::named(name, FRAMES).expect("a mask"));
-    MaskPlan::of_layers(layers.to_vec()).expect("a plan")
+    sparse_of(FRAMES)
+}
+
+/// One reference frame, two if there are so many, and all.
+pub fn sparse_of(frames: usize) -> MaskPlan {
+    let paper = |references: usize| format!("{references}:{}", frames - references);
+    let layers = [paper(1), paper(2.min(frames)), "full".to_owned()];
+    MaskPlan::of_layers(layers.map(|name| LayerMask::named(&name, frames).expect("a mask")).to_vec()).expect("a plan")
 }
 
 pub fn clips() -> Clips {
-    let of = LatentsOf { vae: "none".into(), source: "noise".into(), clips: 5, shape: SHAPE };
+    clips_of(FRAMES)
+}
+
+pub fn clips_of(frames: usize) -> Clips {
+    let [channels, _, height, width] = SHAPE;
+    let of = LatentsOf { vae: "none".into(), source: "noise".into(), clips: 5, shape: [channels, frames, height, width] };
     let values = Random::new(3).normal(Stream::Order, 0, of.clips * of.values_a_clip());
     Clips::Encoded(Latents::new(of, values.into_iter().map(f16::from_f32).collect()))
+}
+
+/// Most steps of the usual length, some of the others.
+pub fn mix() -> Mix<Clips> {
+    let mut mix = Mix::of_one(FRAMES, clips());
+    OTHER_FRAMES.iter().for_each(|&frames| mix.add(0.3, frames, clips_of(frames)));
+    mix
 }
 
 /// Batches of four.
 pub fn data(clips: Clips) -> DistillData {
     DistillData {
-        clips,
+        mix: Mix::of_one(FRAMES, clips),
         tokenizer: tokenizer(),
         max_tokens: TOKENS,
         batch: 4,
@@ -130,7 +153,14 @@ pub fn read<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     x.try_into_vec_as().expect("readable")
 }
 
+/// A long clip and a still beside the usual.
+pub const OTHER_FRAMES: [usize; 2] = [3 * FRAMES, 1];
+
+pub fn masks_at_all_lengths(plan: &MaskPlan) -> Masks {
+    Masks::adapted(plan, &OTHER_FRAMES).expect("a plan of rules")
+}
+
 /// The masks as the network takes them.
 pub fn masks(plan: &MaskPlan) -> Vec<Arc<tilereel::mask::KeyFrames>> {
-    student::key_frames(plan)
+    key_frames(plan)
 }
