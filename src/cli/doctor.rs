@@ -6,7 +6,7 @@ use super::Status;
 use super::settings::DeviceArguments;
 use crate::generate::GenerateError;
 use crate::gpu::device::{self, AdapterReport};
-use crate::gpu::self_test;
+use crate::gpu::self_test::{self, Part, SelfTestLine};
 use crate::studio::Engine;
 use crate::studio::words::bytes;
 
@@ -38,21 +38,37 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     say!("kernels    {} tier: {}", device.kernel_tier(), device.tier_reason());
 
     let engine = Engine::start()?;
-    let ticket = engine.submit(move |_, _| Ok::<_, GenerateError>(self_test::run(&device)));
-    let result = loop {
-        if let Some(result) = ticket.result(std::time::Duration::from_secs(1)) {
-            break result?;
-        }
-    };
-    say!("self-test  {}", if result.passed { "passed" } else { "FAILED: do not trust clips from this device" });
-    for line in &result.lines {
-        let verdict = if line.ok { "ok" } else { "FAILED" };
-        match &line.failure {
-            Some(failure) => say!("  {:<44} {verdict}: {failure}", line.kernel),
-            None => say!("  {:<44} {verdict}, error {:.1e} of at most {:.1e}", line.kernel, line.error, line.limit),
+    let mut status = Status::Done;
+    for (part, what, advice) in PARTS {
+        let device = device.clone();
+        let ticket = engine.submit(move |_, _| Ok::<_, GenerateError>(self_test::run(&device, part)));
+        let result = loop {
+            if let Some(result) = ticket.result(std::time::Duration::from_secs(1)) {
+                break result?;
+            }
+        };
+        let verdict = if result.passed { "passed".to_owned() } else { format!("FAILED: {advice}") };
+        say!("self-test of what {what} needs: {verdict}");
+        result.lines.iter().for_each(print_line);
+        if !result.passed {
+            status = Status::Differs;
         }
     }
-    Ok(if result.passed { Status::Done } else { Status::Differs })
+    Ok(status)
+}
+
+/// With what each is for, and what to do where it fails.
+const PARTS: [(Part, &str, &str); 2] = [
+    (Part::Forward, "making clips", "do not trust clips from this device"),
+    (Part::Training, "training", "clips are right, but do not train on this device with these kernels"),
+];
+
+fn print_line(line: &SelfTestLine) {
+    let verdict = if line.ok { "ok" } else { "FAILED" };
+    match &line.failure {
+        Some(failure) => say!("  {:<54} {verdict}: {failure}", line.kernel),
+        None => say!("  {:<54} {verdict}, error {:.1e} of at most {:.1e}", line.kernel, line.error, line.limit),
+    }
 }
 
 /// Free and whole memory of the machine in bytes.

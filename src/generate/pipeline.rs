@@ -16,7 +16,7 @@ use super::step_record::{LastRecord, StepRecord};
 use super::{GenerateError, set_pace};
 use crate::clip::Frames;
 use crate::gpu::device::ComputeDevice;
-use crate::gpu::self_test;
+use crate::gpu::self_test::{self, Part};
 use crate::gpu::spans::{self, Kind};
 use crate::model::dit::{TextContext, Transformer, TransformerConfig};
 use crate::model::folder::ModelFolder;
@@ -433,13 +433,9 @@ impl LoadedModel {
 }
 
 fn passes_self_test(device: &ComputeDevice) -> Result<(), GenerateError> {
-    match self_test::run(device).lines.into_iter().find(|line| !line.ok) {
+    match self_test::run(device, Part::Forward).failed() {
         None => Ok(()),
-        Some(line) => {
-            let reason =
-                line.failure.unwrap_or_else(|| format!("its error is {:.1e}, at most {:.1e} is right", line.error, line.limit));
-            Err(GenerateError::WrongKernel { device: device.name.clone(), kernel: line.kernel, reason })
-        }
+        Some(line) => Err(GenerateError::WrongKernel { device: device.name.clone(), kernel: line.kernel, reason: line.fault() }),
     }
 }
 

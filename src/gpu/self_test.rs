@@ -3,7 +3,11 @@
 //! Drivers compile shaders wrongly now and then, and a wrong kernel makes a wrong clip without any error. So each kernel runs
 //! once on small, unfriendly input (odd sizes, large logits, memory full of junk) and is compared with the plain reference in
 //! f64. On the matrix tier each way of cutting a product is a line, and every kernel runs several times: naga's barriers
-//! between the lanes of a subgroup are formally weak there, so all runs must agree in every bit. The result is kept for the life of the process.
+//! between the lanes of a subgroup are formally weak there, so all runs must agree in every bit. A part of the test that has
+//! run is not run again in this process.
+//!
+//! The test has two parts, because compiling the pipelines takes longer than running them: what making clips needs
+//! ([`Part::Forward`], which also decides on the tier), and what only training needs ([`Part::Training`]).
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +23,7 @@ use super::kernels::gradient::{POINT, input_gradient, weight_gradient};
 use super::kernels::group_norm::{EPSILON, GROUPS, group_norm, group_norm_affine};
 use super::kernels::linear::{Activation, linear, linear_on_matrices};
 use super::kernels::newton_schulz::{STEEP, newton_schulz};
-use super::kernels::product::{LARGE, SMALL, SQUARE, Tile};
+use super::kernels::product::Tile;
 use super::kernels::reference::{self, relative_l2, seeded};
 use super::kernels::tile_attention::{
     AttendedTensors, Gives, RecordPlace, Sample, Tiles, tile_attention, tile_attention_and_log_sums,
@@ -29,9 +33,23 @@ use super::kernels::tile_mass::{RecordSizes, RecordedLayer, RecordedSample, tile
 use super::tier::{KernelTier, ShaderTier};
 use crate::mask::MaskFamily;
 
+mod lines;
 mod transformer;
 
-/// What a device made of all kernels.
+/// What kernels are needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Making clips.
+    Forward,
+    /// Training: gradients, and the steps of the optimiser. It needs the kernels of the other part too.
+    Training,
+}
+
+impl Part {
+    pub const ALL: [Self; 2] = [Self::Forward, Self::Training];
+}
+
+/// What a device made of the kernels of a part.
 #[derive(Clone, Debug)]
 pub struct SelfTest {
     pub passed: bool,
@@ -50,18 +68,34 @@ pub struct SelfTestLine {
     pub failure: Option<String>,
 }
 
-/// Runs the test, or gives the result of the run before. Never panics: what goes wrong on the device is a failed line.
-pub fn run(device: &ComputeDevice) -> SelfTest {
+impl SelfTest {
+    /// The first line that failed.
+    pub fn failed(&self) -> Option<&SelfTestLine> {
+        self.lines.iter().find(|line| !line.ok)
+    }
+}
+
+impl SelfTestLine {
+    /// What is wrong with a line that failed, in words for the middle of a sentence.
+    pub fn fault(&self) -> String {
+        let of_numbers = || format!("its error is {:.1e}, at most {:.1e} is right", self.error, self.limit);
+        self.failure.clone().unwrap_or_else(of_numbers)
+    }
+}
+
+/// Runs a part of the test, or gives the result of the run before. Never panics: what goes wrong on the device is a failed line.
+pub fn run(device: &ComputeDevice, part: Part) -> SelfTest {
     /// By the device's name and the kernels that ran on it.
-    type Results = HashMap<(String, Precision, &'static str), SelfTest>;
+    type Results = HashMap<(String, Precision, &'static str, Part), SelfTest>;
     static RESULTS: Mutex<Option<Results>> = Mutex::new(None);
     let mut results = RESULTS.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let key = (device.name.clone(), device.precision, device.kernel_tier());
+    let key = (device.name.clone(), device.precision, device.kernel_tier(), part);
     let results = results.get_or_insert_default();
     if let Some(result) = results.get(&key) {
         return result.clone();
     }
-    let result = Bench { device }.run_all();
+    let lines = Bench { device }.lines(part);
+    let result = SelfTest { passed: lines.iter().all(|line| line.ok), lines };
     // A device that was lost on the way has shown nothing about its kernels.
     if result.passed || device.loss().is_none() {
         results.insert(key, result.clone());
@@ -76,103 +110,6 @@ struct Bench<'a> {
 type Outcome = Result<(Vec<f32>, Vec<f64>), String>;
 
 impl Bench<'_> {
-    fn run_all(&self) -> SelfTest {
-        let half = self.device.precision == Precision::F16;
-        // f16 results are rounded to 11 bits: 2^-12 to 2^-11 of themselves.
-        let (plain, large) = if half { (6e-4, 6e-4) } else { (2e-6, 2e-5) };
-        let (convolution, statistics) = if half { (6e-4, 1e-5) } else { (2e-6, 1e-5) };
-        let mut lines = vec![
-            self.line("tile attention", plain, || self.attention(96, [37, 37], 1.0, false, Gives::Attention)),
-            self.line("tile attention, key bias", plain, || self.attention(20, [37, 37], 1.0, true, Gives::Attention)),
-            self.line("tile attention, large logits", large, || self.attention(96, [37, 37], 400.0, false, Gives::Attention)),
-            self.line("tile attention, many keys", plain, || self.attention(96, [1, 1201], 1.0, false, Gives::Attention)),
-            self.line("log-sums beside tile attention", LOG_SUMS, || {
-                self.attention(20, [37, 37], 1.0, false, Gives::AttentionAndLogSums)
-            }),
-            self.line("log-sums of a sample", LOG_SUMS, || self.attention(20, [37, 37], 1.0, true, Gives::AttentionAndSample)),
-            self.line("log-sums of tiles", LOG_SUMS, || self.attention(96, [37, 37], 1.0, false, Gives::LogSums)),
-            self.line("gradients of tile attention", plain, || self.attention_gradients(20, [37, 21])),
-            self.line("mass of tiles", LOG_SUMS, || self.tile_mass(None)),
-            self.line("mass of tiles, sampled", LOG_SUMS, || self.tile_mass(Some(5))),
-            self.line("convolution", convolution, || self.convolution(CAUSAL, [35, 67], false)),
-            self.line("convolution, normalised, residual", convolution, || self.convolution(CAUSAL, [35, 67], true)),
-            self.line("convolution, stride 2", convolution, || self.convolution(HALVING, [35, 67], false)),
-            self.line("group norm", statistics, || self.group_norm()),
-            self.line("group norm with SiLU", convolution, || self.group_norm_silu(false)),
-            self.line("gradient of group norm with SiLU", if half { 6e-4 } else { 1e-5 }, || self.group_norm_silu(true)),
-            self.line("gradient of a weight", SUMS, || self.weight_gradient(CAUSAL, [2, 3, 7, 9, 35], 67)),
-            self.line("gradient of an input", convolution, || self.input_gradient(CAUSAL, [2, 3, 7, 9, 35], 67)),
-            self.line("gradient of an input, stride 2", convolution, || self.input_gradient(HALVING, [2, 3, 7, 9, 35], 67)),
-            self.line("linear", convolution, || self.linear([5, 40, 24], None)),
-        ];
-        lines.extend(self.transformer_lines());
-        if self.device.tier == KernelTier::Matrix {
-            lines.extend(self.matrix_lines(plain));
-        }
-        SelfTest { passed: lines.iter().all(|line| line.ok), lines }
-    }
-
-    /// Sizes that the matrix kernels take, among them some that are not whole blocks.
-    fn matrix_lines(&self, limit: f64) -> Vec<SelfTestLine> {
-        vec![
-            self.line("tile attention on matrices, whole rounds", limit, || {
-                self.attention(96, [200, 48], 1.0, false, Gives::Attention)
-            }),
-            self.line("tile attention on matrices, head of 48", limit, || {
-                self.attention(48, [50, 49], 1.0, true, Gives::Attention)
-            }),
-            self.line("tile attention on matrices, head of 48, many rows", limit, || {
-                self.attention(48, [3170, 20], 1.0, false, Gives::Attention)
-            }),
-            self.line("log-sums beside tile attention on matrices", LOG_SUMS, || {
-                self.attention(96, [200, 48], 1.0, false, Gives::AttentionAndLogSums)
-            }),
-            self.line("log-sums of a sample on matrices", LOG_SUMS, || {
-                self.attention(96, [200, 48], 1.0, false, Gives::AttentionAndSample)
-            }),
-            self.line("log-sums of a sample on matrices, head of 48", LOG_SUMS, || {
-                self.attention(48, [50, 49], 1.0, true, Gives::AttentionAndSample)
-            }),
-            self.line("log-sums of tiles on matrices, head of 48", LOG_SUMS, || {
-                self.attention(48, [50, 49], 1.0, false, Gives::LogSums)
-            }),
-            self.line("gradients of tile attention on matrices, long frames", limit, || self.attention_gradients(48, [144, 288])),
-            self.line("gradients of tile attention on matrices, short frames", limit, || self.attention_gradients(48, [50, 21])),
-            self.line("gradients of tile attention on matrices, head of 96", limit, || self.attention_gradients(96, [144, 50])),
-            self.line("linear on matrices, large", limit, || self.linear([130, 64, 264], Some(LARGE))),
-            self.line("linear on matrices, square", limit, || self.linear([193, 64, 200], Some(SQUARE))),
-            self.line("linear on matrices, small", limit, || self.linear([70, 40, 136], Some(SMALL))),
-            self.line("Newton-Schulz steps on matrices", NEWTON_SCHULZ, || self.newton_schulz([3, 72, 136])),
-            self.line("convolution on matrices, 256 channels", limit, || self.convolution(CAUSAL, [40, 256], false)),
-            self.line("convolution on matrices, 72 channels", limit, || self.convolution(HALVING, [4, 72], false)),
-            self.line("convolution on matrices, 64 channels", limit, || self.convolution(CAUSAL, [64, 64], true)),
-            self.line("convolution on matrices, 32 channels", limit, || self.convolution(CAUSAL, [24, 32], true)),
-            self.line("convolution on matrices, 3 channels", limit, || self.convolution(CAUSAL, [32, 3], true)),
-            self.line("gradient of a weight on matrices, square", MATRIX_SUMS, || self.layer_gradient([700, 192, 192])),
-            self.line("gradient of a weight on matrices, large", MATRIX_SUMS, || self.layer_gradient([333, 136, 264])),
-            self.line("gradient of a weight on matrices, small", MATRIX_SUMS, || self.layer_gradient([333, 40, 72])),
-            self.line("gradient of a weight on matrices, 64 channels", MATRIX_SUMS, || {
-                self.weight_gradient(CAUSAL, [2, 3, 7, 41, 64], 64)
-            }),
-            self.line("gradient of a weight on matrices, 4 channels in", MATRIX_SUMS, || {
-                self.weight_gradient(CAUSAL, [2, 3, 7, 9, 4], 64)
-            }),
-            self.line("gradient of a weight on matrices, 4 channels out", MATRIX_SUMS, || {
-                self.weight_gradient(CAUSAL, [2, 3, 7, 9, 64], 4)
-            }),
-            self.line("gradient of a weight on matrices, stride 2", MATRIX_SUMS, || {
-                self.weight_gradient(HALVING, [2, 3, 7, 9, 72], 40)
-            }),
-            self.line("gradient of an input on matrices, 64 channels", limit, || {
-                self.input_gradient(CAUSAL, [2, 3, 7, 41, 64], 64)
-            }),
-            self.line("gradient of an input on matrices, 4 channels out", limit, || {
-                self.input_gradient(CAUSAL, [2, 3, 7, 9, 64], 4)
-            }),
-            self.line("gradient of an input on matrices, stride 2", limit, || self.input_gradient(HALVING, [2, 5, 7, 9, 72], 40)),
-        ]
-    }
-
     fn line(&self, kernel: &'static str, limit: f64, test: impl Fn() -> Outcome) -> SelfTestLine {
         let outcome = catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|payload| Err(reason(payload.as_ref())));
         let (error, failure) = match outcome {
@@ -464,20 +401,6 @@ impl Bench<'_> {
 
 /// Further runs of a kernel of the matrix tier.
 const REPEATS: usize = 4;
-/// Gradients of parameters are sums in f32 in both precisions. Matrices may cut off where other sums round; terms of 11 bits
-/// would show at 2e-4.
-const SUMS: f64 = 1e-5;
-const MATRIX_SUMS: f64 = 5e-5;
-/// Small singular values grow by 3.4 in each of five steps, and what 11 bits cut off grows with them.
-const NEWTON_SCHULZ: f64 = 5e-3;
-/// Log-sums and what follows from them are f32 in both precisions.
-const LOG_SUMS: f64 = 1e-5;
-
-const CAUSAL: Geometry =
-    Geometry { kernel: [3, 3, 3], stride: [1, 1, 1], causal_frames: 2, top: 1, bottom: 1, left: 1, right: 1 };
-const HALVING: Geometry =
-    Geometry { kernel: [3, 3, 3], stride: [2, 2, 2], causal_frames: 2, top: 0, bottom: 1, left: 0, right: 1 };
-
 fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, String> {
     tensor.cast(FloatDType::F32).try_into_vec_as().map_err(|error| error.to_string())
 }
@@ -499,8 +422,10 @@ mod tests {
     #[test]
     fn the_cpu_passes() {
         let device = device::open(&DeviceChoice::Cpu, None).unwrap();
-        let result = run(&device);
-        assert!(result.passed, "{:#?}", result.lines);
+        for part in Part::ALL {
+            let result = run(&device, part);
+            assert!(result.passed, "{:#?}", result.lines);
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Which set of kernels runs: vectors of the CPU, plain shaders, or shaders on matrices.
 //!
 //! A device gets the matrix tier when it is opened in f16 and reports what the shaders need; the numeric self-test then runs
-//! on that tier, and if one line fails, the tier is left out and the reason is kept. [`VARIABLE`] set to `plain` leaves it out
-//! too.
+//! on that tier, and if one line fails, the tier is left out and the reason is kept. Only the kernels that clips are made with
+//! decide; those of training are tested when a training begins. [`VARIABLE`] set to `plain` leaves the tier out too.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -11,7 +11,7 @@ use burn::tensor::{DType, Device};
 
 use super::device::{AdapterReport, ComputeDevice, Precision};
 use super::kernels::cpu::lanes::InstructionSet;
-use super::self_test;
+use super::self_test::{self, Part};
 
 /// The environment variable that keeps the matrix tier off with the value `plain`.
 pub const VARIABLE: &str = "TILEREEL_KERNEL_TIER";
@@ -126,14 +126,14 @@ fn try_matrices(device: &ComputeDevice, adapter: &AdapterReport) -> Option<Kerne
     }
     let devices = || MATRIX_DEVICES.write().unwrap_or_else(PoisonError::into_inner);
     devices().push(device.device.clone());
-    let result = self_test::run(&ComputeDevice { tier: KernelTier::Matrix, ..device.clone() });
-    let Some(line) = result.lines.into_iter().find(|line| !line.ok) else { return Some(KernelTier::Matrix) };
+    let result = self_test::run(&ComputeDevice { tier: KernelTier::Matrix, ..device.clone() }, Part::Forward);
+    let Some(line) = result.failed() else { return Some(KernelTier::Matrix) };
     devices().retain(|known| *known != device.device);
     if device.loss().is_some() {
         return None;
     }
-    let what = line.failure.unwrap_or_else(|| format!("error {:.1e} of at most {:.1e}", line.error, line.limit));
-    Some(KernelTier::Plain { reason: format!("the matrix kernels failed their self-test ({}: {what})", line.kernel).into() })
+    let reason = format!("the matrix kernels failed their self-test ({}: {})", line.kernel, line.fault());
+    Some(KernelTier::Plain { reason: reason.into() })
 }
 
 #[cfg(test)]

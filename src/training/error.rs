@@ -17,6 +17,10 @@ pub enum TrainError {
     Diverged { step: u64, what: String },
     #[error("The device failed in step {step}: {reason}. If it has too little memory, use a smaller --batch or --part")]
     DeviceFailed { step: u64, reason: String },
+    #[error(
+        "{device} computes wrongly what a training needs, in the kernel \"{kernel}\": {reason}. Train with TILEREEL_KERNEL_TIER=plain or with --device cpu, and report this with the output of `tilereel doctor`"
+    )]
+    WrongKernel { device: String, kernel: &'static str, reason: String },
     #[error("The checkpoint {} cannot be used: {reason}", path.display())]
     Checkpoint { path: PathBuf, reason: String },
     #[error("There is no checkpoint in {}. Leave --resume away to begin anew", path.display())]

@@ -11,6 +11,7 @@ pub mod data;
 pub mod distill;
 pub mod error;
 pub mod folder;
+pub mod kernels;
 pub mod loss_scale;
 pub mod optimiser;
 pub mod parameters;
@@ -25,3 +26,4 @@ pub mod template;
 pub mod trainer;
 
 pub use error::TrainError;
+pub use kernels::check_kernels;

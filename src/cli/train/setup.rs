@@ -12,7 +12,6 @@ use super::{Also, BaseArguments, RunArguments, SessionArguments, UsageError, Vae
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::ClipSize;
 use crate::studio::words::duration;
-use crate::training::TrainError;
 use crate::training::checkpoint::{Checkpoint, file, packed};
 use crate::training::data::clip_folder::{OwnClip, list};
 use crate::training::data::encoding::{encode_clips, encode_world, pool_through_vae};
@@ -25,6 +24,7 @@ use crate::training::replicas::{MakeReplica, Replicas};
 use crate::training::run::{Batches, Ended, Plan, Task, Watcher, train};
 use crate::training::template::{Template, load_vae};
 use crate::training::trainer::Trainer;
+use crate::training::{TrainError, check_kernels};
 use crate::world::seeds;
 
 /// Clips of the judge's pool for every sample of a batch; the pool lies in the device's memory.
@@ -71,6 +71,7 @@ impl Setup {
         let mut watcher = Terminal::new(session.quiet);
         for device in std::iter::once(&device).chain(&others) {
             watcher.note(&format!("{}, {}, {} kernels", device.name, device.precision, device.tier.name()));
+            check_kernels(device)?;
         }
         Ok(Self { device, others, template: Arc::new(template), folder, size, checkpoint, watcher })
     }

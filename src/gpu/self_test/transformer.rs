@@ -18,19 +18,30 @@ const TABLE_ROWS: usize = 6;
 
 impl Bench<'_> {
     pub(super) fn transformer_lines(&self) -> Vec<SelfTestLine> {
-        let stored = if self.device.precision == Precision::F16 { 6e-4 } else { 5e-6 };
+        let stored = self.stored_limit();
         vec![
             self.line("GELU", stored, || self.gelu(false)),
-            self.line("gradient of GELU", stored, || self.gelu(true)),
             self.line("norm with modulation", stored, || self.norm(None)),
+            self.line("gated residual", WIDE, || self.gate(None)),
+            self.line("heads with rotary embedding", stored, || self.heads(false)),
+        ]
+    }
+
+    pub(super) fn transformer_gradient_lines(&self) -> Vec<SelfTestLine> {
+        let stored = self.stored_limit();
+        vec![
+            self.line("gradient of GELU", stored, || self.gelu(true)),
             self.line("gradient of the norm with modulation", WIDE, || self.norm(Some(Of::Tokens))),
             self.line("gradient of the modulation", WIDE, || self.norm(Some(Of::Table))),
-            self.line("gated residual", WIDE, || self.gate(None)),
             self.line("gradient of the gated residual", stored, || self.gate(Some(Of::Tokens))),
             self.line("gradient of the gate", WIDE, || self.gate(Some(Of::Table))),
-            self.line("heads with rotary embedding", stored, || self.heads(false)),
             self.line("gradient of the heads with rotary embedding", stored, || self.heads(true)),
         ]
+    }
+
+    /// Of results in the storage type.
+    fn stored_limit(&self) -> f64 {
+        if self.device.precision == Precision::F16 { 6e-4 } else { 5e-6 }
     }
 
     /// In f32, with gradients if they are wanted.

@@ -54,7 +54,8 @@ fn doctor_checks_the_device() {
         "because",
         "precision  f32",
         "kernels ",
-        "self-test  passed",
+        "self-test of what making clips needs: passed",
+        "self-test of what training needs: passed",
         "tile attention",
     ]);
     assert!(!ran.stdout.contains("FAILED"), "{ran:?}");
