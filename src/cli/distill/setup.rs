@@ -42,9 +42,11 @@ pub fn mlcd(arguments: &MlcdArguments) -> anyhow::Result<Ended> {
     }
     let session = &common.session;
     let schedule = session.plan(mlcd::SCHEDULE)?;
-    let mut setup = begin(common, Template::open(&common.teacher)?, mlcd::MLCD, mlcd::MLCD)?;
-    let plan = setup.template.plan()?;
-    let also = lengths(&mut setup, common, &[&plan])?;
+    let template = Template::open(&common.teacher)?;
+    let plan = template.plan()?;
+    let lengths = Lengths::of(common, &template, &[&plan])?;
+    let mut setup = begin(common, template, mlcd::MLCD, mlcd::MLCD)?;
+    let also = lengths.noted(&mut setup);
     let lessons = if *data_free {
         let channels = setup.template.vae_config()?.0.embed_dim;
         let clips = common.world_clips.map_or(CLIPS, |clips| clips as usize);
@@ -94,9 +96,10 @@ pub fn kd(arguments: &KdArguments) -> anyhow::Result<Ended> {
     let template = Template::open(&common.teacher)?;
     let (layers, frames) = (template.base_configs()?.transformer.num_layers, template.size().latent_frames());
     plan.check(layers, frames).map_err(|error| UsageError(format!("{}: {error}.", student_plan.display())))?;
+    let of_teacher = template.plan()?;
+    let lengths = Lengths::of(common, &template, &[&plan, &of_teacher])?;
     let mut setup = begin(common, template, kd::KD, kd::FAST)?;
-    let of_teacher = setup.template.plan()?;
-    let also = lengths(&mut setup, common, &[&plan, &of_teacher])?;
+    let also = lengths.noted(&mut setup);
     let Some(lessons) = encoded_clips(&mut setup, common, &also)? else { return Ok(Ended::Stopped) };
     let [batch, part] = session.batch_and_part(kd::BATCH);
     let defaults = &setup.template.facts().defaults;
@@ -159,30 +162,49 @@ struct Lessons {
     sentences: Option<Vec<String>>,
 }
 
-/// The other lengths that a student learns at: as wished, else those that its teacher has learnt, as far as all plans have rules
-/// for them.
-fn lengths(setup: &mut Setup, common: &TeacherArguments, plans: &[&MaskPlan]) -> anyhow::Result<Also> {
-    let size = setup.size;
-    let adapts = |frames: usize| {
-        let latent_frames = ClipSize { frames, ..size }.latent_frames();
-        plans.iter().try_for_each(|plan| plan.adapted(latent_frames).map(drop))
-    };
-    if let Some(also) = &common.also {
-        also.check(size.frames)?;
-        for &(frames, _) in &also.0 {
-            adapts(frames).map_err(|error| UsageError(format!("--also {frames}: {error}.")))?;
+/// The other lengths that a student learns at.
+struct Lengths {
+    also: Also,
+    /// Why one is not among them.
+    missing: Option<String>,
+}
+
+impl Lengths {
+    /// As wished, else those that the teacher has learnt, as far as all plans have rules for them.
+    fn of(common: &TeacherArguments, template: &Template, plans: &[&MaskPlan]) -> Result<Self, UsageError> {
+        let size = template.size();
+        let adapts = |frames: usize| {
+            let latent_frames = ClipSize { frames, ..size }.latent_frames();
+            plans.iter().try_for_each(|plan| plan.adapted(latent_frames).map(drop))
+        };
+        if let Some(also) = &common.also {
+            also.check(size.frames)?;
+            for &(frames, _) in &also.0 {
+                adapts(frames).map_err(|error| UsageError(format!("--also {frames}: {error}.")))?;
+            }
+            return Ok(Self { also: also.clone(), missing: None });
         }
-        return Ok(also.clone());
+        // A person's own clips may be too short for other lengths.
+        let mut also = if common.clips.is_some() { Also::default() } else { Also::of_world(size.frames) };
+        let learnt = &template.facts().trained.frames;
+        let mut missing = None;
+        also.0.retain(|&(frames, _)| {
+            let is_learnt = learnt.contains(&frames);
+            let adapted = adapts(frames);
+            if let (true, Err(error)) = (is_learnt, &adapted) {
+                missing = Some(format!("no clips of {frames} frames: {error}"));
+            }
+            is_learnt && adapted.is_ok()
+        });
+        Ok(Self { also, missing })
     }
-    // A person's own clips may be too short for other lengths.
-    let mut also = if common.clips.is_some() { Also::default() } else { Also::of_world(size.frames) };
-    let learnt = &setup.template.facts().trained.frames;
-    also.0.retain(|(frames, _)| learnt.contains(frames));
-    if let Some((frames, error)) = also.0.iter().find_map(|&(frames, _)| Some((frames, adapts(frames).err()?))) {
-        setup.watcher.note(&format!("no clips of {frames} frames: {error}"));
-        also.0.retain(|&(frames, _)| adapts(frames).is_ok());
+
+    fn noted(self, setup: &mut Setup) -> Also {
+        if let Some(missing) = &self.missing {
+            setup.watcher.note(missing);
+        }
+        self.also
     }
-    Ok(also)
 }
 
 /// The clips to learn from. None if it was stopped.
