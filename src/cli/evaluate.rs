@@ -26,9 +26,12 @@ pub struct Arguments {
     /// The judge's folder, from `tilereel train judge`
     #[arg(long)]
     judge: PathBuf,
-    /// Prompts that name every attribute, each for one clip
+    /// Prompts that name every attribute
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     prompts: u32,
+    /// Clips of every prompt, each from noise of its own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    clips_a_prompt: u32,
     /// Held-out clips for the ceiling and the Frechet distance
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(2..=100_000))]
     real: u32,
@@ -154,6 +157,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let models = specs.iter().map(load).collect::<anyhow::Result<Vec<_>>>()?;
     let amounts = Amounts {
         prompts: arguments.prompts as usize,
+        clips_a_prompt: arguments.clips_a_prompt as usize,
         real: arguments.real as usize,
         decoded: arguments.decoded as usize,
         batch: arguments.batch as usize,

@@ -35,8 +35,9 @@ use pictures::{PictureNumbers, picture_numbers};
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amounts {
-    /// Prompts, each for one clip of every model.
     pub prompts: usize,
+    /// Clips of every prompt, each from noise of its own.
+    pub clips_a_prompt: usize,
     /// Held-out clips for the ceiling and the Frechet distance.
     pub real: usize,
     /// Held-out clips for the VAE's decibels.
@@ -120,39 +121,54 @@ pub struct Differences {
 struct Samples {
     hits: Vec<[bool; JUDGED.len()]>,
     pictures: Vec<PictureNumbers>,
+    /// The first clip of every prompt, then the second of every one, and so on.
+    prompts: usize,
 }
 
 impl Samples {
+    /// The mean over each prompt's clips of one number a clip. Clips of one prompt are alike, so that intervals come from
+    /// drawing prompts, not clips.
+    fn of_prompts(&self, of: &dyn Fn(usize) -> f64) -> Vec<f64> {
+        let clips = self.hits.len();
+        let of_prompt = |prompt: usize| {
+            let own = (prompt..clips).step_by(self.prompts.max(1));
+            let count = own.len().max(1) as f64;
+            own.map(of).sum::<f64>() / count
+        };
+        (0..self.prompts.min(clips)).map(of_prompt).collect()
+    }
+
+    fn of_pictures(&self, of: fn(&PictureNumbers) -> f64) -> Vec<f64> {
+        self.of_prompts(&|clip| of(&self.pictures[clip]))
+    }
+
     fn means(&self) -> Vec<f64> {
-        self.hits.iter().map(mean_of).collect()
+        self.of_prompts(&|clip| mean_of(&self.hits[clip]))
     }
 
     fn minus(&self, other: &Self) -> Differences {
-        let pictures = |of: fn(&PictureNumbers) -> f64| {
-            let numbers = |samples: &Self| samples.pictures.iter().map(of).collect::<Vec<f64>>();
-            paired_difference(&numbers(self), &numbers(other))
-        };
+        let pictures = |of: fn(&PictureNumbers) -> f64| paired_difference(&self.of_pictures(of), &other.of_pictures(of));
         Differences { mean: paired_difference(&self.means(), &other.means()), pictures: Pictures::of(pictures) }
     }
 }
 
 impl Row {
-    fn of(name: String, readings: &Readings, pictures: Vec<PictureNumbers>, asked: &[Attributes]) -> Self {
-        let hits = readings.hits(asked);
-        let share = |of: &dyn Fn(&[bool; JUDGED.len()]) -> f64| estimate(&hits.iter().map(of).collect::<Vec<f64>>());
+    /// Of clips of `asked`, the first clip of every prompt before the second ones.
+    fn of(name: String, readings: &Readings, pictures: Vec<PictureNumbers>, asked: &[Attributes], prompts: usize) -> Self {
+        let samples = Samples { hits: readings.hits(asked), pictures, prompts };
+        let share = |of: &dyn Fn(&[bool; JUDGED.len()]) -> f64| estimate(&samples.of_prompts(&|clip| of(&samples.hits[clip])));
         let attribute = |index: usize| share(&|hits| f64::from(u8::from(hits[index])));
-        let of_pictures = |of: fn(&PictureNumbers) -> f64| estimate(&pictures.iter().map(of).collect::<Vec<f64>>());
         Self {
             name,
-            clips: hits.len(),
+            clips: samples.hits.len(),
             attributes: JUDGED.iter().enumerate().map(|(index, (name, _))| (*name, attribute(index))).collect(),
             mean: share(&mean_of),
             all: share(&|hits| f64::from(u8::from(hits.iter().all(|&hit| hit)))),
             frechet: None,
-            pictures: Pictures::of(of_pictures),
+            pictures: Pictures::of(|of| estimate(&samples.of_pictures(of))),
             made: None,
             against_first: None,
-            samples: Samples { hits, pictures },
+            samples,
         }
     }
 }
@@ -207,7 +223,7 @@ pub fn evaluate(
         pictures.push(picture_numbers(&to_rgb8(&values(video)?), [size.height, size.width]));
         rendered.extend(bench.read_seen(render_every(&[*scene], size, FRAME_STEP, &device.device))?);
     }
-    let mut rows = vec![Row::of("real clips".into(), &rendered, pictures, &known)];
+    let mut rows = vec![Row::of("real clips".into(), &rendered, pictures, &known, known.len())];
     let (mut vaes, mut generated) = (Vec::new(), Vec::<Row>::new());
     // By the VAE's hash: models often share one.
     let mut ceilings = HashMap::<String, Readings>::new();
@@ -215,14 +231,15 @@ pub fn evaluate(
         let hash = model.vae_hash()?;
         if !ceilings.contains_key(&hash) {
             let (ceiling, pictures, quality) = through_vae(model, bench, &held_out, amounts, device, watcher)?;
-            let mut row = Row::of(format!("real clips through the VAE of {}", model.name), &ceiling, pictures, &known);
+            let mut row =
+                Row::of(format!("real clips through the VAE of {}", model.name), &ceiling, pictures, &known, known.len());
             row.frechet = Some(frechet::distance(&rendered.features, &ceiling.features));
             rows.push(row);
             vaes.push(quality);
             ceilings.insert(hash.clone(), ceiling);
         }
         let (readings, pictures, asked) = samples(model, bench, amounts, watcher)?;
-        let mut row = Row::of(model.name.clone(), &readings, pictures, &asked);
+        let mut row = Row::of(model.name.clone(), &readings, pictures, &asked, amounts.prompts);
         row.frechet = ceilings.get(&hash).map(|ceiling| frechet::distance(&ceiling.features, &readings.features));
         row.made = Some(made(model, amounts, watcher)?);
         row.against_first = generated.first().map(|first| row.samples.minus(&first.samples));
@@ -293,19 +310,20 @@ fn through_vae(
     Ok((readings, pictures, quality))
 }
 
-/// A clip of the model for every prompt, as the judge reads them, their pixels' numbers, and what was asked for.
+/// Clips of the model for every prompt, as the judge reads them, their pixels' numbers, and what was asked for.
 fn samples(
     model: &EvaluatedModel,
     bench: &Bench,
     amounts: Amounts,
     watcher: &mut dyn Watcher,
 ) -> Result<(Readings, Vec<PictureNumbers>, Vec<Attributes>), EvaluateError> {
-    let clips: Vec<u64> = (0..amounts.prompts as u64).collect();
+    let clips: Vec<u64> = (0..amounts.clips_a_prompt).flat_map(|_| 0..amounts.prompts as u64).collect();
     let asked: Vec<Attributes> = clips.iter().map(|&clip| Attributes::of_clip(seeds::PROMPTS, clip)).collect();
     let (mut readings, mut pictures) = (Readings::default(), Vec::new());
-    for (batch, clips) in clips.chunks(amounts.batch.max(1)).enumerate() {
-        go_on(watcher, "samples", batch * amounts.batch, amounts.prompts)?;
-        let latents = model.sample(&clips.iter().map(|&clip| sentence(clip)).collect::<Vec<_>>(), batch as u64)?;
+    for (batch, prompts) in clips.chunks(amounts.batch.max(1)).enumerate() {
+        go_on(watcher, &format!("samples of {}", model.name), batch * amounts.batch, clips.len())?;
+        // The noise is that of the batch, so that each clip of a prompt has its own.
+        let latents = model.sample(&prompts.iter().map(|&clip| sentence(clip)).collect::<Vec<_>>(), batch as u64)?;
         for latent in latents.chunks_exact(model.sampling.shape.iter().product()) {
             if watcher.stops() {
                 return Err(EvaluateError::Stopped);

@@ -9,8 +9,9 @@ use crate::world::attributes::JUDGED;
 impl Evaluation {
     /// For people.
     pub fn to_markdown(&self) -> String {
-        let mut text =
-            String::from("Share of the clips in which the judge reads an attribute as asked, with its 95 % interval.\n\n");
+        let mut text = String::from(
+            "Share of the clips in which the judge reads an attribute as asked, with its 95 % interval (prompts drawn anew).\n\n",
+        );
         let names: Vec<&str> = JUDGED.iter().map(|(name, _)| *name).collect();
         // Writing into a String cannot fail.
         let _ = writeln!(text, "| clips | n | {} | mean | all seven | Frechet |", names.join(" | "));
