@@ -6,9 +6,10 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::progress::Bar;
-use super::settings::DeviceArguments;
+use super::settings::{DeviceArguments, open_devices};
 use super::{Status, UsageError};
-use crate::evaluate::{Amounts, Bench, EvaluateError, EvaluatedModel, Masks, Overrides, Watcher, evaluate};
+use crate::evaluate::{Amounts, Bench, EvaluateError, EvaluatedModel, Masks, Overrides, Station, Watcher, evaluate};
+use crate::gpu::device::ComputeDevice;
 use crate::mask::MaskPlan;
 use crate::model::folder::{ModelFolder, SearchPath};
 use crate::model::sampler::{SamplerError, SamplerKind};
@@ -61,6 +62,9 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     device: DeviceArguments,
+    /// Several devices, such as 0,1,2: each evaluates some of the rows
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "device")]
+    devices: Vec<String>,
 }
 
 /// A row as it is typed.
@@ -136,10 +140,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     if arguments.steps == Some(0) || arguments.row.iter().any(|row| row.steps == Some(0)) {
         return Err(UsageError("Sampling needs at least one step.".into()).into());
     }
-    let device = arguments.device.open()?;
+    let (first, others) = open_devices(&arguments.device, &arguments.devices)?;
     super::catch_interrupts();
-    let bench = Bench::open(&arguments.judge, &device)?;
-    let load = |spec: &RowSpec| -> anyhow::Result<EvaluatedModel> {
+    let load = |spec: &RowSpec, device: &ComputeDevice| -> anyhow::Result<EvaluatedModel> {
         let folder = ModelFolder::resolve(&spec.model, &SearchPath::standard())?;
         let overrides = Overrides {
             sampler: spec.sampler,
@@ -148,13 +151,20 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
             masks: spec.masks()?,
             seed: arguments.seed,
         };
-        let mut model = EvaluatedModel::load(folder, overrides, &device)?;
+        let mut model = EvaluatedModel::load(folder, overrides, device)?;
         model.name.clone_from(&spec.name);
         Ok(model)
     };
     let named = arguments.models.iter().map(|model| RowSpec::of_model(model));
     let specs: Vec<RowSpec> = named.chain(arguments.row.iter().cloned()).collect();
-    let models = specs.iter().map(load).collect::<anyhow::Result<Vec<_>>>()?;
+    let devices: Vec<ComputeDevice> = std::iter::once(first).chain(others).collect();
+    let stations = devices.iter().enumerate().map(|(index, device)| {
+        // Dealt out in turn.
+        let own = specs.iter().enumerate().skip(index).step_by(devices.len());
+        let models = own.map(|(place, spec)| Ok((place, load(spec, device)?))).collect::<anyhow::Result<Vec<_>>>()?;
+        Ok(Station { bench: Bench::open(&arguments.judge, device)?, device: device.clone(), models })
+    });
+    let stations = stations.collect::<anyhow::Result<Vec<_>>>()?;
     let amounts = Amounts {
         prompts: arguments.prompts as usize,
         clips_a_prompt: arguments.clips_a_prompt as usize,
@@ -164,7 +174,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         times: !arguments.no_times,
     };
     let mut terminal = Terminal(Bar::new(false));
-    let evaluation = evaluate(&models, &bench, amounts, &device, &mut terminal);
+    let evaluation = evaluate(&stations, amounts, &mut terminal);
     terminal.0.clear();
     let evaluation = match evaluation {
         Err(EvaluateError::Stopped) => {

@@ -45,6 +45,31 @@ impl DeviceArguments {
     }
 }
 
+/// The devices of `--devices`, the first and those beside it; without that list the one of `--device`.
+///
+/// # Errors
+/// One does not exist or refuses, is named twice, or has numbers of another precision.
+pub fn open_devices(one: &DeviceArguments, several: &[String]) -> anyhow::Result<(ComputeDevice, Vec<ComputeDevice>)> {
+    let Some((first, others)) = several.split_first() else { return Ok((one.open()?, Vec::new())) };
+    let open = |device: &String| DeviceArguments { device: device.clone(), ..one.clone() }.open();
+    let (first, others) = (open(first)?, others.iter().map(open).collect::<Result<Vec<_>, _>>()?);
+    for (place, other) in others.iter().enumerate() {
+        let before = std::iter::once(&first).chain(&others[..place]);
+        if before.into_iter().any(|device| device.device == other.device) {
+            let text = format!("{} is in --devices twice. Name each device once; `tilereel doctor` lists them.", other.name);
+            return Err(UsageError(text).into());
+        }
+        if other.precision != first.precision {
+            let text = format!(
+                "{} has numbers in {}, {} in {}. Add --precision f32.",
+                other.name, other.precision, first.name, first.precision
+            );
+            return Err(UsageError(text).into());
+        }
+    }
+    Ok((first, others))
+}
+
 fn parse_residency(text: &str) -> Result<Residency, String> {
     match text {
         "auto" => Ok(Residency::Auto),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::settings::DeviceArguments;
+use super::settings::{DeviceArguments, open_devices};
 use super::{Status, UsageError};
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::{ClipSize, PIXELS_A_TOKEN};
@@ -245,20 +245,7 @@ impl SessionArguments {
 
     /// The device that leads, and those beside it.
     pub fn open_devices(&self) -> anyhow::Result<(ComputeDevice, Vec<ComputeDevice>)> {
-        let Some((first, others)) = self.devices.split_first() else { return Ok((self.device.open()?, Vec::new())) };
-        let open = |device: &String| DeviceArguments { device: device.clone(), ..self.device.clone() }.open();
-        let (first, others) = (open(first)?, others.iter().map(open).collect::<Result<Vec<_>, _>>()?);
-        let mut seen: Vec<_> =
-            others.iter().chain([&first]).filter_map(|device| device.adapter.as_ref().map(|a| a.index)).collect();
-        seen.sort_unstable();
-        if seen.windows(2).any(|two| two[0] == two[1]) {
-            return Err(UsageError("A device is in --devices twice. Name each once; `tilereel doctor` lists them.".into()).into());
-        }
-        if let Some(other) = others.iter().find(|other| other.precision != first.precision) {
-            let text = format!("{} has other numbers than {}. Add --precision f32.", other.name, first.name);
-            return Err(UsageError(text).into());
-        }
-        Ok((first, others))
+        open_devices(&self.device, &self.devices)
     }
 }
 

@@ -12,12 +12,16 @@ pub mod pictures;
 mod report;
 
 use std::collections::HashMap;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 
 use burn::tensor::Tensor;
 use serde::Serialize;
 
 use crate::gpu::device::ComputeDevice;
 use crate::model::judge::FRAME_STEP;
+use crate::model::latent::ClipSize;
 use crate::model::sampler::SamplerKind;
 use crate::model::vae::to_rgb8;
 use crate::world::attributes::{Attributes, JUDGED};
@@ -195,58 +199,181 @@ pub struct VaeQuality {
     pub best: f64,
 }
 
-/// Evaluates models with one judge. Every model must make clips of the size that the judge was made for.
+/// A device with its judge, and the models that are evaluated there, each with its place in the table.
+pub struct Station {
+    pub device: ComputeDevice,
+    pub bench: Bench,
+    pub models: Vec<(usize, EvaluatedModel)>,
+}
+
+/// Evaluates models with one judge, each device its own at the same time. Every model must make clips of the size that the judge
+/// was made for. The first station also looks at real clips.
 ///
 /// # Errors
 /// The device failed, or the watcher stopped it.
-pub fn evaluate(
-    models: &[EvaluatedModel],
-    bench: &Bench,
-    amounts: Amounts,
-    device: &ComputeDevice,
-    watcher: &mut dyn Watcher,
-) -> Result<Evaluation, EvaluateError> {
-    let Some(first) = models.first() else {
+pub fn evaluate(stations: &[Station], amounts: Amounts, watcher: &mut dyn Watcher) -> Result<Evaluation, EvaluateError> {
+    let mut models: Vec<(usize, &EvaluatedModel, &Station)> =
+        stations.iter().flat_map(|station| station.models.iter().map(move |(place, model)| (*place, model, station))).collect();
+    models.sort_by_key(|(place, ..)| *place);
+    let Some(&(_, first, _)) = models.first() else {
         return Err(EvaluateError::Model { location: "none".into(), reason: "no model was named".into() });
     };
-    if let Some(other) = models.iter().find(|model| !bench.takes(model.size.frames) || model.size != first.size) {
+    if let Some((_, other, _)) =
+        models.iter().find(|(_, model, station)| !station.bench.takes(model.size.frames) || model.size != first.size)
+    {
         let reason = format!("its clips of {:?} are not those that the judge or the first model is for", other.size);
         return Err(EvaluateError::Model { location: other.name.clone(), reason });
     }
-    let size = first.size;
-    let held_out: Vec<Scene> = (0..amounts.real as u64).map(|clip| Scene::of_clip(seeds::HELD_OUT, clip)).collect();
-    let known: Vec<Attributes> = held_out.iter().map(|scene| scene.attributes).collect();
-    let (mut rendered, mut pictures) = (Readings::default(), Vec::new());
-    for (index, scene) in held_out.iter().enumerate() {
-        go_on(watcher, "judges real clips", index, held_out.len())?;
-        let video = render_clips(&[*scene], size, &device.device);
-        pictures.push(picture_numbers(&to_rgb8(&values(video)?), [size.height, size.width]));
-        rendered.extend(bench.read_seen(render_every(&[*scene], size, FRAME_STEP, &device.device))?);
+    // Models often share a VAE: it is looked at once, where the first of them is.
+    let mut owners: HashMap<String, usize> = HashMap::new();
+    for (place, model, _) in &models {
+        owners.entry(model.vae_hash()?).or_insert(*place);
     }
-    let mut rows = vec![Row::of("real clips".into(), &rendered, pictures, &known, known.len())];
-    let (mut vaes, mut generated) = (Vec::new(), Vec::<Row>::new());
-    // By the VAE's hash: models often share one.
-    let mut ceilings = HashMap::<String, Readings>::new();
-    for model in models {
-        let hash = model.vae_hash()?;
-        if !ceilings.contains_key(&hash) {
-            let (ceiling, pictures, quality) = through_vae(model, bench, &held_out, amounts, device, watcher)?;
-            let mut row =
-                Row::of(format!("real clips through the VAE of {}", model.name), &ceiling, pictures, &known, known.len());
-            row.frechet = Some(frechet::distance(&rendered.features, &ceiling.features));
+    let held_out: Vec<Scene> = (0..amounts.real as u64).map(|clip| Scene::of_clip(seeds::HELD_OUT, clip)).collect();
+    let work = Work { held_out: &held_out, owners: &owners, amounts, stopped: &AtomicBool::new(false) };
+    let Some((own, others)) = stations.split_first() else { return Err(EvaluateError::Stopped) };
+    let ((row, rendered), mut looks) = thread::scope(|scope| {
+        let others: Vec<_> =
+            others.iter().map(|station| scope.spawn(|| work.or_stop(work.look(station, &mut Unwatched(work.stopped))))).collect();
+        let mut watcher = Forwarding { watcher: &mut *watcher, stopped: work.stopped };
+        let real = work.or_stop(work.real(own, first.size, &mut watcher));
+        let own = real.and_then(|real| Ok((real, work.or_stop(work.look(own, &mut watcher))?)));
+        let others = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        others.fold(own, |all, theirs| match (all, theirs) {
+            (Ok((real, mut looks)), Ok(theirs)) => {
+                looks.extend(theirs);
+                Ok((real, looks))
+            }
+            // Whoever failed stopped the others.
+            (Err(EvaluateError::Stopped) | Ok(_), Err(error)) | (Err(error), _) => Err(error),
+        })
+    })?;
+    looks.sort_by_key(|look| look.place);
+    let (mut rows, mut vaes, mut generated) = (vec![row], Vec::new(), Vec::<Row>::new());
+    let ceilings: HashMap<usize, Readings> = looks
+        .iter_mut()
+        .filter_map(|look| look.ceiling.take().map(|ceiling| (look.place, ceiling)))
+        .map(|(place, Ceiling { mut row, readings, quality })| {
+            row.frechet = Some(frechet::distance(&rendered.features, &readings.features));
             rows.push(row);
             vaes.push(quality);
-            ceilings.insert(hash.clone(), ceiling);
-        }
-        let (readings, pictures, asked) = samples(model, bench, amounts, watcher)?;
-        let mut row = Row::of(model.name.clone(), &readings, pictures, &asked, amounts.prompts);
-        row.frechet = ceilings.get(&hash).map(|ceiling| frechet::distance(&ceiling.features, &readings.features));
+            (place, readings)
+        })
+        .collect();
+    for (look, (_, model, _)) in looks.into_iter().zip(models) {
+        let ceiling = owners.get(&model.vae_hash()?).and_then(|owner| ceilings.get(owner));
+        let mut row = look.row;
+        row.frechet = ceiling.map(|ceiling| frechet::distance(&ceiling.features, &look.readings.features));
+        // Now that no other device is at work beside it.
         row.made = Some(made(model, amounts, watcher)?);
         row.against_first = generated.first().map(|first| row.samples.minus(&first.samples));
         generated.push(row);
     }
     rows.extend(generated);
-    Ok(Evaluation { device: device.name.clone(), rows, vaes })
+    let names: Vec<&str> = stations.iter().map(|station| station.device.name.as_str()).collect();
+    Ok(Evaluation { device: names.join(", "), rows, vaes })
+}
+
+/// What one model's clips were read as.
+struct Look {
+    place: usize,
+    row: Row,
+    readings: Readings,
+    /// Of the VAE, where this model is the first that has it.
+    ceiling: Option<Ceiling>,
+}
+
+/// Real clips through a VAE.
+struct Ceiling {
+    row: Row,
+    readings: Readings,
+    quality: VaeQuality,
+}
+
+/// What all stations work on.
+struct Work<'a> {
+    held_out: &'a [Scene],
+    /// The place of the model that looks at a VAE, by the VAE's hash.
+    owners: &'a HashMap<String, usize>,
+    amounts: Amounts,
+    stopped: &'a AtomicBool,
+}
+
+impl Work<'_> {
+    /// Has everybody stop where one has failed.
+    fn or_stop<T>(&self, result: Result<T, EvaluateError>) -> Result<T, EvaluateError> {
+        if result.is_err() {
+            self.stopped.store(true, Relaxed);
+        }
+        result
+    }
+
+    fn known(&self) -> Vec<Attributes> {
+        self.held_out.iter().map(|scene| scene.attributes).collect()
+    }
+
+    /// Real clips as they are.
+    fn real(&self, station: &Station, size: ClipSize, watcher: &mut dyn Watcher) -> Result<(Row, Readings), EvaluateError> {
+        let (device, bench) = (&station.device.device, &station.bench);
+        let (mut rendered, mut pictures) = (Readings::default(), Vec::new());
+        for (index, scene) in self.held_out.iter().enumerate() {
+            go_on(watcher, "judges real clips", index, self.held_out.len())?;
+            let video = render_clips(&[*scene], size, device);
+            pictures.push(picture_numbers(&to_rgb8(&values(video)?), [size.height, size.width]));
+            rendered.extend(bench.read_seen(render_every(&[*scene], size, FRAME_STEP, device))?);
+        }
+        let row = Row::of("real clips".into(), &rendered, pictures, &self.known(), self.held_out.len());
+        Ok((row, rendered))
+    }
+
+    /// All models of a station.
+    fn look(&self, station: &Station, watcher: &mut dyn Watcher) -> Result<Vec<Look>, EvaluateError> {
+        let Station { device, bench, models } = station;
+        let looks = models.iter().map(|(place, model)| {
+            let is_owner = self.owners.get(&model.vae_hash()?) == Some(place);
+            let ceiling = is_owner.then(|| {
+                let (readings, pictures, quality) = through_vae(model, bench, self.held_out, self.amounts, device, watcher)?;
+                let name = format!("real clips through the VAE of {}", model.name);
+                let row = Row::of(name, &readings, pictures, &self.known(), self.held_out.len());
+                Ok::<_, EvaluateError>(Ceiling { row, readings, quality })
+            });
+            let ceiling = ceiling.transpose()?;
+            let (readings, pictures, asked) = samples(model, bench, self.amounts, watcher)?;
+            let row = Row::of(model.name.clone(), &readings, pictures, &asked, self.amounts.prompts);
+            Ok(Look { place: *place, row, readings, ceiling })
+        });
+        looks.collect()
+    }
+}
+
+/// Of the first station: what the person sees, and what stops all.
+struct Forwarding<'a> {
+    watcher: &'a mut dyn Watcher,
+    stopped: &'a AtomicBool,
+}
+
+impl Watcher for Forwarding<'_> {
+    fn doing(&mut self, what: &str, share: f64) {
+        self.watcher.doing(what, share);
+    }
+
+    fn stops(&self) -> bool {
+        if self.watcher.stops() {
+            self.stopped.store(true, Relaxed);
+        }
+        self.stopped.load(Relaxed)
+    }
+}
+
+/// Of the other stations.
+struct Unwatched<'a>(&'a AtomicBool);
+
+impl Watcher for Unwatched<'_> {
+    fn doing(&mut self, _: &str, _: f64) {}
+
+    fn stops(&self) -> bool {
+        self.0.load(Relaxed)
+    }
 }
 
 /// The model's settings, and how long it takes with them; its kernels are compiled by now.
