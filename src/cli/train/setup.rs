@@ -14,7 +14,7 @@ use crate::model::latent::ClipSize;
 use crate::studio::words::duration;
 use crate::training::checkpoint::{Checkpoint, file, packed};
 use crate::training::data::clip_folder::{OwnClip, list};
-use crate::training::data::encoding::{encode_clips, encode_world, pool_through_vae};
+use crate::training::data::encoding::{Encoder, encode_clips, encode_world, pool_through_vae};
 use crate::training::data::latents::{Latents, LatentsOf};
 use crate::training::data::mix::Mix;
 use crate::training::folder::RunFolder;
@@ -281,10 +281,14 @@ pub fn latents(setup: &mut Setup, learnt: Learnt<'_>, size: ClipSize) -> Result<
     if let Some(latents) = Latents::read(&path, &of)? {
         return Ok(Some(latents));
     }
-    let (device, watcher) = (&setup.device, &mut setup.watcher);
+    let mut encoders = vec![Encoder { vae, device: setup.device.clone() }];
+    for device in &setup.others {
+        encoders.push(Encoder { vae: load_vae(&setup.folder, device)?.0, device: device.clone() });
+    }
+    let watcher = &mut setup.watcher;
     let made = match learnt {
-        Learnt::World(_) => encode_world(&vae, of, seeds::TRANSFORMER, size, device, watcher)?,
-        Learnt::Own(own, _) => encode_clips(&vae, of, own, size, device, watcher)?,
+        Learnt::World(_) => encode_world(&encoders, of, seeds::TRANSFORMER, size, watcher)?,
+        Learnt::Own(own, _) => encode_clips(&encoders, of, own, size, watcher)?,
     };
     if let Some(latents) = &made {
         latents.write(&path)?;

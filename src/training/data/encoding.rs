@@ -1,5 +1,9 @@
 //! Clips through the VAE's encoder, once for a whole training.
 
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
@@ -14,13 +18,15 @@ use crate::model::vae::Vae;
 use crate::training::error::TrainError;
 use crate::training::pretrain::vae::scaled_latents;
 use crate::training::random::{Random, Stream};
-use crate::training::run::Watcher;
+use crate::training::run::{Report, Watcher};
 use crate::world::renderer::render_clips;
 use crate::world::scene::Scene;
 use crate::world::seeds;
 
 /// Pixels of one call of the encoder, four clips of mini: in f32 a tensor of more would pass the 2 GiB of a binding.
 const PIXELS_A_CALL: usize = 4 * 29 * 256 * 144;
+/// Calls that wait to be read.
+const CALLS_AHEAD: usize = 1;
 /// Clips of one call, however small they are.
 const MOST_CLIPS_A_CALL: usize = 32;
 
@@ -28,37 +34,42 @@ fn clips_a_call(size: ClipSize) -> usize {
     (PIXELS_A_CALL / (size.frames * size.width * size.height).max(1)).clamp(1, MOST_CLIPS_A_CALL)
 }
 
-/// Encodes clips `0..of.clips` of the world's seed. None if the watcher stopped it.
+/// A device with its VAE.
+pub struct Encoder {
+    pub vae: Vae,
+    pub device: ComputeDevice,
+}
+
+/// Encodes clips `0..of.clips` of the world's seed, each encoder every so many. None if the watcher stopped it.
 ///
 /// # Errors
-/// The device failed.
+/// A device failed.
 pub fn encode_world(
-    vae: &Vae,
+    encoders: &[Encoder],
     of: LatentsOf,
     seed: u64,
     size: ClipSize,
-    device: &ComputeDevice,
     watcher: &mut dyn Watcher,
 ) -> Result<Option<Latents>, TrainError> {
-    encode(vae, of, clips_a_call(size), seed, device, watcher, &|first, count| {
+    let video_of = |first: usize, count: usize, device: &ComputeDevice| {
         let scenes: Vec<Scene> = (first..first + count).map(|clip| Scene::of_clip(seed, clip as u64)).collect();
         Ok(render_clips(&scenes, size, &device.device))
-    })
+    };
+    Encoding { encoders, of, clips_a_call: clips_a_call(size), seed, video_of: &video_of }.run(watcher)
 }
 
 /// Encodes a person's own clips, which are all long enough. None if the watcher stopped it.
 ///
 /// # Errors
-/// The device failed, or a clip cannot be decoded.
+/// A device failed, or a clip cannot be decoded.
 pub fn encode_clips(
-    vae: &Vae,
+    encoders: &[Encoder],
     of: LatentsOf,
     clips: &[OwnClip],
     size: ClipSize,
-    device: &ComputeDevice,
     watcher: &mut dyn Watcher,
 ) -> Result<Option<Latents>, TrainError> {
-    encode(vae, of, clips_a_call(size), 0, device, watcher, &|first, count| {
+    let video_of = |first: usize, count: usize, device: &ComputeDevice| {
         let mut values = Vec::new();
         for clip in &clips[first..first + count] {
             let decoded = decode(&clip.path, size)?;
@@ -69,64 +80,124 @@ pub fn encode_clips(
         }
         let shape = [count, size.frames, size.height, size.width, 3];
         Ok(Tensor::from_data(TensorData::new(values, shape), &device.device))
-    })
+    };
+    Encoding { encoders, of, clips_a_call: clips_a_call(size), seed: 0, video_of: &video_of }.run(watcher)
 }
 
-/// Gives the video of some neighbouring clips, by the first and their number.
-type VideoOf<'a> = &'a dyn Fn(usize, usize) -> Result<Tensor<5>, TrainError>;
+/// Gives the video of some neighbouring clips, by the first and their number, on a device.
+type VideoOf<'a> = &'a (dyn Fn(usize, usize, &ComputeDevice) -> Result<Tensor<5>, TrainError> + Sync);
 
-fn encode(
-    vae: &Vae,
+/// What is encoded, and with what.
+struct Encoding<'a> {
+    encoders: &'a [Encoder],
     of: LatentsOf,
     clips_a_call: usize,
+    /// Of the latents' noise.
     seed: u64,
-    device: &ComputeDevice,
-    watcher: &mut dyn Watcher,
-    video_of: VideoOf<'_>,
-) -> Result<Option<Latents>, TrainError> {
-    let random = Random::new(seed);
-    let [channels, frames, height, width] = of.shape;
-    let mut values = Vec::with_capacity(of.clips * of.values_a_clip());
-    let begun = Instant::now();
-    let mut told = 0;
-    // One call is always on its way while the one before it is read, so that the device does not wait.
-    let mut pending: Option<Tensor<5>> = None;
-    for first in (0..of.clips).step_by(clips_a_call) {
-        if watcher.stops() {
-            return Ok(None);
-        }
-        let count = clips_a_call.min(of.clips - first);
-        let shape = [count, channels, frames, height, width];
-        let noise = random.normal(Stream::Noise, first as u64, shape.iter().product());
-        let noise = Tensor::from_data(TensorData::new(noise, shape), &device.device);
-        let launched = scaled_latents(vae, video_of(first, count)?, noise);
-        if let Some(before) = pending.replace(launched) {
-            read_into(&mut values, before)?;
-        }
-        // Those of the call on its way do not count yet.
-        let tenth = 10 * first / of.clips;
-        if tenth > told {
-            told = tenth;
-            let rate = first as f64 / begun.elapsed().as_secs_f64().max(1e-9);
-            watcher.note(&format!("{first} of {} clips of {frames} latent frames encoded, {rate:.0} a second", of.clips));
-        }
-    }
-    if let Some(last) = pending {
-        read_into(&mut values, last)?;
-    }
-    Ok(Some(Latents::new(of, values)))
+    video_of: VideoOf<'a>,
 }
 
-/// Reads the latents of a call from the device.
-fn read_into(values: &mut Vec<f16>, latents: Tensor<5>) -> Result<(), TrainError> {
-    let latents: Vec<f32> = latents
-        .try_into_vec_as()
-        .map_err(|error| TrainError::DeviceFailed { step: 0, reason: format!("while clips were encoded: {error}") })?;
-    if latents.iter().any(|value| !value.is_finite()) {
-        return Err(TrainError::Diverged { step: 0, what: "a latent of the VAE".into() });
+impl Encoding<'_> {
+    /// Calls go round the encoders.
+    fn run(self, watcher: &mut dyn Watcher) -> Result<Option<Latents>, TrainError> {
+        let stopped = AtomicBool::new(false);
+        let encoded = thread::scope(|scope| {
+            let others: Vec<_> = (1..self.encoders.len())
+                .map(|place| {
+                    scope.spawn({
+                        let (this, stopped) = (&self, &stopped);
+                        move || this.calls_of(place, &mut Unwatched(stopped))
+                    })
+                })
+                .collect();
+            let own = self.calls_of(0, watcher);
+            if !matches!(own, Ok(Some(_))) {
+                stopped.store(true, Relaxed);
+            }
+            let others = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            std::iter::once(own).chain(others).collect::<Result<Option<Vec<_>>, TrainError>>()
+        })?;
+        let Some(mut encoded) = encoded else { return Ok(None) };
+        let mut values = Vec::with_capacity(self.of.clips * self.of.values_a_clip());
+        for call in 0..self.of.clips.div_ceil(self.clips_a_call) {
+            let encoders = encoded.len();
+            values.append(&mut encoded[call % encoders][call / encoders]);
+        }
+        Ok(Some(Latents::new(self.of, values)))
     }
-    values.extend(latents.into_iter().map(f16::from_f32));
-    Ok(())
+
+    /// The latents of each call of one encoder. A call is read on a thread of its own while the next ones are launched: else the
+    /// device would wait for every reading, and for the host's work on the next clips.
+    fn calls_of(&self, place: usize, watcher: &mut dyn Watcher) -> Result<Option<Vec<Vec<f16>>>, TrainError> {
+        thread::scope(|scope| {
+            let (send, receive) = sync_channel(CALLS_AHEAD);
+            let reader = scope.spawn(move || read_all(&receive));
+            let launched = self.launch(place, watcher, &send);
+            drop(send);
+            let values = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+            launched.and_then(|is_whole| Ok(if is_whole { Some(values?) } else { None }))
+        })
+    }
+
+    /// Launches every call, and hands it on to be read. False if the watcher stopped it.
+    fn launch(&self, place: usize, watcher: &mut dyn Watcher, reader: &SyncSender<Tensor<5>>) -> Result<bool, TrainError> {
+        let random = Random::new(self.seed);
+        let Encoder { vae, device } = &self.encoders[place];
+        let [channels, frames, height, width] = self.of.shape;
+        let (all, a_round) = (self.of.clips, self.clips_a_call * self.encoders.len());
+        let begun = Instant::now();
+        let mut told = 0;
+        for first in (place * self.clips_a_call..all).step_by(a_round) {
+            if watcher.stops() {
+                return Ok(false);
+            }
+            let count = self.clips_a_call.min(all - first);
+            let shape = [count, channels, frames, height, width];
+            let noise = random.normal(Stream::Noise, first as u64, shape.iter().product());
+            let noise = Tensor::from_data(TensorData::new(noise, shape), &device.device);
+            if reader.send(scaled_latents(vae, (self.video_of)(first, count, device)?, noise)).is_err() {
+                // It ended with an error of its own.
+                return Ok(true);
+            }
+            // The others are about as far.
+            let done = (first + a_round).min(all);
+            let tenth = 10 * done / all;
+            if tenth > told {
+                told = tenth;
+                let rate = done as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+                watcher.note(&format!("{done} of {all} clips of {frames} latent frames encoded, {rate:.0} a second"));
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Of the encoders beside the first.
+struct Unwatched<'a>(&'a AtomicBool);
+
+impl Watcher for Unwatched<'_> {
+    fn report(&mut self, _: &Report) {}
+
+    fn note(&mut self, _: &str) {}
+
+    fn stops(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+/// The latents of each call.
+fn read_all(calls: &Receiver<Tensor<5>>) -> Result<Vec<Vec<f16>>, TrainError> {
+    let mut values = Vec::new();
+    for latents in calls {
+        let latents: Vec<f32> = latents
+            .try_into_vec_as()
+            .map_err(|error| TrainError::DeviceFailed { step: 0, reason: format!("while clips were encoded: {error}") })?;
+        if latents.iter().any(|value| !value.is_finite()) {
+            return Err(TrainError::Diverged { step: 0, what: "a latent of the VAE".into() });
+        }
+        values.push(latents.into_iter().map(f16::from_f32).collect());
+    }
+    Ok(values)
 }
 
 /// The first clips of the transformer's seed on their way through the VAE, as a judge looks at them:

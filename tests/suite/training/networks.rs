@@ -15,6 +15,7 @@ use tilereel::model::text::encoder::TextEncoder;
 use tilereel::model::vae::Vae;
 use tilereel::model::weights::{Loader, WeightSource};
 use tilereel::training::checkpoint::file;
+use tilereel::training::data::encoding::{Encoder, encode_world};
 use tilereel::training::data::latents::{Latents, LatentsOf, encoder_digest};
 use tilereel::training::data::mix::Mix;
 use tilereel::training::folder::RunFolder;
@@ -22,6 +23,7 @@ use tilereel::training::optimiser::OptimiserSettings;
 use tilereel::training::pretrain::{base, judge, vae};
 use tilereel::training::random::{Random, Stream};
 use tilereel::training::run::{Batches, Task, train};
+use tilereel::training::template::load_vae;
 use tilereel::training::trainer::{Alone, Share, Trainer};
 use tilereel::world::renderer::render_every;
 use tilereel::world::scene::Scene;
@@ -359,4 +361,29 @@ fn assert_near(got: &[f32], want: &[f32], share: f32) {
     for (place, (got, want)) in got.iter().zip(want).enumerate() {
         assert!((got - want).abs() <= share * largest, "{place}: {got} {want} of {largest}");
     }
+}
+
+/// Clips go round the devices, and come back in their order; the last call is not full.
+#[test]
+fn clips_that_several_devices_encode_are_those_of_one() {
+    let (device, folder) = (cpu(), tempfile::tempdir().expect("a folder"));
+    super::toy::model(folder.path());
+    let run = RunFolder::new(folder.path(), "base");
+    let size = ClipSize { frames: 5, width: 32, height: 16 };
+    let encoders = |count: usize| -> Vec<Encoder> {
+        let encoder = |_| Encoder { vae: load_vae(&run, &device).expect("a VAE").0, device: device.clone() };
+        (0..count).map(encoder).collect()
+    };
+    let channels = load_vae(&run, &device).expect("a VAE").1.embed_dim;
+    // Of 32 clips a call.
+    let of = LatentsOf { vae: "toy".into(), source: "world".into(), clips: 75, shape: size.latent_shape(channels) };
+    let encode = |count: usize| {
+        encode_world(&encoders(count), of.clone(), 3, size, &mut Seen::default()).expect("encoded").expect("not stopped")
+    };
+    let alone = encode(1);
+    for count in [2, 3, 4] {
+        assert!(encode(count) == alone, "{count} devices");
+    }
+    let stopped = encode_world(&encoders(2), of.clone(), 3, size, &mut Seen::stopping_after(1)).expect("no error");
+    assert!(stopped.is_none());
 }
