@@ -1,5 +1,8 @@
 //! Clips through the VAE's encoder, once for a whole training.
 
+use std::panic::resume_unwind;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
 use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
@@ -21,6 +24,8 @@ use crate::world::seeds;
 
 /// Pixels of one call of the encoder, four clips of mini: in f32 a tensor of more would pass the 2 GiB of a binding.
 const PIXELS_A_CALL: usize = 4 * 29 * 256 * 144;
+/// Calls that wait to be read.
+const CALLS_AHEAD: usize = 1;
 /// Clips of one call, however small they are.
 const MOST_CLIPS_A_CALL: usize = 32;
 
@@ -40,10 +45,11 @@ pub fn encode_world(
     device: &ComputeDevice,
     watcher: &mut dyn Watcher,
 ) -> Result<Option<Latents>, TrainError> {
-    encode(vae, of, clips_a_call(size), seed, device, watcher, &|first, count| {
+    let video_of = |first: usize, count: usize| {
         let scenes: Vec<Scene> = (first..first + count).map(|clip| Scene::of_clip(seed, clip as u64)).collect();
         Ok(render_clips(&scenes, size, &device.device))
-    })
+    };
+    Encoding { vae, of, clips_a_call: clips_a_call(size), seed, device, video_of: &video_of }.run(watcher)
 }
 
 /// Encodes a person's own clips, which are all long enough. None if the watcher stopped it.
@@ -58,7 +64,7 @@ pub fn encode_clips(
     device: &ComputeDevice,
     watcher: &mut dyn Watcher,
 ) -> Result<Option<Latents>, TrainError> {
-    encode(vae, of, clips_a_call(size), 0, device, watcher, &|first, count| {
+    let video_of = |first: usize, count: usize| {
         let mut values = Vec::new();
         for clip in &clips[first..first + count] {
             let decoded = decode(&clip.path, size)?;
@@ -69,64 +75,83 @@ pub fn encode_clips(
         }
         let shape = [count, size.frames, size.height, size.width, 3];
         Ok(Tensor::from_data(TensorData::new(values, shape), &device.device))
-    })
+    };
+    Encoding { vae, of, clips_a_call: clips_a_call(size), seed: 0, device, video_of: &video_of }.run(watcher)
 }
 
 /// Gives the video of some neighbouring clips, by the first and their number.
 type VideoOf<'a> = &'a dyn Fn(usize, usize) -> Result<Tensor<5>, TrainError>;
 
-fn encode(
-    vae: &Vae,
+/// What is encoded, and with what.
+struct Encoding<'a> {
+    vae: &'a Vae,
     of: LatentsOf,
     clips_a_call: usize,
+    /// Of the latents' noise.
     seed: u64,
-    device: &ComputeDevice,
-    watcher: &mut dyn Watcher,
-    video_of: VideoOf<'_>,
-) -> Result<Option<Latents>, TrainError> {
-    let random = Random::new(seed);
-    let [channels, frames, height, width] = of.shape;
-    let mut values = Vec::with_capacity(of.clips * of.values_a_clip());
-    let begun = Instant::now();
-    let mut told = 0;
-    // One call is always on its way while the one before it is read, so that the device does not wait.
-    let mut pending: Option<Tensor<5>> = None;
-    for first in (0..of.clips).step_by(clips_a_call) {
-        if watcher.stops() {
-            return Ok(None);
-        }
-        let count = clips_a_call.min(of.clips - first);
-        let shape = [count, channels, frames, height, width];
-        let noise = random.normal(Stream::Noise, first as u64, shape.iter().product());
-        let noise = Tensor::from_data(TensorData::new(noise, shape), &device.device);
-        let launched = scaled_latents(vae, video_of(first, count)?, noise);
-        if let Some(before) = pending.replace(launched) {
-            read_into(&mut values, before)?;
-        }
-        // Those of the call on its way do not count yet.
-        let tenth = 10 * first / of.clips;
-        if tenth > told {
-            told = tenth;
-            let rate = first as f64 / begun.elapsed().as_secs_f64().max(1e-9);
-            watcher.note(&format!("{first} of {} clips of {frames} latent frames encoded, {rate:.0} a second", of.clips));
-        }
-    }
-    if let Some(last) = pending {
-        read_into(&mut values, last)?;
-    }
-    Ok(Some(Latents::new(of, values)))
+    device: &'a ComputeDevice,
+    video_of: VideoOf<'a>,
 }
 
-/// Reads the latents of a call from the device.
-fn read_into(values: &mut Vec<f16>, latents: Tensor<5>) -> Result<(), TrainError> {
-    let latents: Vec<f32> = latents
-        .try_into_vec_as()
-        .map_err(|error| TrainError::DeviceFailed { step: 0, reason: format!("while clips were encoded: {error}") })?;
-    if latents.iter().any(|value| !value.is_finite()) {
-        return Err(TrainError::Diverged { step: 0, what: "a latent of the VAE".into() });
+impl Encoding<'_> {
+    /// A call is read on a thread of its own while the next ones are launched: else the device would wait for every reading, and
+    /// for the host's work on the next clips.
+    fn run(self, watcher: &mut dyn Watcher) -> Result<Option<Latents>, TrainError> {
+        let encoded = thread::scope(|scope| {
+            let (send, receive) = sync_channel(CALLS_AHEAD);
+            let reader = scope.spawn(move || read_all(&receive));
+            let launched = self.launch(watcher, &send);
+            drop(send);
+            let values = reader.join().unwrap_or_else(|panic| resume_unwind(panic));
+            launched.and_then(|is_whole| Ok(if is_whole { Some(values?) } else { None }))
+        })?;
+        Ok(encoded.map(|values| Latents::new(self.of, values)))
     }
-    values.extend(latents.into_iter().map(f16::from_f32));
-    Ok(())
+
+    /// Launches every call, and hands it on to be read. False if the watcher stopped it.
+    fn launch(&self, watcher: &mut dyn Watcher, reader: &SyncSender<Tensor<5>>) -> Result<bool, TrainError> {
+        let random = Random::new(self.seed);
+        let [channels, frames, height, width] = self.of.shape;
+        let all = self.of.clips;
+        let begun = Instant::now();
+        let mut told = 0;
+        for first in (0..all).step_by(self.clips_a_call) {
+            if watcher.stops() {
+                return Ok(false);
+            }
+            let count = self.clips_a_call.min(all - first);
+            let shape = [count, channels, frames, height, width];
+            let noise = random.normal(Stream::Noise, first as u64, shape.iter().product());
+            let noise = Tensor::from_data(TensorData::new(noise, shape), &self.device.device);
+            if reader.send(scaled_latents(self.vae, (self.video_of)(first, count)?, noise)).is_err() {
+                // It ended with an error of its own.
+                return Ok(true);
+            }
+            let done = first + count;
+            let tenth = 10 * done / all;
+            if tenth > told {
+                told = tenth;
+                let rate = done as f64 / begun.elapsed().as_secs_f64().max(1e-9);
+                watcher.note(&format!("{done} of {all} clips of {frames} latent frames encoded, {rate:.0} a second"));
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// The latents of all calls, in their order.
+fn read_all(calls: &Receiver<Tensor<5>>) -> Result<Vec<f16>, TrainError> {
+    let mut values = Vec::new();
+    for latents in calls {
+        let latents: Vec<f32> = latents
+            .try_into_vec_as()
+            .map_err(|error| TrainError::DeviceFailed { step: 0, reason: format!("while clips were encoded: {error}") })?;
+        if latents.iter().any(|value| !value.is_finite()) {
+            return Err(TrainError::Diverged { step: 0, what: "a latent of the VAE".into() });
+        }
+        values.extend(latents.into_iter().map(f16::from_f32));
+    }
+    Ok(values)
 }
 
 /// The first clips of the transformer's seed on their way through the VAE, as a judge looks at them:
