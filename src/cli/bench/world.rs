@@ -10,7 +10,6 @@ use super::super::{Status, UsageError};
 use crate::generate::GenerateError;
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::ClipSize;
-use crate::studio::words::duration;
 use crate::world::renderer::{render_clips, shots_of};
 use crate::world::scene::{FRAMES, Scene};
 use crate::world::seeds;
@@ -67,7 +66,7 @@ impl WorldBench {
         say!("{frames} frames of {width}x{height}, {} clips a call, on {}", self.clips, device.name);
         say!("{:<34} {:>11} {:>14}", "", "a clip", "clips a second");
         let row = |what: &str, millis: f64| {
-            say!("{what:<34} {:>11} {:>14.1}", duration(millis / 1000.0), 1000.0 / millis);
+            say!("{what:<34} {millis:>8.3} ms {:>14.1}", 1000.0 / millis);
         };
         row("the device, with the shots", median(&millis_a_clip));
         row("its shots alone, on one core", shots_millis);
