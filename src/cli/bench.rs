@@ -5,6 +5,7 @@ mod networks;
 mod recording;
 mod stand_in;
 mod transformer;
+mod world;
 
 use std::time::Instant;
 
@@ -38,6 +39,8 @@ pub enum Command {
     TextEncoder(networks::TextEncoderBench),
     /// The VAE's decoder at the published size with random weights
     Decoder(networks::DecoderBench),
+    /// The renderer of the procedural world: clips a second on the device, and a clip on the processor
+    World(world::WorldBench),
     /// What recording the attention costs a step: off, sampled and exact in turn.
     Recording(Box<recording::RecordingBench>),
     /// The window: how soon it is there, how smooth it stays while clips are made, what previews cost, how fast a run stops,
@@ -81,6 +84,7 @@ pub fn run(
         Command::Transformer(bench) => bench.run(),
         Command::TextEncoder(bench) => bench.run(),
         Command::Decoder(bench) => bench.run(),
+        Command::World(bench) => bench.run(),
         Command::Recording(bench) => bench.run(),
         #[cfg(feature = "gui")]
         Command::Window(bench) => bench.run(started),

@@ -120,7 +120,8 @@ pub struct VaeArguments {
 pub struct BaseArguments {
     #[command(flatten)]
     run: RunArguments,
-    /// Clips of the world to learn from; they are encoded once and kept in the model's folder
+    /// Clips of the world to learn from; they are encoded once and kept in the model's folder (of a length that --also names an
+    /// eighth if it is longer, a quarter if it is shorter)
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     world_clips: u32,
     /// Learn from a folder of clips instead, each with its sentence beside it (ball.mp4 and ball.txt); needs ffmpeg

@@ -10,6 +10,9 @@ pub const BLOCK: u64 = 20;
 const PATIENCE: u64 = 400;
 const FIRST: f64 = 65_536.0;
 const LARGEST: f64 = 16_777_216.0;
+/// Below this small gradients are lost. Steps that do not even fit here have numbers in the network itself that are too large,
+/// which no scale mends: they are left out one by one, and the scale stays.
+const SMALLEST: f64 = 1024.0;
 
 /// The scale, a power of 2.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,10 +57,10 @@ impl LossScale {
             return true;
         }
         self.good_steps = 0;
-        let could_fall = self.dynamic && self.value > 1.0;
+        let could_fall = self.dynamic && self.value > SMALLEST;
         if could_fall {
             // A block in which nothing fitted is far from what fits.
-            self.value = (self.value / if skipped == BLOCK { 64.0 } else { 4.0 }).max(1.0);
+            self.value = (self.value / if skipped == BLOCK { 64.0 } else { 4.0 }).max(SMALLEST);
         }
         could_fall || skipped < BLOCK
     }
@@ -77,11 +80,17 @@ mod tests {
             assert!(scale.end_block());
         }
         assert_eq!(scale.value(), FIRST / 2.0);
-        for _ in 0..3 {
+        for _ in 0..2 {
             scale.see(BLOCK);
             assert!(scale.end_block());
         }
-        assert_eq!(scale.value(), 1.0);
+        assert_eq!(scale.value(), SMALLEST);
+        // Single steps that fit no scale are left out for ever.
+        for _ in 0..100 {
+            scale.see(1);
+            assert!(scale.end_block());
+        }
+        assert_eq!(scale.value(), SMALLEST);
         scale.see(BLOCK);
         assert!(!scale.end_block(), "nothing is learnt any more");
     }

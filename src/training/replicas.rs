@@ -47,7 +47,8 @@ struct Remote<B> {
     orders: Sender<Order<B>>,
     /// Of its parts, or why it failed.
     own: Receiver<Result<Values, TrainError>>,
-    sums: Sender<Arc<Values>>,
+    /// Sums travel back in the memory in which the values came: new pages would cost more than the copy.
+    sums: Sender<Values>,
 }
 
 /// The other devices, as the leader sees them.
@@ -125,36 +126,45 @@ impl<B> Exchange for Others<B> {
         !self.remotes.is_empty()
     }
 
-    fn add(&self, mut own: Values) -> Result<Arc<Values>, TrainError> {
-        for remote in &self.remotes {
+    fn add(&self, mut own: Values) -> Result<Values, TrainError> {
+        let theirs = self.remotes.iter().map(|remote| {
             let gone = || TrainError::DeviceFailed { step: 0, reason: format!("{} does not answer any more", remote.name) };
-            let theirs = remote.own.recv().map_err(|_| gone())??;
-            add_to(&mut own, theirs);
+            remote.own.recv().map_err(|_| gone())?
+        });
+        let mut theirs = theirs.collect::<Result<Vec<Values>, TrainError>>()?;
+        add_up(&mut own, &mut theirs);
+        for (remote, sum) in self.remotes.iter().zip(theirs) {
+            let _ = remote.sums.send(sum);
         }
-        let sum = Arc::new(own);
-        for remote in &self.remotes {
-            let _ = remote.sums.send(sum.clone());
-        }
-        Ok(sum)
+        Ok(own)
     }
 }
 
-fn add_to(sum: &mut Values, values: Values) {
+/// Everybody's values become the sum of all, added in the order of the devices; those that are empty count as nothing.
+fn add_up(own: &mut Values, theirs: &mut [Values]) {
     /// Values that one thread adds at a time.
     const PIECE: usize = 1 << 16;
-    if sum.is_empty() {
-        *sum = values;
-    } else {
-        // Nothing is added for a device that had no part.
-        let pieces = sum.par_chunks_mut(PIECE).zip(values.par_chunks(PIECE));
-        pieces.for_each(|(sum, values)| sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value));
+    let length = theirs.iter().map(Vec::len).fold(own.len(), usize::max);
+    own.resize(length, 0.0);
+    theirs.iter_mut().for_each(|values| values.resize(length, 0.0));
+    let mut pieces: Vec<Vec<&mut [f32]>> = own.chunks_mut(PIECE).map(|piece| vec![piece]).collect();
+    for values in theirs {
+        pieces.iter_mut().zip(values.chunks_mut(PIECE)).for_each(|(of_all, piece)| of_all.push(piece));
     }
+    pieces.par_iter_mut().for_each(|of_all| {
+        if let Some((sum, others)) = of_all.split_first_mut() {
+            for values in others.iter() {
+                sum.iter_mut().zip(values.iter()).for_each(|(sum, value)| *sum += value);
+            }
+            others.iter_mut().for_each(|values| values.copy_from_slice(sum));
+        }
+    });
 }
 
 /// The leader, as another device sees it.
 struct Leader<'a> {
     own: &'a Sender<Result<Values, TrainError>>,
-    sums: &'a Receiver<Arc<Values>>,
+    sums: &'a Receiver<Values>,
 }
 
 impl Exchange for Leader<'_> {
@@ -162,7 +172,7 @@ impl Exchange for Leader<'_> {
         true
     }
 
-    fn add(&self, own: Values) -> Result<Arc<Values>, TrainError> {
+    fn add(&self, own: Values) -> Result<Values, TrainError> {
         let gone = || TrainError::DeviceFailed { step: 0, reason: "the first device ended".into() };
         self.own.send(Ok(own)).map_err(|_| gone())?;
         self.sums.recv().map_err(|_| gone())
@@ -175,7 +185,7 @@ fn work<T: Task>(
     device: &ComputeDevice,
     orders: &Receiver<Order<T::Batch>>,
     own: &Sender<Result<Values, TrainError>>,
-    sums: &Receiver<Arc<Values>>,
+    sums: &Receiver<Values>,
 ) -> Result<(), TrainError> {
     let (task, mut trainer) = make(device)?;
     let leader = Leader { own, sums };
@@ -196,11 +206,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_without_a_part_add_nothing() {
-        let mut sum = Vec::new();
-        for values in [vec![], vec![1.0; 70_000], vec![], vec![0.5; 70_000]] {
-            add_to(&mut sum, values);
-        }
-        assert_eq!(sum, vec![1.5; 70_000]);
+    fn everybody_has_the_sum() {
+        const LENGTH: usize = 150_000;
+        let of = |device: usize| (0..LENGTH).map(|i| (i * (device + 3) % 101) as f32).collect::<Values>();
+        // The second device had no part.
+        let (mut own, mut theirs) = (of(0), vec![Vec::new(), of(2)]);
+        add_up(&mut own, &mut theirs);
+        let want: Values = of(0).iter().zip(of(2)).map(|(a, b)| a + b).collect();
+        assert!(own == want && theirs.iter().all(|values| *values == want));
+        let (mut own, mut theirs) = (Vec::new(), vec![of(1)]);
+        add_up(&mut own, &mut theirs);
+        assert!(own == of(1) && theirs[0] == of(1));
     }
 }

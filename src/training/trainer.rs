@@ -1,6 +1,5 @@
 //! A network with its optimiser: takes steps, goes into checkpoints and comes out of them.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use burn::module::Module;
@@ -44,7 +43,7 @@ pub trait Exchange {
     ///
     /// # Errors
     /// A device failed.
-    fn add(&self, own: Vec<f32>) -> Result<Arc<Vec<f32>>, TrainError>;
+    fn add(&self, own: Vec<f32>) -> Result<Vec<f32>, TrainError>;
 }
 
 /// One device alone.
@@ -55,8 +54,8 @@ impl Exchange for Alone {
         false
     }
 
-    fn add(&self, own: Vec<f32>) -> Result<Arc<Vec<f32>>, TrainError> {
-        Ok(Arc::new(own))
+    fn add(&self, own: Vec<f32>) -> Result<Vec<f32>, TrainError> {
+        Ok(own)
     }
 }
 
@@ -159,7 +158,7 @@ impl<M: Module> Trainer<M> {
         if all == 0 {
             return Ok(None);
         }
-        let sum = Tensor::<1>::from_data(TensorData::new(sum.to_vec(), [all]), &self.device);
+        let sum = Tensor::<1>::from_data(TensorData::new(sum, [all]), &self.device);
         Ok(Some([sum.clone().narrow(0, 0, length), sum.narrow(0, length, all - length)]))
     }
 

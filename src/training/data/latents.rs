@@ -170,7 +170,8 @@ pub fn encoder_digest(config: &Value, weights: &WeightSource) -> Result<String, 
         let shape = weights.info(name).map(|info| &info.shape);
         hash.update(format!("\n{name} {shape:?}\n"));
         // The values, not the file's bytes: latents are the same whichever type keeps them.
-        weights.read_f32(name)?.iter().for_each(|value| hash.update(value.to_le_bytes()));
+        let bytes: Vec<u8> = weights.read_f32(name)?.iter().flat_map(|value| value.to_le_bytes()).collect();
+        hash.update(bytes);
     }
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

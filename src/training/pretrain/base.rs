@@ -241,7 +241,8 @@ impl Task for BaseTask {
         let text = TextContext { embedding, mask: captions.mask };
         let timesteps: Vec<f32> = times.iter().map(|&time| time as f32).collect();
         // Every frame sees every frame, however many there are.
-        let key_frames = vec![Arc::new(KeyFrames::dense(shape[2])); network.transformer.layers()];
+        let all_frames = Arc::new(KeyFrames::dense(shape[2]));
+        let key_frames = vec![all_frames; network.transformer.layers()];
         let predicted = network.transformer.forward(noisy, &timesteps, &text, None, &key_frames, &mut Probe::default());
         let predicted = predicted.narrow(1, 0, shape[1]);
         let error = predicted - noise;

@@ -86,6 +86,20 @@ fn the_benchmark_tells_every_phase() {
     assert!(place.listing().is_empty());
 }
 
+#[test]
+fn bench_world_measures_the_renderer() {
+    let place = Workplace::new();
+    let flags = ["bench", "world", "--device", "cpu", "--frames", "5", "--size", "32x18", "--clips", "2"];
+    let flags = [&flags[..], &["--calls", "2", "--repeats", "3"]].concat();
+    place.run(&flags).succeeds().says(&["clips a second", "the processor's cores", "2 clips a call"]);
+    let figures = place.run(&[&flags[..], &["--json"]].concat()).succeeds().json();
+    assert_eq!(figures["millis_a_clip"].as_array().map(Vec::len), Some(3));
+    for key in ["clips_per_second", "median_millis_a_clip", "shots_millis_a_clip", "processor_millis_a_clip"] {
+        assert!(figures[key].as_f64().is_some_and(|figure| figure > 0.0), "{key}: {figures}");
+    }
+    place.run(&["bench", "world", "--size", "99999x99999", "--device", "cpu"]).complains(2, &["--clips", "--size"]);
+}
+
 /// `tilereel models | head -1`
 #[test]
 fn a_reader_that_goes_away_is_no_error() {

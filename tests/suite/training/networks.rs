@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::tensor::{Tensor, TensorData};
 use half::f16;
 use serde_json::{Value, json};
+use tilereel::gpu::device::{self, DeviceChoice, Precision};
 use tilereel::mask::FrameMask;
 use tilereel::model::dit::{Probe, TextContext, Transformer};
 use tilereel::model::folder::{ModelFolder, SearchPath};
@@ -13,7 +14,7 @@ use tilereel::model::judge::{Judge, Statistics};
 use tilereel::model::latent::ClipSize;
 use tilereel::model::text::encoder::TextEncoder;
 use tilereel::model::vae::Vae;
-use tilereel::model::weights::{Loader, WeightSource};
+use tilereel::model::weights::{Loader, WeightSource, WrittenType, write_safetensors};
 use tilereel::training::checkpoint::file;
 use tilereel::training::data::encoding::{Encoder, encode_world};
 use tilereel::training::data::latents::{Latents, LatentsOf, encoder_digest};
@@ -273,6 +274,40 @@ fn the_vae_learns_and_its_latents_are_normal_when_published() {
     let mean = latents.iter().sum::<f32>() / latents.len() as f32;
     let deviation = (latents.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / latents.len() as f32).sqrt();
     assert!(mean.abs() < 0.15 && (0.85..1.15).contains(&deviation), "{mean} {deviation}");
+}
+
+/// Latents of several calls, in the order of their clips, on the CPU and on an adapter.
+#[test]
+fn clips_are_encoded_in_order() {
+    let config: tilereel::model::vae::VaeConfig = serde_json::from_value(vae_json()).expect("a configuration");
+    let trainer = vae::trainer(&config, None, vae::OPTIMISER, 1, &cpu()).expect("a trainer");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("vae.safetensors");
+    let tensors = trainer.parameters().published("vae", &trainer.average().expect("values"));
+    write_safetensors(&path, &tensors, WrittenType::F32).expect("written");
+    let source = WeightSource::open(&path).expect("sound");
+    let size = ClipSize { frames: 1, ..TINY };
+    // More than two calls of 32.
+    let of = LatentsOf { vae: "none".into(), source: "world".into(), clips: 70, shape: size.latent_shape(config.embed_dim) };
+
+    let adapter = device::adapters().first().map(|adapter| DeviceChoice::Index(adapter.index));
+    let adapter = adapter.map(|choice| device::open(&choice, Some(Precision::F32)).expect("the adapter opens"));
+    for device in [Some(cpu()), adapter].into_iter().flatten() {
+        let network = || Vae::load(Loader::new(&source, &device), &config).expect("it fits");
+        let encoders = [Encoder { vae: network(), device: device.clone() }];
+        let encode = |seen: &mut Seen| encode_world(&encoders, of.clone(), 1, size, seen).expect("no error");
+        let network = network();
+        let latents = encode(&mut Seen::default()).expect("whole");
+        assert_eq!(encode(&mut Seen::stopping_after(2)), None);
+        for clip in [0, 31, 32, 69] {
+            let video = render_every(&[Scene::of_clip(1, clip as u64)], size, 1, &device.device);
+            let (first, values) = (clip / 32 * 32, of.values_a_clip());
+            let noise = Random::new(1).normal(Stream::Noise, first as u64, (clip - first + 1) * values);
+            let noise = TensorData::new(noise[(clip - first) * values..].to_vec(), [1, config.embed_dim, 1, 4, 4]);
+            let alone = read(vae::scaled_latents(&network, video, Tensor::from_data(noise, &device.device)));
+            assert_near(&latents.clips(&[clip]), &alone, 2e-3);
+        }
+    }
 }
 
 #[test]
