@@ -18,10 +18,11 @@ use half::f16;
 
 use super::device::{ComputeDevice, Precision};
 use super::kernels::KernelError;
+use super::kernels::block_product::Block;
 use super::kernels::conv3d::{Geometry, conv3d};
 use super::kernels::gradient::{POINT, input_gradient, weight_gradient};
 use super::kernels::group_norm::{EPSILON, GROUPS, group_norm, group_norm_affine};
-use super::kernels::linear::{Activation, linear, linear_on_matrices};
+use super::kernels::linear::{Activation, linear, linear_in_blocks, linear_on_matrices};
 use super::kernels::newton_schulz::{STEEP, newton_schulz};
 use super::kernels::product::Tile;
 use super::kernels::reference::{self, relative_l2, seeded};
@@ -30,7 +31,7 @@ use super::kernels::tile_attention::{
     tile_attention_and_row_log_sums, tile_attention_gradients, tile_attention_recorded, tile_log_sums,
 };
 use super::kernels::tile_mass::{RecordSizes, RecordedLayer, RecordedSample, tile_mass};
-use super::tier::{KernelTier, ShaderTier};
+use super::tier::{self, KernelTier, ShaderTier};
 use crate::mask::MaskFamily;
 
 mod lines;
@@ -94,7 +95,7 @@ pub fn run(device: &ComputeDevice, part: Part) -> SelfTest {
     if let Some(result) = results.get(&key) {
         return result.clone();
     }
-    let lines = Bench { device }.lines(part);
+    let lines = tier::on_tier_of(device, || Bench { device }.lines(part));
     let result = SelfTest { passed: lines.iter().all(|line| line.ok), lines };
     // A device that was lost on the way has shown nothing about its kernels.
     if result.passed || device.loss().is_none() {
@@ -105,6 +106,13 @@ pub fn run(device: &ComputeDevice, part: Part) -> SelfTest {
 
 struct Bench<'a> {
     device: &'a ComputeDevice,
+}
+
+/// A cut of a product for one of the faster tiers.
+#[derive(Clone, Copy)]
+enum Cut {
+    Tile(Tile),
+    Block(Block),
 }
 
 type Outcome = Result<(Vec<f32>, Vec<f64>), String>;
@@ -262,8 +270,8 @@ impl Bench<'_> {
         Ok((self.steady(run)?, want))
     }
 
-    /// With bias and GELU. `tile` cuts it for the matrix tier; without one the device's own way is taken.
-    fn linear(&self, [rows, inner, columns]: [usize; 3], tile: Option<Tile>) -> Outcome {
+    /// With bias and GELU, cut in a certain way; without one the device's own way is taken.
+    fn linear(&self, [rows, inner, columns]: [usize; 3], cut: Option<Cut>) -> Outcome {
         let x = self.stored(seeded(12, rows * inner));
         let weight = self.stored(seeded(13, inner * columns).into_iter().map(|w| w / 4.0).collect());
         let bias = self.stored(seeded(14, columns));
@@ -273,8 +281,9 @@ impl Bench<'_> {
         self.leave_junk(rows * columns)?;
         let run = || {
             let (x, weight, bias) = (x.clone(), weight.clone(), Some(bias.clone()));
-            match tile {
-                Some(tile) => linear_on_matrices(x, weight, bias, Activation::GeluTanh, tile),
+            match cut {
+                Some(Cut::Tile(tile)) => linear_on_matrices(x, weight, bias, Activation::GeluTanh, tile),
+                Some(Cut::Block(block)) => linear_in_blocks(x, weight, bias, Activation::GeluTanh, block),
                 None => linear(x, weight, bias, Activation::GeluTanh),
             }
         };
@@ -401,6 +410,7 @@ impl Bench<'_> {
 
 /// Further runs of a kernel of the matrix tier.
 const REPEATS: usize = 4;
+
 fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, String> {
     tensor.cast(FloatDType::F32).try_into_vec_as().map_err(|error| error.to_string())
 }
