@@ -197,14 +197,14 @@ fn choose(device: &ComputeDevice, adapter: &AdapterReport) -> Option<KernelTier>
     } else {
         match failure(device, KernelTier::Matrix)? {
             None => return Some(KernelTier::Matrix),
-            Some(failure) => format!("the matrix kernels failed their self-test ({failure})"),
+            Some(failure) => format!("the matrix kernels failed their self-test ({failure}; `tilereel doctor` tests again)"),
         }
     };
     let against_subgroups = match lacking_for_subgroups(adapter) {
         Some(reason) => reason,
         None => match failure(device, KernelTier::Subgroup { reason: "it is tried".into() })? {
             None => return Some(KernelTier::Subgroup { reason: against_matrices.into() }),
-            Some(failure) => format!("the subgroup kernels failed their self-test ({failure})"),
+            Some(failure) => format!("the subgroup kernels failed their self-test ({failure}; `tilereel doctor` tests again)"),
         },
     };
     Some(KernelTier::Plain { reason: format!("{against_matrices}, and {against_subgroups}").into() })
