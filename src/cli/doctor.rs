@@ -32,6 +32,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     if adapters.is_empty() {
         say!("  none");
     }
+    self_test::test_anew();
     let device = arguments.device.open()?;
     say!("chosen     {}, because {}", device.name, device.reason);
     say!("precision  {}: weights and matrix operands; sums, norms and softmax are f32", device.precision);

@@ -131,6 +131,7 @@ pub fn run() -> ExitCode {
         }
     };
     crate::studio::quiet_engine_panics();
+    crate::gpu::self_test::keep_in(crate::generate::data_folder());
     let result = match cli.command {
         None => window::run(&cli.window, started),
         Some(command) => run_command(command, started),

@@ -72,9 +72,9 @@ pub enum GenerateError {
     NotFinite { part: &'static str, step: usize },
     #[error(
         "{device} computes wrongly: the kernel \"{kernel}\" failed its self-test ({reason}). Update its driver, try \
-         `--precision f32`, or use `--device cpu`; `tilereel doctor` shows all tests."
+         `--precision f32`, or use `--device cpu`; `tilereel doctor` tests again and shows all tests."
     )]
-    WrongKernel { device: String, kernel: &'static str, reason: String },
+    WrongKernel { device: String, kernel: String, reason: String },
     #[error(
         "The device failed while it {doing}: {reason}. Finished steps are kept; try again, with `--device cpu` if it happens twice."
     )]

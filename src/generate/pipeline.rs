@@ -435,7 +435,9 @@ impl LoadedModel {
 fn passes_self_test(device: &ComputeDevice) -> Result<(), GenerateError> {
     match self_test::run(device, Part::Forward).failed() {
         None => Ok(()),
-        Some(line) => Err(GenerateError::WrongKernel { device: device.name.clone(), kernel: line.kernel, reason: line.fault() }),
+        Some(line) => {
+            Err(GenerateError::WrongKernel { device: device.name.clone(), kernel: line.kernel.to_string(), reason: line.fault() })
+        }
     }
 }
 

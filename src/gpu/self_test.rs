@@ -3,12 +3,13 @@
 //! Drivers compile shaders wrongly now and then, and a wrong kernel makes a wrong clip without any error. So each kernel runs
 //! once on small, unfriendly input (odd sizes, large logits, memory full of junk) and is compared with the plain reference in
 //! f64. On the matrix tier each way of cutting a product is a line, and every kernel runs several times: naga's barriers
-//! between the lanes of a subgroup are formally weak there, so all runs must agree in every bit. A part of the test that has
-//! run is not run again in this process.
+//! between the lanes of a subgroup are formally weak there, so all runs must agree in every bit. What was found is kept, in this
+//! process and on disk ([`keep_in`]).
 //!
 //! The test has two parts, because compiling the pipelines takes longer than running them: what making clips needs
 //! ([`Part::Forward`], which also decides on the tier), and what only training needs ([`Part::Training`]).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
@@ -18,10 +19,11 @@ use half::f16;
 
 use super::device::{ComputeDevice, Precision};
 use super::kernels::KernelError;
+use super::kernels::block_product::Block;
 use super::kernels::conv3d::{Geometry, conv3d};
 use super::kernels::gradient::{POINT, input_gradient, weight_gradient};
 use super::kernels::group_norm::{EPSILON, GROUPS, group_norm, group_norm_affine};
-use super::kernels::linear::{Activation, linear, linear_on_matrices};
+use super::kernels::linear::{Activation, linear, linear_in_blocks, linear_on_matrices};
 use super::kernels::newton_schulz::{STEEP, newton_schulz};
 use super::kernels::product::Tile;
 use super::kernels::reference::{self, relative_l2, seeded};
@@ -30,11 +32,14 @@ use super::kernels::tile_attention::{
     tile_attention_and_row_log_sums, tile_attention_gradients, tile_attention_recorded, tile_log_sums,
 };
 use super::kernels::tile_mass::{RecordSizes, RecordedLayer, RecordedSample, tile_mass};
-use super::tier::{KernelTier, ShaderTier};
+use super::tier::{self, KernelTier, ShaderTier};
 use crate::mask::MaskFamily;
 
+mod kept;
 mod lines;
 mod transformer;
+
+pub use kept::{VARIABLE, keep_in, test_anew};
 
 /// What kernels are needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,7 +64,7 @@ pub struct SelfTest {
 /// One kernel under one condition.
 #[derive(Clone, Debug)]
 pub struct SelfTestLine {
-    pub kernel: &'static str,
+    pub kernel: Cow<'static, str>,
     /// ||got - want|| / ||want||; infinite if it did not run, gave values that are not finite, or only zeros.
     pub error: f64,
     pub limit: f64,
@@ -69,6 +74,10 @@ pub struct SelfTestLine {
 }
 
 impl SelfTest {
+    fn of(lines: Vec<SelfTestLine>) -> Self {
+        Self { passed: lines.iter().all(|line| line.ok), lines }
+    }
+
     /// The first line that failed.
     pub fn failed(&self) -> Option<&SelfTestLine> {
         self.lines.iter().find(|line| !line.ok)
@@ -83,7 +92,7 @@ impl SelfTestLine {
     }
 }
 
-/// Runs a part of the test, or gives the result of the run before. Never panics: what goes wrong on the device is a failed line.
+/// Runs a part of the test, or gives the result of a run before, of this process or as it is kept on disk. Never panics: what goes wrong on the device is a failed line.
 pub fn run(device: &ComputeDevice, part: Part) -> SelfTest {
     /// By the device's name and the kernels that ran on it.
     type Results = HashMap<(String, Precision, &'static str, Part), SelfTest>;
@@ -94,10 +103,14 @@ pub fn run(device: &ComputeDevice, part: Part) -> SelfTest {
     if let Some(result) = results.get(&key) {
         return result.clone();
     }
-    let lines = Bench { device }.lines(part);
-    let result = SelfTest { passed: lines.iter().all(|line| line.ok), lines };
+    if let Some(result) = kept::read(device, part) {
+        results.insert(key, result.clone());
+        return result;
+    }
+    let result = SelfTest::of(tier::on_tier_of(device, || Bench { device }.lines(part)));
     // A device that was lost on the way has shown nothing about its kernels.
     if result.passed || device.loss().is_none() {
+        kept::write(device, part, &result);
         results.insert(key, result.clone());
     }
     result
@@ -105,6 +118,13 @@ pub fn run(device: &ComputeDevice, part: Part) -> SelfTest {
 
 struct Bench<'a> {
     device: &'a ComputeDevice,
+}
+
+/// A cut of a product for one of the faster tiers.
+#[derive(Clone, Copy)]
+enum Cut {
+    Tile(Tile),
+    Block(Block),
 }
 
 type Outcome = Result<(Vec<f32>, Vec<f64>), String>;
@@ -116,7 +136,7 @@ impl Bench<'_> {
             Ok((got, want)) => (relative_l2(&got, &want), None),
             Err(reason) => (f64::INFINITY, Some(reason)),
         };
-        SelfTestLine { kernel, error, limit, ok: error <= limit, failure }
+        SelfTestLine { kernel: kernel.into(), error, limit, ok: error <= limit, failure }
     }
 
     /// Two clips of two heads; a frame mask with one reference frame; odd numbers of tokens (of queries and of keys).
@@ -262,8 +282,8 @@ impl Bench<'_> {
         Ok((self.steady(run)?, want))
     }
 
-    /// With bias and GELU. `tile` cuts it for the matrix tier; without one the device's own way is taken.
-    fn linear(&self, [rows, inner, columns]: [usize; 3], tile: Option<Tile>) -> Outcome {
+    /// With bias and GELU, cut in a certain way; without one the device's own way is taken.
+    fn linear(&self, [rows, inner, columns]: [usize; 3], cut: Option<Cut>) -> Outcome {
         let x = self.stored(seeded(12, rows * inner));
         let weight = self.stored(seeded(13, inner * columns).into_iter().map(|w| w / 4.0).collect());
         let bias = self.stored(seeded(14, columns));
@@ -273,8 +293,9 @@ impl Bench<'_> {
         self.leave_junk(rows * columns)?;
         let run = || {
             let (x, weight, bias) = (x.clone(), weight.clone(), Some(bias.clone()));
-            match tile {
-                Some(tile) => linear_on_matrices(x, weight, bias, Activation::GeluTanh, tile),
+            match cut {
+                Some(Cut::Tile(tile)) => linear_on_matrices(x, weight, bias, Activation::GeluTanh, tile),
+                Some(Cut::Block(block)) => linear_in_blocks(x, weight, bias, Activation::GeluTanh, block),
                 None => linear(x, weight, bias, Activation::GeluTanh),
             }
         };
@@ -401,6 +422,7 @@ impl Bench<'_> {
 
 /// Further runs of a kernel of the matrix tier.
 const REPEATS: usize = 4;
+
 fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, String> {
     tensor.cast(FloatDType::F32).try_into_vec_as().map_err(|error| error.to_string())
 }

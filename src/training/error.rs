@@ -20,7 +20,7 @@ pub enum TrainError {
     #[error(
         "{device} computes wrongly what a training needs, in the kernel \"{kernel}\": {reason}. Train with TILEREEL_KERNEL_TIER=plain or with --device cpu, and report this with the output of `tilereel doctor`"
     )]
-    WrongKernel { device: String, kernel: &'static str, reason: String },
+    WrongKernel { device: String, kernel: String, reason: String },
     #[error("The checkpoint {} cannot be used: {reason}", path.display())]
     Checkpoint { path: PathBuf, reason: String },
     #[error("There is no checkpoint in {}. Leave --resume away to begin anew", path.display())]

@@ -14,7 +14,11 @@ pub fn check_kernels(device: &ComputeDevice) -> Result<(), TrainError> {
     }
     for part in Part::ALL {
         if let Some(line) = self_test::run(device, part).failed() {
-            return Err(TrainError::WrongKernel { device: device.name.clone(), kernel: line.kernel, reason: line.fault() });
+            return Err(TrainError::WrongKernel {
+                device: device.name.clone(),
+                kernel: line.kernel.to_string(),
+                reason: line.fault(),
+            });
         }
     }
     Ok(())

@@ -6,10 +6,11 @@ use std::time::Instant;
 use burn::tensor::{FloatDType, Tensor, TensorData};
 use half::f16;
 use tilereel::gpu::device::{self, ComputeDevice, DeviceChoice, Precision};
+use tilereel::gpu::kernels::block_product::Block;
 use tilereel::gpu::kernels::conv3d::{Geometry, conv3d};
 use tilereel::gpu::kernels::gradient::{input_gradient, weight_gradient};
 use tilereel::gpu::kernels::group_norm::{EPSILON, GROUPS, group_norm_affine};
-use tilereel::gpu::kernels::linear::{Activation, linear, linear_on_matrices};
+use tilereel::gpu::kernels::linear::{Activation, linear, linear_in_blocks, linear_on_matrices};
 use tilereel::gpu::kernels::product::{LARGE, SMALL, SQUARE};
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
 use tilereel::gpu::kernels::tile_attention::{
@@ -18,7 +19,7 @@ use tilereel::gpu::kernels::tile_attention::{
 };
 use tilereel::gpu::kernels::tile_mass::{RecordSizes, RecordedLayer, RecordedSample, tile_mass};
 use tilereel::gpu::self_test::{self, Part};
-use tilereel::gpu::tier::{KernelTier, ShaderTier};
+use tilereel::gpu::tier::{KernelTier, ShaderTier, on_tier_of};
 use tilereel::mask::{FrameMask, KeyFrames, MaskFamily, Mode, Placement};
 
 mod attention_gradients;
@@ -42,6 +43,18 @@ fn devices() -> Vec<ComputeDevice> {
         }
     }
     devices
+}
+
+/// Runs a test on all of [`devices`], on the tier that was chosen for each and on the plain one.
+fn on_each_device(test: impl Fn(ComputeDevice)) {
+    for device in devices() {
+        let tier = KernelTier::Plain { reason: "the test looks at it too".into() };
+        let plain = ComputeDevice { tier, ..device.clone() };
+        if !device.is_cpu() && device.tier.shaders() != plain.tier.shaders() {
+            on_tier_of(&plain, || test(plain.clone()));
+        }
+        on_tier_of(&device, || test(device.clone()));
+    }
 }
 
 /// Values as the device stores them.
@@ -73,8 +86,9 @@ fn leave_junk(device: &ComputeDevice, count: usize) {
 fn assert_close(device: &ComputeDevice, what: &str, got: &[f32], want: &[f64], limit_f32: f64) {
     let limit = if device.precision == Precision::F16 { 6e-4 } else { limit_f32 };
     let error = relative_l2(got, want);
-    println!("{} {}: {what}: {error:.1e}", device.name, device.precision);
-    assert!(error <= limit, "{} {}: {what}: {error:.2e} is more than {limit:.0e}", device.name, device.precision);
+    let on = format!("{} {}, {}", device.name, device.precision, device.kernel_tier());
+    println!("{on}: {what}: {error:.1e}");
+    assert!(error <= limit, "{on}: {what}: {error:.2e} is more than {limit:.0e}");
 }
 
 /// One call of tile attention.
@@ -249,26 +263,26 @@ fn families(frames: usize) -> Vec<(String, FrameMask)> {
 
 #[test]
 fn attention_obeys_every_family_of_masks() {
-    for device in devices() {
+    on_each_device(|device| {
         for (name, mask) in &families(5) {
             Attention::masked(mask, 13, 24).check(&device, name, 2e-6);
         }
-    }
+    });
 }
 
 #[test]
 fn attention_takes_every_head_size() {
     let mask = MaskFamily::paper(1).frame_mask(3).expect("a mask");
-    for device in devices() {
+    on_each_device(|device| {
         for head in [1, 8, 20, 24, 48, 96, 97, 128] {
             Attention::masked(&mask, 37, head).check(&device, &format!("head of {head}"), 2e-6);
         }
-    }
+    });
 }
 
 #[test]
 fn attention_to_a_padded_text() {
-    for device in devices() {
+    on_each_device(|device| {
         for (query_tokens, key_tokens) in [(65, 21), (1, 70), (40, 1)] {
             let attention = Attention {
                 query_tokens,
@@ -280,13 +294,13 @@ fn attention_to_a_padded_text() {
             };
             attention.check(&device, &format!("{query_tokens} queries, {key_tokens} keys with bias"), 2e-6);
         }
-    }
+    });
 }
 
 /// The keys of a whole clip at 720p. A driver that gives up inside of long loops shows here.
 #[test]
 fn attention_to_very_many_keys() {
-    for device in devices() {
+    on_each_device(|device| {
         let attention = Attention {
             batch: 1,
             query_tokens: 3,
@@ -296,14 +310,14 @@ fn attention_to_very_many_keys() {
             ..Attention::masked(&FrameMask::full(1).expect("a mask"), 1, 96)
         };
         attention.check(&device, "28,800 keys", 1e-5);
-    }
+    });
 }
 
 /// burn's matrix product of f16 must sum in f32: the sums of the transformer's feed-forward have up to 9,216 terms.
 #[test]
 fn long_sums_are_f32() {
     let (rows, terms, columns) = (5, 9216, 7);
-    for device in devices() {
+    on_each_device(|device| {
         let left = stored(&device, seeded(12, rows * terms).into_iter().map(|value| value + 1.0).collect());
         let right = stored(&device, seeded(13, terms * columns).into_iter().map(|value| (value + 1.0) / 64.0).collect());
         let product = |at: usize| -> f64 {
@@ -313,28 +327,28 @@ fn long_sums_are_f32() {
         let want: Vec<f64> = (0..rows * columns).map(product).collect();
         let (left, right) = (tensor(&device, &left, [rows, terms]), tensor(&device, &right, [terms, columns]));
         assert_close(&device, "a sum of 9,216 terms", &read(left.matmul(right)), &want, 5e-6);
-    }
+    });
 }
 
 #[test]
 fn attention_survives_large_logits() {
     let mask = MaskFamily::paper(1).frame_mask(3).expect("a mask");
-    for device in devices() {
+    on_each_device(|device| {
         let attention = Attention { query_scale: 1000.0, ..Attention::masked(&mask, 33, 96) };
         attention.check(&device, "logits of hundreds", 5e-5);
-    }
+    });
 }
 
 /// Frames that are whole rounds of the matrix kernels and others; several blocks of queries to a frame.
 #[test]
 fn attention_of_frames_of_every_length() {
     let masks = [FrameMask::full(3), MaskFamily::paper(1).frame_mask(3)].map(|mask| mask.expect("a mask"));
-    for device in devices() {
+    on_each_device(|device| {
         for (mask, tokens, head) in [(0, 144, 48), (1, 145, 48), (1, 144, 96), (0, 200, 96)] {
             let attention = Attention { batch: 1, ..Attention::masked(&masks[mask], tokens, head) };
             attention.check(&device, &format!("{tokens} tokens a frame, head of {head}"), 2e-6);
         }
-    }
+    });
 }
 
 /// Masses of every kind of mask, with a sample and without, of the last clip of two.
@@ -348,7 +362,7 @@ fn masses_of_tiles() {
         FrameMask::new(frames, painted),
         FrameMask::full(frames),
     ];
-    for device in devices() {
+    on_each_device(|device| {
         for (index, mask) in masks.iter().enumerate() {
             let key_frames = Arc::new(mask.as_ref().expect("a mask").key_frames());
             for (query_tokens, rows) in [(37, Some(3)), (70, Some(70)), (1, Some(1)), (130, None)] {
@@ -382,12 +396,12 @@ fn masses_of_tiles() {
                 }
             }
         }
-    }
+    });
 }
 
 #[test]
 fn layers_of_the_transformer() {
-    for device in devices() {
+    on_each_device(|device| {
         for ([rows, inner, columns], with_bias, activation) in [
             ([300, 128, 520], true, Activation::None),
             ([129, 104, 264], true, Activation::GeluTanh),
@@ -406,6 +420,12 @@ fn layers_of_the_transformer() {
             let what = format!("{rows} x {inner} x {columns}, {activation:?}");
             // GELU near zero is a difference of almost equal numbers.
             assert_close(&device, &what, &read(got), &want, 5e-6);
+            for block in Block::ALL.into_iter().filter(|_| !device.is_cpu() && Block::takes(inner, columns)) {
+                leave_junk(&device, rows * columns);
+                let x = x.clone().reshape([rows, inner]);
+                let got = linear_in_blocks(x, weight.clone(), bias.clone(), activation, block);
+                assert_close(&device, &format!("{what}, {block:?}"), &read(got), &want, 5e-6);
+            }
             if device.tier != KernelTier::Matrix {
                 continue;
             }
@@ -416,7 +436,7 @@ fn layers_of_the_transformer() {
                 assert_close(&device, &format!("{what}, {}", tile.name()), &read(got), &want, 5e-6);
             }
         }
-    }
+    });
 }
 
 /// The barriers inside of a subgroup are formally weak in what naga writes, so equal inputs must give equal bits, many times.
@@ -502,7 +522,7 @@ fn convolutions_of_the_vae() {
         ("256 columns", SAME, [1, 2, 7, 19, 32], 264),
         ("256 columns, pixel by pixel", POINT, [1, 2, 7, 11, 40], 256),
     ];
-    for device in devices() {
+    on_each_device(|device| {
         println!("{} {}: {} kernels, {}", device.name, device.precision, device.kernel_tier(), device.tier_reason());
         for (name, geometry, input, channels_out) in cases {
             for (affine, residual) in [(false, false), (true, false), (false, true), (true, true)] {
@@ -510,7 +530,7 @@ fn convolutions_of_the_vae() {
                 check_convolution(&device, &what, geometry, input, channels_out, affine, residual);
             }
         }
-    }
+    });
 }
 
 fn check_convolution(
@@ -548,7 +568,7 @@ fn check_convolution(
 
 #[test]
 fn statistics_of_group_norm() {
-    for device in devices() {
+    on_each_device(|device| {
         for (members, offset) in [(1, 0.0), (2, 30.0), (3, -5.0)] {
             let channels = members * GROUPS;
             let shape = [2, 3, 5, 7, channels];
@@ -562,12 +582,12 @@ fn statistics_of_group_norm() {
             println!("{} {}: group norm around {offset}: {error:.1e}", device.name, device.precision);
             assert!(error <= 1e-5, "{} {}: group norm around {offset}: {error:.2e}", device.name, device.precision);
         }
-    }
+    });
 }
 
 #[test]
 fn the_self_test_passes() {
-    for device in devices() {
+    on_each_device(|device| {
         for part in Part::ALL {
             let started = Instant::now();
             let result = self_test::run(&device, part);
@@ -580,5 +600,5 @@ fn the_self_test_passes() {
             assert!(self_test::run(&device, part).passed);
             assert!(started.elapsed().as_millis() < 100, "the result is not kept");
         }
-    }
+    });
 }

@@ -5,15 +5,16 @@ use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Expression, Literal, Module, StorageAccess};
 use tilereel::gpu::kernels::{Shader, variants};
-use tilereel::gpu::tier::MATRIX_WORKGROUP_BYTES;
+use tilereel::gpu::tier::{MATRIX_WORKGROUP_BYTES, WORKGROUP_BYTES};
 use tilereel::world::renderer;
-
-/// What every platform has: DX12 and Metal guarantee 32 KiB to a workgroup.
-const WORKGROUP_BYTES: u32 = 32_768;
 
 /// 16x16 matrices exist in SPIR-V only: naga has none in HLSL, and Metal would refuse the text that naga writes.
 fn on_matrices(text: &str) -> bool {
     text.contains("enable wgpu_cooperative_matrix")
+}
+
+fn on_subgroups(text: &str) -> bool {
+    text.contains("@builtin(subgroup_id)")
 }
 
 #[test]
@@ -72,6 +73,9 @@ fn faults_of(shader: &Shader) -> Vec<String> {
         Err(error) => return vec![error.emit_to_string(&text)],
     };
     let mut capabilities = if text.contains("enable f16") { Capabilities::SHADER_FLOAT16 } else { Capabilities::empty() };
+    if on_subgroups(&text) {
+        capabilities |= Capabilities::SUBGROUP;
+    }
     if on_matrices(&text) {
         capabilities |= Capabilities::COOPERATIVE_MATRIX | Capabilities::SUBGROUP | Capabilities::SUBGROUP_BARRIER;
     }

@@ -123,7 +123,11 @@ impl Speeds {
 
 fn key(device: &ComputeDevice) -> String {
     // A faster tier is another machine.
-    let tier = if device.tier == KernelTier::Matrix { ", matrix kernels" } else { "" };
+    let tier = match device.tier {
+        KernelTier::Matrix => ", matrix kernels",
+        KernelTier::Subgroup { .. } => ", subgroup kernels",
+        KernelTier::Plain { .. } | KernelTier::Cpu => "",
+    };
     format!("{}, {}{tier}", device.name, device.precision)
 }
 

@@ -16,6 +16,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::activation::silu;
 use burn::tensor::{DType, FloatDType, Shape, Tensor, TensorData};
 
+use super::block_product::{self, Block};
 use super::cpu::conv3d::{
     Conv3dError, Conv3dInput, Conv3dShape, ConvPadding, PackedConv3dWeight, WeightLayout, conv3d as cpu_conv3d,
 };
@@ -105,8 +106,8 @@ pub fn conv3d(
         let weight = Tensor::cat(vec![weight, Tensor::zeros([taps, extra, channels_out], (&device, stored))], 1);
         return conv3d(input, weight, bias, affine, residual, geometry);
     }
-    // Matrices are stored in whole groups of four channels; a picture has three.
-    if tier == ShaderTier::Matrix && matrix::takes(channels, channels_out.next_multiple_of(4)) {
+    // The faster tiers load whole groups of four channels; a picture has three.
+    if tier != ShaderTier::Plain && matrix::takes(channels, channels_out.next_multiple_of(4)) {
         let extra = channels_out.next_multiple_of(4) - channels_out;
         if extra > 0 {
             let device = input.device();
@@ -225,6 +226,21 @@ pub fn gradient_call(
     ShaderCall { shader, workgroups: workgroups(pixels.len(), channels, batch), info }
 }
 
+/// The shader of the subgroup tier, which reads an input that is normalised already.
+pub fn block_shader(element: &str, block: Block, residual: bool) -> Shader {
+    let options = block_product::Options { bias: true, residual, convolution: true, ..Default::default() };
+    block_product::shader("conv3d", element, block, options)
+}
+
+/// The launch of the subgroup tier for channels that are multiples of 4.
+pub fn block_call(element: &str, input: [usize; 5], channels_out: usize, residual: bool, geometry: &Geometry) -> ShaderCall {
+    let [batch, frames, height, width, _] = input;
+    let rows: usize = geometry.output([frames, height, width]).iter().product();
+    let block = Block::of(batch * rows, channels_out);
+    let shader = block_shader(element, block, residual);
+    block_product::convolution_call(shader, block, input, channels_out, geometry)
+}
+
 /// Workgroups for so many pixels of each clip.
 fn workgroups(pixels: usize, channels: usize, batch: usize) -> [u32; 3] {
     let channel_groups = channels.div_ceil(CHANNELS);
@@ -253,12 +269,16 @@ impl Conv3dKernel for CubeBackend {
         let [frames_out, height_out, width_out] = geometry.output([frames, height, width]);
         let output = launch::empty(&input, Shape::new([batch, frames_out, height_out, width_out, channels_out]), dtype);
 
-        if tier == ShaderTier::Matrix {
+        if tier != ShaderTier::Plain {
             let input = match &affine {
                 Some(affine) => normalise(&input, affine, true),
                 None => input,
             };
-            let call = matrix::shader_call(shape, channels_out, residual.is_some(), &geometry);
+            let with_residual = residual.is_some();
+            let call = match tier {
+                ShaderTier::Matrix => matrix::shader_call(shape, channels_out, with_residual, &geometry),
+                _ => block_call(launch::element(dtype), shape, channels_out, with_residual, &geometry),
+            };
             let mut inputs = vec![&input, &weight, &bias];
             inputs.extend(residual.as_ref());
             launch::launch(call, &inputs, &[&output]);

@@ -136,7 +136,7 @@ impl GradientKernel for CubeBackend {
             let turned = input::turned_weight(&weight, &geometry, first);
             let shader_call = match tier {
                 ShaderTier::Matrix => call.matrix_call(frames),
-                ShaderTier::Plain => call.plain_call(launch::element(dtype), frames),
+                ShaderTier::Plain | ShaderTier::Subgroup => call.plain_call(launch::element(dtype), frames),
             };
             launch::launch(shader_call, &[&gradient, &turned], &[&output]);
         }

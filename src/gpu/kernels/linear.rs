@@ -1,4 +1,5 @@
-//! `x W + b` with an optional GELU, in f16 on matrices with f32 sums. Elsewhere it is burn's own matrix product.
+//! `x W + b` with an optional GELU: in f16 on matrices, or on the subgroup tier in blocks of registers, with f32 sums. Elsewhere,
+//! and where gradients are kept outside of the matrix tier, it is burn's own matrix product.
 //!
 //! Its gradients on the matrix tier are products as well: that of the input with the transposed weight, that of the weight over
 //! all rows ([`super::gradient`]).
@@ -9,10 +10,11 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
-use burn::backend::{Autodiff, Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
 use super::OptionalTensor;
+use super::block_product::{self, Block};
 use super::gelu::gelu_tanh;
 use super::gradient::{GradientKernel, POINT};
 use super::launch::{self, Shader, ShaderCall};
@@ -34,6 +36,15 @@ pub(crate) trait LinearKernel: Backend {
         #[extension_type] bias: OptionalTensor<Self>,
         activation: Activation,
         tile: Tile,
+    ) -> FloatTensor<Self>;
+
+    /// It keeps no gradient.
+    fn linear_in_blocks(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: OptionalTensor<Self>,
+        activation: Activation,
+        block: Block,
     ) -> FloatTensor<Self>;
 }
 
@@ -59,10 +70,19 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
     assert_eq!(shape[D - 1], inner, "the weight does not fit the input");
     shape[D - 1] = columns;
     let rows = shape[..D - 1].iter().product();
-    if ShaderTier::of(&x.device(), x.dtype()) == ShaderTier::Matrix
+    let tier = ShaderTier::of(&x.device(), x.dtype());
+    if tier == ShaderTier::Matrix
         && let Some(tile) = tile_for(rows, inner, columns)
     {
         return linear_on_matrices(x.reshape([rows, inner]), weight, bias, activation, *tile).reshape(shape);
+    }
+    if tier == ShaderTier::Subgroup
+        && rows >= FEWEST_ROWS
+        && Block::takes(inner, columns)
+        && !is_tracked(&x, &weight, bias.as_ref())
+    {
+        let block = Block::of(rows, columns);
+        return linear_in_blocks(x.reshape([rows, inner]), weight, bias, activation, block).reshape(shape);
     }
     let product = burn::tensor::module::linear(x, weight, bias);
     match activation {
@@ -79,12 +99,35 @@ pub fn linear_on_matrices(
     activation: Activation,
     tile: Tile,
 ) -> Tensor<2> {
-    let tracked = x.is_tracked() || weight.is_tracked() || bias.as_ref().is_some_and(Tensor::is_tracked);
+    let tracked = is_tracked(&x, &weight, bias.as_ref());
     // The gradient of GELU needs what went into it.
     let fused = if tracked { Activation::None } else { activation };
     let product =
         Tensor::from_dispatch(Dispatch::linear_on_matrices(x.into_dispatch(), weight.into_dispatch(), bias.into(), fused, tile));
     if fused == activation { product } else { gelu_tanh(product) }
+}
+
+fn is_tracked<const D: usize>(x: &Tensor<D>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> bool {
+    x.is_tracked() || weight.is_tracked() || bias.is_some_and(Tensor::is_tracked)
+}
+
+/// [`linear`] on the subgroup tier, cut in a certain way. Inner size and columns are multiples of 4. It keeps no gradient.
+pub fn linear_in_blocks(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    activation: Activation,
+    block: Block,
+) -> Tensor<2> {
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    Tensor::from_dispatch(Dispatch::linear_in_blocks(x, weight, bias.into(), activation, block))
+}
+
+/// The shader of [`linear_in_blocks`].
+pub fn block_shader(element: &str, block: Block, bias: bool, activation: Activation) -> Shader {
+    let gelu_tanh = activation == Activation::GeluTanh;
+    let options = block_product::Options { bias, gelu_tanh, ..Default::default() };
+    block_product::shader("linear", element, block, options)
 }
 
 pub fn shader(tile: &Tile, inner: usize, columns: usize, bias: bool, activation: Activation) -> Shader {
@@ -115,6 +158,26 @@ impl LinearKernel for CubeBackend {
         let mut inputs = vec![&x, &weight];
         inputs.extend(bias.as_ref());
         launch::launch(shader_call(shader, &tile, rows, columns), &inputs, &[&output]);
+        output
+    }
+
+    fn linear_in_blocks(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: OptionalTensor<Self>,
+        activation: Activation,
+        block: Block,
+    ) -> FloatTensor<Self> {
+        let dtype = x.dtype;
+        let [x, weight] = [x, weight].map(|tensor| launch::row_major(tensor, dtype));
+        let bias = bias.into_option().map(|bias| launch::row_major(bias, dtype));
+        let [rows, inner]: [usize; 2] = x.meta.shape().dims();
+        let [_, columns]: [usize; 2] = weight.meta.shape().dims();
+        let output = launch::empty(&x, Shape::new([rows, columns]), dtype);
+        let shader = block_shader(launch::element(dtype), block, bias.is_some(), activation);
+        let mut inputs = vec![&x, &weight];
+        inputs.extend(bias.as_ref());
+        launch::launch(block_product::shader_call(shader, block, [rows, inner, columns]), &inputs, &[&output]);
         output
     }
 }
@@ -149,6 +212,18 @@ impl<B: Backend + LinearKernel + GradientKernel, C: CheckpointStrategy> LinearKe
                 }
             }
         }
+    }
+
+    fn linear_in_blocks(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: OptionalTensor<Self>,
+        activation: Activation,
+        block: Block,
+    ) -> FloatTensor<Self> {
+        let [x, weight] = [x, weight].map(Self::inner);
+        let bias = OptionalTensor::of(bias.into_option().map(Self::inner));
+        Self::from_inner(B::linear_in_blocks(x, weight, bias, activation, block))
     }
 }
 

@@ -3,6 +3,7 @@
 //! A kernel is three things of one name: a shader in `shaders/`, a launcher here, and a plain reference in [`mod@reference`]; on
 //! the CPU device a Rust kernel under [`cpu`] takes the shader's place. [`variants`] lists every variant that can be launched.
 
+pub mod block_product;
 pub mod conv3d;
 pub mod cpu;
 pub mod doubling;

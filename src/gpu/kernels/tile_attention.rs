@@ -33,6 +33,7 @@ pub mod backward_matrix;
 mod flex;
 pub mod matrix;
 mod record;
+pub mod subgroup;
 
 pub(crate) use backward::Attended;
 pub(crate) use record::Seen;
@@ -352,16 +353,28 @@ pub fn shader(element: &str, head: usize, key_bias: bool, gives: Gives) -> Shade
 /// The launch of `shader` for queries `[batch, heads, _, head]` and so many key frames.
 pub fn shader_call(
     shader: Shader,
+    sizes: [usize; 3],
+    key_frames: usize,
+    tiles: &Tiles,
+    place: Option<&RecordPlace>,
+) -> ShaderCall {
+    call_in_blocks(shader, QUERY_BLOCK, sizes, key_frames, tiles, place)
+}
+
+/// The launch of a shader whose workgroups own so many query tokens.
+fn call_in_blocks(
+    shader: Shader,
+    query_block: usize,
     [batch, heads, head]: [usize; 3],
     key_frames: usize,
     tiles: &Tiles,
     place: Option<&RecordPlace>,
 ) -> ShaderCall {
-    /// Words of `info` in front of the table: TABLE of the shader.
+    /// Words of `info` in front of the table: TABLE of the shaders.
     const TABLE: usize = 10;
     let query_frames = tiles.key_frames.query_frames();
     let rows = sampled_rows(place);
-    let blocks = query_frames * tiles.query_tokens.div_ceil(QUERY_BLOCK) + key_frames * rows.len().div_ceil(QUERY_BLOCK);
+    let blocks = query_frames * tiles.query_tokens.div_ceil(query_block) + key_frames * rows.len().div_ceil(query_block);
     let sizes = [tiles.query_tokens, tiles.key_tokens, query_frames, key_frames, heads].map(|size| size as u32);
     let table = || tiles.key_frames.offsets().iter().chain(tiles.key_frames.frames()).copied();
     let rows_at = (TABLE + table().count()) as u32;
@@ -396,13 +409,21 @@ fn launch_tiles(
     let [_, _, key_tokens, _]: [usize; 4] = key.meta.shape().dims();
     let (sizes, key_frames) = ([batch, heads, head], key_tokens / tiles.key_tokens);
     let query_frames = batch * heads * tiles.key_frames.query_frames();
-    let cut = matrix::Cut::of(head, query_frames, tiles.query_tokens).filter(|_| tier == ShaderTier::Matrix);
-    let call = match cut {
-        Some(cut) => {
-            matrix::shader_call(matrix::shader_of(cut, tiles, key_bias.is_some(), gives), cut, sizes, key_frames, tiles, place)
-        }
-        None => shader_call(shader(launch::element(dtype), head, key_bias.is_some(), gives), sizes, key_frames, tiles, place),
+    let (element, with_bias) = (launch::element(dtype), key_bias.is_some());
+    let on_matrices = || {
+        let cut = matrix::Cut::of(head, query_frames, tiles.query_tokens)?;
+        Some(matrix::shader_call(matrix::shader_of(cut, tiles, with_bias, gives), cut, sizes, key_frames, tiles, place))
     };
+    let on_subgroups = || {
+        let cut = subgroup::Cut::of(element, head)?;
+        Some(subgroup::shader_call(subgroup::shader(element, cut, with_bias, gives), cut, sizes, key_frames, tiles, place))
+    };
+    let call = match tier {
+        ShaderTier::Matrix => on_matrices(),
+        ShaderTier::Subgroup => on_subgroups(),
+        ShaderTier::Plain => None,
+    };
+    let call = call.unwrap_or_else(|| shader_call(shader(element, head, with_bias, gives), sizes, key_frames, tiles, place));
     let mut outputs = Vec::new();
     if gives.attends() {
         outputs.push(launch::empty(&query, query.meta.shape().clone(), dtype));

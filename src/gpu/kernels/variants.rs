@@ -5,6 +5,7 @@
 //! as constants; a few stand for all.
 
 use super::Shader;
+use super::block_product::Block;
 use super::conv3d::Geometry;
 use super::doubling::Doubling;
 use super::group_norm::GROUPS;
@@ -59,7 +60,34 @@ pub fn all() -> Vec<(String, Shader)> {
     variants.push(("tile_mass".to_owned(), tile_mass::shader()));
     variants.extend(norms_and_doublings());
     variants.push(("sum_of_parts".into(), gradient::sums::sum_of_parts_shader()));
+    variants.extend(on_subgroups());
     variants.extend(on_matrices());
+    variants
+}
+
+fn on_subgroups() -> Vec<(String, Shader)> {
+    let mut variants = Vec::new();
+    for element in ELEMENTS {
+        for (head, key_bias, gives) in heads_with_switches() {
+            if let Some(cut) = tile_attention::subgroup::Cut::of(element, head) {
+                let switches = [&word("key_bias", key_bias), given(gives)].concat();
+                let name = format!("tile_attention subgroup {element} head={head}{switches}");
+                variants.push((name, tile_attention::subgroup::shader(element, cut, key_bias, gives)));
+            }
+        }
+        for block in Block::ALL {
+            for (bias, gelu) in [(false, false), (true, false), (false, true), (true, true)] {
+                let activation = if gelu { Activation::GeluTanh } else { Activation::None };
+                let switches = [word("bias", bias), word("gelu_tanh", gelu)].concat();
+                let name = format!("linear subgroup {element} rows={}{switches}", block.rows());
+                variants.push((name, linear::block_shader(element, block, bias, activation)));
+            }
+            for residual in SWITCH {
+                let name = format!("conv3d subgroup {element} rows={}{}", block.rows(), word("residual", residual));
+                variants.push((name, conv3d::block_shader(element, block, residual)));
+            }
+        }
+    }
     variants
 }
 

@@ -1,7 +1,8 @@
 //! Which kernels a part of the self-test runs, on which sizes, and how much they may be off.
 
-use super::{Bench, Part, SelfTestLine};
+use super::{Bench, Cut, Part, SelfTestLine};
 use crate::gpu::device::Precision;
+use crate::gpu::kernels::block_product::Block;
 use crate::gpu::kernels::conv3d::Geometry;
 use crate::gpu::kernels::product::{LARGE, SMALL, SQUARE};
 use crate::gpu::kernels::tile_attention::Gives;
@@ -43,12 +44,16 @@ impl Bench<'_> {
     pub(super) fn lines(&self, part: Part) -> Vec<SelfTestLine> {
         let limits = Limits::of(self.device.precision);
         let on_matrices = self.device.tier == KernelTier::Matrix;
+        let on_subgroups = matches!(self.device.tier, KernelTier::Subgroup { .. });
         match part {
             Part::Forward => {
                 let mut lines = self.forward_lines(&limits);
                 lines.extend(self.transformer_lines());
                 if on_matrices {
                     lines.extend(self.matrix_lines(limits.plain));
+                }
+                if on_subgroups {
+                    lines.extend(self.subgroup_lines(&limits));
                 }
                 lines
             }
@@ -124,14 +129,35 @@ impl Bench<'_> {
             self.line("log-sums of tiles on matrices, head of 48", LOG_SUMS, || {
                 self.attention(48, [50, 49], 1.0, false, Gives::LogSums)
             }),
-            self.line("linear on matrices, large", limit, || self.linear([130, 64, 264], Some(LARGE))),
-            self.line("linear on matrices, square", limit, || self.linear([193, 64, 200], Some(SQUARE))),
-            self.line("linear on matrices, small", limit, || self.linear([70, 40, 136], Some(SMALL))),
+            self.line("linear on matrices, large", limit, || self.linear([130, 64, 264], Some(Cut::Tile(LARGE)))),
+            self.line("linear on matrices, square", limit, || self.linear([193, 64, 200], Some(Cut::Tile(SQUARE)))),
+            self.line("linear on matrices, small", limit, || self.linear([70, 40, 136], Some(Cut::Tile(SMALL)))),
             self.line("convolution on matrices, 256 channels", limit, || self.convolution(CAUSAL, [40, 256], false)),
             self.line("convolution on matrices, 72 channels", limit, || self.convolution(HALVING, [4, 72], false)),
             self.line("convolution on matrices, 64 channels", limit, || self.convolution(CAUSAL, [64, 64], true)),
             self.line("convolution on matrices, 32 channels", limit, || self.convolution(CAUSAL, [24, 32], true)),
             self.line("convolution on matrices, 3 channels", limit, || self.convolution(CAUSAL, [32, 3], true)),
+        ]
+    }
+
+    /// What the other lines, which run on the same tier, leave out: both blocks of the products, and other heads.
+    fn subgroup_lines(&self, limits: &Limits) -> Vec<SelfTestLine> {
+        let &Limits { plain, convolution, .. } = limits;
+        vec![
+            self.line("tile attention on subgroups, head of 48", plain, || {
+                self.attention(48, [50, 64], 1.0, true, Gives::Attention)
+            }),
+            self.line("tile attention on subgroups, head of 128", plain, || {
+                self.attention(128, [70, 33], 1.0, false, Gives::Attention)
+            }),
+            self.line("log-sums of a sample on subgroups", LOG_SUMS, || {
+                self.attention(96, [70, 48], 1.0, true, Gives::AttentionAndSample)
+            }),
+            self.line("linear on subgroups, large", convolution, || self.linear([193, 68, 132], Some(Cut::Block(Block::Large)))),
+            self.line("linear on subgroups, small", convolution, || self.linear([70, 40, 136], Some(Cut::Block(Block::Small)))),
+            self.line("convolution on subgroups", convolution, || self.convolution(CAUSAL, [36, 68], true)),
+            self.line("convolution on subgroups, stride 2", convolution, || self.convolution(HALVING, [4, 72], false)),
+            self.line("convolution on subgroups, 3 channels", convolution, || self.convolution(CAUSAL, [32, 3], true)),
         ]
     }
 
