@@ -144,12 +144,26 @@ pub struct ComputeDevice {
     pub tier: KernelTier,
     /// Where weights of large networks are to be; it changes no result.
     pub residency: Residency,
+    /// Which of several devices of the same adapter it is, counted from 0.
+    pub instance: usize,
+    /// Devices that take a share of the transformer's work.
+    pub others: Vec<ComputeDevice>,
 }
 
 impl ComputeDevice {
     #[must_use]
     pub fn with_residency(self, residency: Residency) -> Self {
         Self { residency, ..self }
+    }
+
+    /// Its name, and how many others share the work.
+    pub fn name_with_others(&self) -> String {
+        match self.others.len() {
+            0 => self.name.clone(),
+            1 => format!("{} and {}", self.name, self.others[0].name),
+            count if self.others.iter().all(|other| other.name == self.name) => format!("{} and {count} more", self.name),
+            count => format!("{} and {count} others", self.name),
+        }
     }
 
     pub fn is_cpu(&self) -> bool {
@@ -173,7 +187,7 @@ impl ComputeDevice {
     pub fn current(&self) -> Result<Self, DeviceError> {
         let Some(report) = &self.adapter else { return Ok(self.clone()) };
         let Some((adapter, _)) = adapters_once().list.get(report.index) else { return Ok(self.clone()) };
-        let device = adopt(adapter, report)?;
+        let device = adopt(adapter, report, self.instance)?;
         if device == self.device {
             return Ok(self.clone());
         }
@@ -182,10 +196,15 @@ impl ComputeDevice {
         Ok(current)
     }
 
+    /// Its place among the adopted devices; None on the CPU.
+    fn place(&self) -> Option<Place> {
+        self.adapter.as_ref().map(|adapter| (adapter.index, self.instance))
+    }
+
     /// The wgpu device behind it, as long as that was not given up; None on the CPU.
     pub fn wgpu_device(&self) -> Option<wgpu::Device> {
-        let index = self.adapter.as_ref()?.index;
-        adopted().get(&index).filter(|adopted| adopted.device == self.device).map(|adopted| adopted.wgpu.clone())
+        let place = self.place()?;
+        adopted().get(&place).filter(|adopted| adopted.device == self.device).map(|adopted| adopted.wgpu.clone())
     }
 
     /// Why the device is lost, if it is. It waits for all work on the device.
@@ -321,6 +340,42 @@ pub fn adapters() -> Vec<AdapterReport> {
 /// # Errors
 /// The adapter does not exist, refuses a device, or lacks 16-bit floats that were asked for.
 pub fn open(choice: &DeviceChoice, precision: Option<Precision>) -> Result<ComputeDevice, DeviceError> {
+    open_instance(choice, precision, 0)
+}
+
+/// Opens the devices that `choices` name as one, the first of which has the others beside it. A choice that stands there twice is
+/// two devices of one adapter. They all store numbers alike: in f16 if all can and `precision` does not say otherwise.
+///
+/// # Errors
+/// As [`open`]; and there are no choices.
+pub fn open_together(choices: &[DeviceChoice], precision: Option<Precision>) -> Result<ComputeDevice, DeviceError> {
+    let open_all = |precision| -> Result<Vec<ComputeDevice>, DeviceError> {
+        let mut devices: Vec<ComputeDevice> = Vec::new();
+        for choice in choices {
+            let first = open_instance(choice, precision, 0)?;
+            let index = |device: &ComputeDevice| device.adapter.as_ref().map(|adapter| adapter.index);
+            let instance = devices.iter().filter(|device| index(device) == index(&first)).count();
+            devices.push(if instance == 0 { first } else { open_instance(choice, precision, instance)? });
+        }
+        Ok(devices)
+    };
+    let mut devices = open_all(precision)?;
+    let differ = devices.iter().any(|device| device.precision != devices[0].precision);
+    if differ {
+        devices = open_all(Some(Precision::F32))?;
+    }
+    if devices.is_empty() {
+        return Err(DeviceError::EmptyChoice);
+    }
+    let first = devices.remove(0);
+    Ok(ComputeDevice { others: devices, ..first })
+}
+
+fn open_instance(
+    choice: &DeviceChoice,
+    precision: Option<Precision>,
+    instance: usize,
+) -> Result<ComputeDevice, DeviceError> {
     if *choice == DeviceChoice::Cpu {
         return Ok(cpu("the CPU was asked for".into()));
     }
@@ -360,13 +415,15 @@ pub fn open(choice: &DeviceChoice, precision: Option<Precision>) -> Result<Compu
         _ => "it was asked for".to_owned(),
     };
     let mut device = ComputeDevice {
-        device: adopt(adapter, report)?,
+        device: adopt(adapter, report, instance)?,
         name: format!("{} ({})", report.name, report.backend),
         adapter: Some(Box::new(report.clone())),
         precision,
         reason,
         tier: KernelTier::Plain { reason: "".into() },
         residency: Residency::Auto,
+        instance,
+        others: Vec::new(),
     };
     device.tier = tier::decide(&device);
     Ok(device)
@@ -382,6 +439,8 @@ fn cpu(reason: String) -> ComputeDevice {
         reason,
         tier: KernelTier::Cpu,
         residency: Residency::Auto,
+        instance: 0,
+        others: Vec::new(),
     }
 }
 
@@ -398,9 +457,12 @@ struct Adopted {
     wgpu: wgpu::Device,
 }
 
-/// By the adapter's number. burn cannot see that the same handles are registered twice, so this map remembers.
-fn adopted() -> MutexGuard<'static, HashMap<usize, Adopted>> {
-    static ADOPTED: OnceLock<Mutex<HashMap<usize, Adopted>>> = OnceLock::new();
+/// The adapter's number, and which of its devices.
+type Place = (usize, usize);
+
+/// By place. burn cannot see that the same handles are registered twice, so this map remembers.
+fn adopted() -> MutexGuard<'static, HashMap<Place, Adopted>> {
+    static ADOPTED: OnceLock<Mutex<HashMap<Place, Adopted>>> = OnceLock::new();
     ADOPTED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -409,11 +471,11 @@ fn adopted() -> MutexGuard<'static, HashMap<usize, Adopted>> {
 /// # Errors
 /// The adapter gives no other device.
 pub fn reopen(lost: &ComputeDevice) -> Result<(), DeviceError> {
-    let Some(report) = &lost.adapter else { return Ok(()) };
+    let Some(place) = lost.place() else { return Ok(()) };
     {
         let mut adopted = adopted();
-        if adopted.get(&report.index).is_some_and(|adopted| adopted.device == lost.device) {
-            adopted.remove(&report.index);
+        if adopted.get(&place).is_some_and(|adopted| adopted.device == lost.device) {
+            adopted.remove(&place);
         }
     }
     let mut opening = 1;
@@ -429,9 +491,10 @@ pub fn reopen(lost: &ComputeDevice) -> Result<(), DeviceError> {
 }
 
 /// The burn device of an adapter.
-fn adopt(adapter: &wgpu::Adapter, report: &AdapterReport) -> Result<Device, DeviceError> {
+fn adopt(adapter: &wgpu::Adapter, report: &AdapterReport, instance: usize) -> Result<Device, DeviceError> {
     let mut adopted = adopted();
-    if let Some(known) = adopted.get(&report.index) {
+    let place = (report.index, instance);
+    if let Some(known) = adopted.get(&place) {
         return Ok(known.device.clone());
     }
     let refused = |reason: String| DeviceError::Refused { name: report.name.clone(), reason };
@@ -454,7 +517,7 @@ fn adopt(adapter: &wgpu::Adapter, report: &AdapterReport) -> Result<Device, Devi
     let wgpu = device.clone();
     let setup = WgpuSetup { instance, adapter: adapter.clone(), device, queue, backend };
     let device = Device::wgpu_options().setup(setup).init().map_err(|error| refused(error.to_string()))?;
-    adopted.insert(report.index, Adopted { device: device.clone(), wgpu });
+    adopted.insert(place, Adopted { device: device.clone(), wgpu });
     Ok(device)
 }
 
