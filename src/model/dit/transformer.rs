@@ -122,6 +122,11 @@ impl Transformer {
         &self.config
     }
 
+    /// Bytes of a value of what blocks hand to their attention.
+    pub fn stored_bytes(&self) -> usize {
+        self.pos_embed.storage_type().size()
+    }
+
     /// Whether blocks are read from their file in every call.
     pub fn is_streamed(&self) -> bool {
         self.stream.is_some()
