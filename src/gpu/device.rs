@@ -33,6 +33,8 @@ pub enum DeviceChoice {
     Index(usize),
     /// An adapter whose name contains this text, upper and lower case alike.
     Name(String),
+    /// Numbers, or the CPU, that share the work; the first one does what is not shared.
+    Several(Vec<DeviceChoice>),
 }
 
 impl FromStr for DeviceChoice {
@@ -42,12 +44,19 @@ impl FromStr for DeviceChoice {
         Ok(match text.trim() {
             "" => return Err(DeviceError::EmptyChoice),
             "auto" => Self::Auto,
-            "cpu" => Self::Cpu,
-            other => match other.parse() {
-                Ok(index) => Self::Index(index),
-                Err(_) => Self::Name(other.to_owned()),
-            },
+            other => Self::simple(other).unwrap_or_else(|| {
+                // A name may have commas of its own.
+                let several: Option<Vec<_>> = other.split(',').map(|part| Self::simple(part.trim())).collect();
+                several.map_or_else(|| Self::Name(other.to_owned()), Self::Several)
+            }),
         })
+    }
+}
+
+impl DeviceChoice {
+    /// The CPU, or an adapter's number.
+    fn simple(text: &str) -> Option<Self> {
+        if text == "cpu" { Some(Self::Cpu) } else { text.parse().ok().map(Self::Index) }
     }
 }
 
@@ -58,6 +67,10 @@ impl fmt::Display for DeviceChoice {
             Self::Cpu => f.write_str("cpu"),
             Self::Index(index) => write!(f, "{index}"),
             Self::Name(name) => f.write_str(name),
+            Self::Several(choices) => {
+                let words: Vec<_> = choices.iter().map(ToString::to_string).collect();
+                f.write_str(&words.join(","))
+            }
         }
     }
 }
@@ -153,7 +166,15 @@ pub struct ComputeDevice {
 impl ComputeDevice {
     #[must_use]
     pub fn with_residency(self, residency: Residency) -> Self {
-        Self { residency, ..self }
+        let others = self.others.into_iter().map(|other| other.with_residency(residency)).collect();
+        Self { residency, others, ..self }
+    }
+
+    /// The same adapters, and the devices that stand for them now, with numbers stored alike.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let same = self.device == other.device && self.precision == other.precision && self.residency == other.residency;
+        let others = self.others.iter().map(|device| &device.device).eq(other.others.iter().map(|device| &device.device));
+        same && others
     }
 
     /// Its name, and how many others share the work.
@@ -185,13 +206,16 @@ impl ComputeDevice {
     /// # Errors
     /// The adapter gives no device any more.
     pub fn current(&self) -> Result<Self, DeviceError> {
-        let Some(report) = &self.adapter else { return Ok(self.clone()) };
-        let Some((adapter, _)) = adapters_once().list.get(report.index) else { return Ok(self.clone()) };
+        // Another device that is gone is no reason to stop this one.
+        let others = self.others.iter().filter_map(|other| other.current().ok()).collect();
+        let unchanged = Self { others, ..self.clone() };
+        let Some(report) = &self.adapter else { return Ok(unchanged) };
+        let Some((adapter, _)) = adapters_once().list.get(report.index) else { return Ok(unchanged) };
         let device = adopt(adapter, report, self.instance)?;
         if device == self.device {
-            return Ok(self.clone());
+            return Ok(unchanged);
         }
-        let mut current = Self { device, ..self.clone() };
+        let mut current = Self { device, ..unchanged };
         current.tier = tier::decide(&current);
         Ok(current)
     }
@@ -340,7 +364,10 @@ pub fn adapters() -> Vec<AdapterReport> {
 /// # Errors
 /// The adapter does not exist, refuses a device, or lacks 16-bit floats that were asked for.
 pub fn open(choice: &DeviceChoice, precision: Option<Precision>) -> Result<ComputeDevice, DeviceError> {
-    open_instance(choice, precision, 0)
+    match choice {
+        DeviceChoice::Several(choices) => open_together(choices, precision),
+        one => open_instance(one, precision, 0),
+    }
 }
 
 /// Opens the devices that `choices` name as one, the first of which has the others beside it. A choice that stands there twice is
@@ -348,7 +375,7 @@ pub fn open(choice: &DeviceChoice, precision: Option<Precision>) -> Result<Compu
 ///
 /// # Errors
 /// As [`open`]; and there are no choices.
-pub fn open_together(choices: &[DeviceChoice], precision: Option<Precision>) -> Result<ComputeDevice, DeviceError> {
+fn open_together(choices: &[DeviceChoice], precision: Option<Precision>) -> Result<ComputeDevice, DeviceError> {
     let open_all = |precision| -> Result<Vec<ComputeDevice>, DeviceError> {
         let mut devices: Vec<ComputeDevice> = Vec::new();
         for choice in choices {
@@ -371,11 +398,7 @@ pub fn open_together(choices: &[DeviceChoice], precision: Option<Precision>) -> 
     Ok(ComputeDevice { others: devices, ..first })
 }
 
-fn open_instance(
-    choice: &DeviceChoice,
-    precision: Option<Precision>,
-    instance: usize,
-) -> Result<ComputeDevice, DeviceError> {
+fn open_instance(choice: &DeviceChoice, precision: Option<Precision>, instance: usize) -> Result<ComputeDevice, DeviceError> {
     if *choice == DeviceChoice::Cpu {
         return Ok(cpu("the CPU was asked for".into()));
     }
@@ -390,6 +413,7 @@ fn open_instance(
             all.iter().filter(|(_, r)| !r.software).min_by_key(|(_, r)| (rank(r), r.index))
         }
         DeviceChoice::Index(index) => all.get(*index),
+        DeviceChoice::Several(choices) => return open_together(choices, precision),
         DeviceChoice::Name(name) => {
             let name = name.to_lowercase();
             all.iter().find(|(_, r)| r.name.to_lowercase().contains(&name))
@@ -532,6 +556,9 @@ mod tests {
             ("cpu", DeviceChoice::Cpu),
             ("1", DeviceChoice::Index(1)),
             ("radeon", DeviceChoice::Name("radeon".into())),
+            ("0,1", DeviceChoice::Several(vec![DeviceChoice::Index(0), DeviceChoice::Index(1)])),
+            ("cpu,cpu", DeviceChoice::Several(vec![DeviceChoice::Cpu; 2])),
+            ("llvmpipe (LLVM 15, 256 bits)", DeviceChoice::Name("llvmpipe (LLVM 15, 256 bits)".into())),
         ] {
             assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
             assert_eq!(choice.to_string(), text);

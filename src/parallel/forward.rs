@@ -127,7 +127,8 @@ impl Part<'_> {
                 return;
             }
             let values = between.tokens_of(part, call);
-            let rows = rotary.entry(part.to_vec()).or_insert_with(|| call.rotary_rows(&token_ranges(part, frames[0], frame_tokens)));
+            let rows =
+                rotary.entry(part.to_vec()).or_insert_with(|| call.rotary_rows(&token_ranges(part, frames[0], frame_tokens)));
             let [query, key, value] = block.operands(&values, call, rows);
             tokens.add(part, values);
             operands.query.add(part, query);
@@ -205,7 +206,8 @@ impl Part<'_> {
             }
             let bytes = only(group.receive(from, tag)?)?;
             let got = group.upload(bytes, rows(2 * keys.len() + queries.len()), stored)?;
-            let part = |start: usize, count: usize| got.clone().narrow(ATTENTION_AXIS, start * frame_tokens, count * frame_tokens);
+            let part =
+                |start: usize, count: usize| got.clone().narrow(ATTENTION_AXIS, start * frame_tokens, count * frame_tokens);
             if !keys.is_empty() {
                 operands.key.add(keys, part(0, keys.len()));
                 operands.value.add(keys, part(keys.len(), keys.len()));
@@ -305,8 +307,7 @@ impl Part<'_> {
         };
         let groups: Vec<Vec<Range<usize>>> = heads.iter().map(head_groups).collect();
         let most = groups.iter().map(Vec::len).max().unwrap_or_default();
-        let receivers =
-            |step: usize| others.iter().copied().filter(|&to| step < groups[to].len()).collect::<Vec<_>>();
+        let receivers = |step: usize| others.iter().copied().filter(|&to| step < groups[to].len()).collect::<Vec<_>>();
         let mut readings: Vec<_> = (0..most)
             .map(|step| {
                 let to = receivers(step);
@@ -381,13 +382,7 @@ fn token_ranges(frames: &[usize], first: usize, frame_tokens: usize) -> Vec<Rang
 }
 
 /// The kept tiles of some query frames, among keys that lie in this order and of which only some count.
-fn tiles_of(
-    kept: &KeyFrames,
-    queries: &[usize],
-    keys: &[usize],
-    frame_tokens: usize,
-    counts: impl Fn(usize) -> bool,
-) -> Tiles {
+fn tiles_of(kept: &KeyFrames, queries: &[usize], keys: &[usize], frame_tokens: usize, counts: impl Fn(usize) -> bool) -> Tiles {
     let place = |key: usize| keys.iter().position(|&other| other == key).map(|place| place as u32);
     let list = |&query: &usize| {
         let own = kept.of(query).iter().map(|&key| key as usize).filter(|&key| counts(key));

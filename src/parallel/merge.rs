@@ -56,7 +56,8 @@ mod tests {
                 query_tokens: 5,
                 key_tokens: 2,
             };
-            let whole: Vec<f32> = tile_attention(query.clone(), key.clone(), value.clone(), None, tiles(6)).try_into_vec_as().unwrap();
+            let whole: Vec<f32> =
+                tile_attention(query.clone(), key.clone(), value.clone(), None, tiles(6)).try_into_vec_as().unwrap();
             let part = |from: usize, frames: usize| {
                 let of = |x: &Tensor<4>| x.clone().narrow(2, 2 * from, 2 * frames);
                 tile_attention_and_row_log_sums(query.clone(), of(&key), of(&value), None, tiles(frames))

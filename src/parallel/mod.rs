@@ -15,6 +15,8 @@ pub mod group;
 pub mod merge;
 mod pieces;
 pub mod shares;
+pub mod simulate;
+pub mod staging;
 pub mod team;
 pub mod transport;
 

@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn frames_are_found_wherever_they_lie() {
-        let tensor = |values: &[f32]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), [1, values.len()]), &Device::flex());
+        let tensor =
+            |values: &[f32]| Tensor::<2>::from_data(TensorData::new(values.to_vec(), [1, values.len()]), &Device::flex());
         let pieces = Pieces::new(1, 2).with(&[3, 1], tensor(&[3.0, 3.5, 1.0, 1.5])).with(&[2], tensor(&[2.0, 2.5]));
         assert_eq!(pieces.frames(), [3, 1, 2]);
         let values = |frames: &[usize]| -> Vec<f32> { pieces.select(frames).try_into_vec_as().unwrap() };

@@ -8,9 +8,9 @@ use std::any::Any;
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use burn::tensor::{Bytes, Tensor, TensorData};
@@ -133,6 +133,8 @@ pub struct Team {
     connect: Connect,
     /// Of all ranks, relative.
     speeds: Vec<f64>,
+    /// How many ranks take part.
+    active: usize,
     /// Since the speeds were last in doubt.
     calls: u32,
     lost: Vec<String>,
@@ -167,8 +169,9 @@ impl Team {
             }
         });
         let helpers = helpers.collect::<Result<Vec<_>, TeamError>>()?;
-        let speeds = vec![1.0; helpers.len() + 1];
-        Ok(Self { helpers, connect: Box::new(in_process), speeds, calls: 0, lost: Vec::new(), plans: None })
+        let active = helpers.len() + 1;
+        let speeds = vec![1.0; active];
+        Ok(Self { helpers, connect: Box::new(in_process), speeds, active, calls: 0, lost: Vec::new(), plans: None })
     }
 
     /// The same team with another way to move bytes.
@@ -184,8 +187,20 @@ impl Team {
         Self { speeds, calls: MEASURED_CALL + 1, ..self }
     }
 
+    /// Has only the first ranks take part from now on, or all again.
+    pub fn use_ranks(&mut self, ranks: usize) {
+        self.active = ranks.clamp(1, self.helpers.len() + 1);
+        self.begin_anew();
+    }
+
     pub fn ranks(&self) -> usize {
-        self.helpers.len() + 1
+        self.active
+    }
+
+    fn begin_anew(&mut self) {
+        self.speeds = vec![1.0; self.active];
+        self.calls = 0;
+        self.plans = None;
     }
 
     /// Relative, rank 0 first.
@@ -244,7 +259,9 @@ impl Team {
             let mut results: Vec<Option<Result<Done, RankError>>> = Vec::new();
             for (helper, &(takes_part, sent)) in self.helpers.iter().zip(&asked) {
                 let ended = || RankError::Device("its thread ended".into());
-                results.push(takes_part.then(|| if sent { helper.done.recv().unwrap_or_else(|_| Err(ended())) } else { Err(ended()) }));
+                results.push(
+                    takes_part.then(|| if sent { helper.done.recv().unwrap_or_else(|_| Err(ended())) } else { Err(ended()) }),
+                );
             }
             let own_result = match own_result {
                 Ok(result) => result,
@@ -291,9 +308,8 @@ impl Team {
             let helper = self.helpers.remove(*helper);
             self.lost.push(format!("{} was lost ({reason}); the run goes on without it", helper.device.name));
         }
-        self.speeds = vec![1.0; self.ranks()];
-        self.calls = 0;
-        self.plans = None;
+        self.active = self.active.saturating_sub(faults.len()).max(1);
+        self.begin_anew();
     }
 
     /// Deals frames, and finds the exchange of every layer.
@@ -328,9 +344,10 @@ impl Team {
         let measured: Option<Vec<f64>> = (0..self.ranks()).map(speed).collect();
         // With a rank that had nothing to do there are fewer frames than ranks, and nothing to be dealt.
         let Some(measured) = measured else { return };
-        let (frames, rows) = arrangement.groups[0].frames.last().map_or((0, 0), |last| {
-            (last.end, arrangement.groups.iter().map(|group| group.rows.end).max().unwrap_or_default())
-        });
+        let (frames, rows) = arrangement.groups[0]
+            .frames
+            .last()
+            .map_or((0, 0), |last| (last.end, arrangement.groups.iter().map(|group| group.rows.end).max().unwrap_or_default()));
         let dealt = Arrangement::new(frames, rows, &measured);
         if arrangement.time(&measured) > WORTH_DEALING * dealt.time(&measured) {
             self.speeds = measured;
@@ -495,7 +512,9 @@ fn run(transformer: &Transformer, device: &ComputeDevice, job: Job, stop: &dyn F
     for (row, part) in &all {
         put(*row, &own, part)?;
     }
-    for (from, group) in arrangement.groups.iter().flat_map(|group| group.members.iter().zip(&group.frames).map(move |of| (of, group))) {
+    for (from, group) in
+        arrangement.groups.iter().flat_map(|group| group.members.iter().zip(&group.frames).map(move |of| (of, group)))
+    {
         let (&member, own) = from;
         for row in group.rows.clone().filter(|_| member != 0) {
             let parts = transport.receive(member, output_tag(row))?.into_parts();
