@@ -227,8 +227,15 @@ impl ComputeDevice {
 
     /// The wgpu device behind it, as long as that was not given up; None on the CPU.
     pub fn wgpu_device(&self) -> Option<wgpu::Device> {
+        Some(self.wgpu_queue()?.0)
+    }
+
+    /// [`Self::wgpu_device`] with the queue that all its work goes through.
+    pub fn wgpu_queue(&self) -> Option<(wgpu::Device, wgpu::Queue)> {
         let place = self.place()?;
-        adopted().get(&place).filter(|adopted| adopted.device == self.device).map(|adopted| adopted.wgpu.clone())
+        let adopted = adopted();
+        let own = adopted.get(&place).filter(|adopted| adopted.device == self.device)?;
+        Some((own.wgpu.clone(), own.queue.clone()))
     }
 
     /// Why the device is lost, if it is. It waits for all work on the device.
@@ -479,6 +486,7 @@ fn names(all: &[(wgpu::Adapter, AdapterReport)]) -> String {
 struct Adopted {
     device: Device,
     wgpu: wgpu::Device,
+    queue: wgpu::Queue,
 }
 
 /// The adapter's number, and which of its devices.
@@ -538,10 +546,10 @@ fn adopt(adapter: &wgpu::Adapter, report: &AdapterReport, instance: usize) -> Re
     .map_err(|error| refused(error.to_string()))?;
     let instance = adapters_once().instance.clone();
     let backend = adapter.get_info().backend;
-    let wgpu = device.clone();
+    let (wgpu, own_queue) = (device.clone(), queue.clone());
     let setup = WgpuSetup { instance, adapter: adapter.clone(), device, queue, backend };
     let device = Device::wgpu_options().setup(setup).init().map_err(|error| refused(error.to_string()))?;
-    adopted.insert(place, Adopted { device: device.clone(), wgpu });
+    adopted.insert(place, Adopted { device: device.clone(), wgpu, queue: own_queue });
     Ok(device)
 }
 

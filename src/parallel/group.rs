@@ -18,6 +18,7 @@ use super::exchange::Traffic;
 use super::transport::{Message, Tag, Transport, TransportError};
 use crate::gpu::device::ComputeDevice;
 use crate::gpu::spans::{self, Kind as SpanKind};
+use crate::gpu::upload::Uploader;
 use crate::model::weights::WeightError;
 
 /// Why a rank did not come to the end of a call.
@@ -98,6 +99,7 @@ pub struct Group<'a> {
     pub row: u32,
     device: &'a ComputeDevice,
     wgpu: Option<wgpu::Device>,
+    uploader: &'a Uploader,
     clock: Clock,
     /// By layer.
     traffic: RefCell<Vec<Traffic>>,
@@ -105,9 +107,16 @@ pub struct Group<'a> {
 
 impl<'a> Group<'a> {
     /// `place` is that of this rank among `members`.
-    pub fn new(transport: &'a dyn Transport, members: &'a [usize], place: usize, device: &'a ComputeDevice) -> Self {
+    pub fn new(
+        transport: &'a dyn Transport,
+        members: &'a [usize],
+        place: usize,
+        device: &'a ComputeDevice,
+        uploader: &'a Uploader,
+    ) -> Self {
         let wgpu = device.wgpu_device();
-        Self { transport, members, place, row: 0, device, wgpu, clock: Clock::default(), traffic: RefCell::default() }
+        let (clock, traffic) = (Clock::default(), RefCell::default());
+        Self { transport, members, place, row: 0, device, wgpu, uploader, clock, traffic }
     }
 
     pub fn device(&self) -> &Device {
@@ -196,8 +205,6 @@ impl<'a> Group<'a> {
         if bytes.len() != wanted {
             return Err(RankError::Device(format!("a message has {} bytes instead of {wanted}", bytes.len())));
         }
-        spans::span(SpanKind::Copy, || {
-            Ok(Tensor::from_data(TensorData::from_bytes(bytes, shape, dtype), (&self.device.device, dtype)))
-        })
+        Ok(spans::span(SpanKind::Copy, || self.uploader.upload(bytes, shape, dtype)))
     }
 }

@@ -7,6 +7,7 @@ use burn::tensor::{Distribution, FloatDType, Tensor};
 use super::group::{Group, RankError};
 use super::transport::in_process;
 use crate::gpu::device::ComputeDevice;
+use crate::gpu::upload::Uploader;
 
 /// Bytes a second, the fastest of some copies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,7 +28,8 @@ const VALUES: usize = 16 << 20;
 /// The device failed.
 pub fn bandwidth(device: &ComputeDevice) -> Result<Bandwidth, RankError> {
     let ends = in_process(1);
-    let group = Group::new(&*ends[0], &[0], 0, device);
+    let uploader = Uploader::new(device);
+    let group = Group::new(&*ends[0], &[0], 0, device, &uploader);
     let failed = |error: burn::tensor::ExecutionError| RankError::Device(error.to_string());
     let random = |values: usize| -> Tensor<1> {
         let options = (&device.device, FloatDType::F32.into());

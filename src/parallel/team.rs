@@ -22,6 +22,7 @@ use super::shares::{Arrangement, Subgroup};
 use super::transport::{Kind, Message, Tag, Transport, in_process};
 use crate::gpu::device::ComputeDevice;
 use crate::gpu::kernels::KernelError;
+use crate::gpu::upload::Uploader;
 use crate::mask::KeyFrames;
 use crate::model::dit::{TextContext, Transformer};
 use crate::model::latent::Latent;
@@ -133,6 +134,8 @@ pub struct Team {
     connect: Connect,
     /// Of all ranks, relative.
     speeds: Vec<f64>,
+    /// Of the device of the first call; a team stays with its device.
+    uploader: Option<Uploader>,
     /// How many ranks take part.
     active: usize,
     /// Since the speeds were last in doubt.
@@ -171,7 +174,16 @@ impl Team {
         let helpers = helpers.collect::<Result<Vec<_>, TeamError>>()?;
         let active = helpers.len() + 1;
         let speeds = vec![1.0; active];
-        Ok(Self { helpers, connect: Box::new(in_process), speeds, active, calls: 0, lost: Vec::new(), plans: None })
+        Ok(Self {
+            helpers,
+            connect: Box::new(in_process),
+            speeds,
+            uploader: None,
+            active,
+            calls: 0,
+            lost: Vec::new(),
+            plans: None,
+        })
     }
 
     /// The same team with another way to move bytes.
@@ -224,6 +236,7 @@ impl Team {
         input: &Arc<Input>,
         stop: &dyn Fn() -> bool,
     ) -> Result<Prediction, TeamError> {
+        let uploader = self.uploader.get_or_insert_with(|| Uploader::new(device)).clone();
         loop {
             self.plan(own, input);
             let Some(Plans { arrangement, exchanges, .. }) = &self.plans else { unreachable!("planned above") };
@@ -254,7 +267,7 @@ impl Team {
                 }
                 stops
             };
-            let own_result = catch_unwind(AssertUnwindSafe(|| run(own, device, own_job, &own_stop)));
+            let own_result = catch_unwind(AssertUnwindSafe(|| run(own, device, &uploader, own_job, &own_stop)));
             // Rank 0's end is gone now, so that everyone comes to an end.
             let mut results: Vec<Option<Result<Done, RankError>>> = Vec::new();
             for (helper, &(takes_part, sent)) in self.helpers.iter().zip(&asked) {
@@ -405,10 +418,11 @@ impl Helper {
                 Err(payload) => return drop(ready.send(Err(words_of(&*payload)))),
             };
             let _ = ready.send(Ok(()));
+            let uploader = Uploader::new(&own_device);
             for job in jobs_out {
                 let stopped = job.stop.clone();
                 let stop = move || stopped.load(Ordering::Relaxed);
-                let result = catch_unwind(AssertUnwindSafe(|| run(&transformer, &own_device, job, &stop)));
+                let result = catch_unwind(AssertUnwindSafe(|| run(&transformer, &own_device, &uploader, job, &stop)));
                 let result = result.unwrap_or_else(|payload| Err(RankError::Device(words_of(&*payload))));
                 if done.send(result).is_err() {
                     break;
@@ -457,14 +471,20 @@ fn output_tag(row: usize) -> Tag {
 }
 
 /// A rank's part of a call.
-fn run(transformer: &Transformer, device: &ComputeDevice, job: Job, stop: &dyn Fn() -> bool) -> Result<Done, RankError> {
+fn run(
+    transformer: &Transformer,
+    device: &ComputeDevice,
+    uploader: &Uploader,
+    job: Job,
+    stop: &dyn Fn() -> bool,
+) -> Result<Done, RankError> {
     let Job { input, arrangement, exchanges, transport, measures, .. } = job;
     let rank = transport.rank();
     let Some((at, place)) = arrangement.place(rank) else {
         return Err(RankError::Device("there is nothing for it to do".into()));
     };
     let of = &arrangement.groups[at];
-    let mut group = Group::new(&*transport, &of.members, place, device);
+    let mut group = Group::new(&*transport, &of.members, place, device, uploader);
     if measures {
         group.measure();
     }
