@@ -12,6 +12,7 @@
 //! | `app` | the studio's window, with the feature `gui`: one panel, one file; no model code |
 //! | [`studio`] | what fronts talk to: the engine's thread, queue, library, exports, errors as a person reads them |
 //! | [`generate`] | recipe to clip: the pipeline, step records, previews, the cost estimate |
+//! | [`parallel`] | one transformer on several devices: shares of frames, what a layer exchanges, the threads |
 //! | [`training`] | how networks learn: optimiser, loop, checkpoints, data; what is trained |
 //! | [`evaluate`] | how good a model is: the judge's table, intervals, distances |
 //! | [`world`] | the procedural world that mini learns from: scenes, sentences, their renderer |
@@ -29,6 +30,7 @@ pub mod generate;
 pub mod gpu;
 pub mod mask;
 pub mod model;
+pub mod parallel;
 pub mod studio;
 pub mod training;
 pub mod world;

@@ -2,6 +2,7 @@
 
 mod kernels;
 mod networks;
+mod parallel;
 mod recording;
 mod stand_in;
 mod transformer;
@@ -35,6 +36,8 @@ pub enum Command {
     Conv(kernels::ConvBench),
     /// Whole calls of the transformer at the published size with random weights, dense and sparse
     Transformer(Box<transformer::TransformerBench>),
+    /// Calls of the transformer on several devices, and what a model of their cost says of more
+    Parallel(Box<parallel::ParallelBench>),
     /// The text encoder at the published size, streamed from disk
     TextEncoder(networks::TextEncoderBench),
     /// The VAE's decoder at the published size with random weights
@@ -82,6 +85,7 @@ pub fn run(
         Command::Linear(bench) => bench.run(),
         Command::Conv(bench) => bench.run(),
         Command::Transformer(bench) => bench.run(),
+        Command::Parallel(bench) => bench.run(),
         Command::TextEncoder(bench) => bench.run(),
         Command::Decoder(bench) => bench.run(),
         Command::World(bench) => bench.run(),

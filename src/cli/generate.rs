@@ -126,7 +126,9 @@ impl Plan {
 pub fn run(arguments: Arguments) -> anyhow::Result<Status> {
     let plan = arguments.plan()?;
     if !arguments.quiet {
-        for warning in plan.prepared.warnings.iter().chain(&plan.memory_warning()) {
+        let unrecorded = (arguments.recording().is_some() && !plan.device.others.is_empty())
+            .then(|| "attention is not recorded where several devices share a step; use one with --device".to_owned());
+        for warning in plan.prepared.warnings.iter().chain(&plan.memory_warning()).chain(&unrecorded) {
             eprintln!("warning: {warning}");
         }
     }
@@ -322,7 +324,10 @@ impl Arguments {
         started: Instant,
     ) -> anyhow::Result<()> {
         // Part of a run says nothing about the time of a whole one, nor does one that did more.
-        let is_usual = plan.resume.is_none() && recipe.branch.is_none() && self.recording() != Some(Recording::Exact);
+        let is_usual = plan.resume.is_none()
+            && plan.device.others.is_empty()
+            && recipe.branch.is_none()
+            && self.recording() != Some(Recording::Exact);
         let Outcome { frames, latent, timing, earlier_devices } = outcome;
         recipe.made = Some(Made { earlier_devices, ..Made::on(&plan.device, &frames) });
         if let Some(path) = latent_path {
@@ -359,7 +364,7 @@ impl Arguments {
                 frames.height,
                 bytes(written.bytes),
                 duration(seconds),
-                plan.device.name,
+                plan.device.name_with_others(),
                 recipe.seed
             );
             if let Some(note) = &written.note {

@@ -16,8 +16,9 @@ use crate::studio::{DEFAULT_MODEL, DeviceWish, random_seed, warnings};
 /// Which device, and how numbers are stored there.
 #[derive(Args, Clone, Debug)]
 pub struct DeviceArguments {
-    /// auto, cpu, or an adapter's number or a part of its name (see `tilereel doctor`)
-    #[arg(long, default_value = "auto")]
+    /// auto, cpu, or an adapter's number or a part of its name (see `tilereel doctor`); several numbers with commas, such as
+    /// 0,1, share the transformer's work, and then attention is not recorded
+    #[arg(long, visible_alias = "devices", default_value = "auto")]
     pub device: String,
     /// f16 or f32; without it f16 on GPUs that have it, else f32
     #[arg(long, value_parser = parse_precision)]

@@ -1,5 +1,7 @@
-//! The two networks that turn text and noise into frames, on one device: the walk of the sampler, and the decoding.
+//! The two networks that turn text and noise into frames: the walk of the sampler, and the decoding. The transformer's calls may be
+//! shared with other devices; everything else is on one.
 
+use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ use crate::model::dit::{AttentionRecorder, Probe, TextContext, Transformer};
 use crate::model::latent::{ClipSize, Latent};
 use crate::model::sampler::{Sampler, guidance};
 use crate::model::vae::{Sites, Stopped, Vae, to_rgb8};
+use crate::parallel::{Input, Prediction, Team, TeamError, Text};
 
 pub struct Networks {
     pub transformer: Transformer,
@@ -25,6 +28,8 @@ pub struct Networks {
     /// Channels of a latent.
     pub channels: usize,
     pub device: ComputeDevice,
+    /// The devices that share the transformer's calls.
+    pub team: Option<RefCell<Team>>,
 }
 
 /// The largest tensor of the residual stream, in f32: above this, tensors come near the 2 GiB that adapters take at once.
@@ -81,13 +86,26 @@ impl Networks {
     ) -> Result<Latent, GenerateError> {
         let shape = latent.shape;
         let key_frames: Vec<_> = walk.plan.layers().iter().map(|layer| Arc::new(layer.mask().key_frames())).collect();
+        let text = match &self.team {
+            Some(_) => {
+                Some(Arc::new(Text::of(walk.text).map_err(|reason| GenerateError::DeviceFailed { doing: "sampled", reason })?))
+            }
+            None => None,
+        };
         for call in walk.calls.clone() {
             if observer.stop() {
                 return Err(GenerateError::Stopped);
             }
             let started = Instant::now();
             let input = Latent { shape, values: walk.sampler.scale_model_input(call, &latent.values) };
-            let (epsilon, attention) = self.predict(&input, call, walk, &key_frames, observer)?;
+            let (epsilon, attention) = match (&self.team, &text) {
+                (Some(team), Some(text)) => {
+                    let timestep = walk.sampler.timestep(call);
+                    let input = Input { latent: input, timestep, text: text.clone(), key_frames: key_frames.clone() };
+                    (self.predict_together(team, input, walk, observer)?, None)
+                }
+                _ => self.predict(&input, call, walk, &key_frames, observer)?,
+            };
             if !epsilon.iter().all(|value| value.is_finite()) {
                 return Err(GenerateError::NotFinite { part: "transformer", step: call + 1 });
             }
@@ -162,6 +180,35 @@ impl Networks {
         }
         let (unconditional, conditional) = values.split_at(values.len() / 2);
         Ok((guidance::combine(unconditional, conditional, walk.guidance_scale as f32), attention))
+    }
+
+    /// As [`Self::predict`], on all devices. Nothing is recorded.
+    fn predict_together(
+        &self,
+        team: &RefCell<Team>,
+        input: Input,
+        walk: &Walk<'_>,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<f32>, GenerateError> {
+        let mut team = team.borrow_mut();
+        let result = team.predict(&self.transformer, &self.device, &Arc::new(input), &|| observer.stop());
+        team.take_lost().into_iter().for_each(|what| observer.recovered(what));
+        let Prediction { values, channels, .. } = result.map_err(|error| match error {
+            TeamError::Stopped => GenerateError::Stopped,
+            other => GenerateError::DeviceFailed { doing: "sampled", reason: other.to_string() },
+        })?;
+        if observer.stop() {
+            return Err(GenerateError::Stopped);
+        }
+        let rows = if walk.guidance_scale > 1.0 { 2 } else { 1 };
+        let row = values.len() / rows;
+        // A model that also predicts a variance gives it in the second half of the channels.
+        let noise = |row: &[f32]| row[..row.len() / channels * self.channels].to_vec();
+        let noises: Vec<Vec<f32>> = values.chunks(row).map(noise).collect();
+        match noises.as_slice() {
+            [unconditional, conditional] => Ok(guidance::combine(unconditional, conditional, walk.guidance_scale as f32)),
+            _ => Ok(noises.concat()),
+        }
     }
 
     /// Whether the two rows of a guided call follow each other because their values together would not fit: beside the weights,

@@ -1,5 +1,6 @@
 //! From a recipe to frames: text, noise, sampler and transformer, VAE.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -26,7 +27,9 @@ use crate::model::sampler::Sampler;
 use crate::model::text::encoder::{TextEncoder, TextEncoderConfig};
 use crate::model::text::{TokenIds, Tokenizer, prompt_text};
 use crate::model::vae::{Vae, VaeConfig};
-use crate::model::weights::Loader;
+use crate::model::weights::{Loader, WeightError, WeightSource};
+use crate::parallel::team::Load;
+use crate::parallel::{Team, TeamError};
 
 /// What a run may begin from or leave behind, besides its recipe.
 #[derive(Default)]
@@ -150,11 +153,10 @@ impl LoadedModel {
             return Err(GenerateError::Unsupported { location: folder.location(), reason });
         }
         let source = Arc::new(folder.transformer_weights()?);
-        let parameters = source.tensors().map(|(_, info)| info.element_count()).sum();
-        let transformer = if residency::streams_transformer(device, parameters) {
-            Transformer::load_streamed(&source, device, &config)?
-        } else {
-            Transformer::load(Loader::new(&source, device), &config)?
+        let transformer = load_transformer(&source, &config, device)?;
+        let team = match device.others.as_slice() {
+            [] => None,
+            others => Some(RefCell::new(team(others, &source, &config)?)),
         };
         let source = folder.vae_weights()?;
         let vae = Vae::load(Loader::new(&source, device), &vae_config)?;
@@ -166,7 +168,7 @@ impl LoadedModel {
             None => None,
         };
         let projection = projection.filter(|projection| projection.channels() == config.in_channels);
-        let networks = Networks { transformer, vae, channels: config.in_channels, device: device.clone() };
+        let networks = Networks { transformer, vae, channels: config.in_channels, device: device.clone(), team };
         Ok(Self { folder, tokenizer, text_encoder: None, networks, projection })
     }
 
@@ -223,7 +225,8 @@ impl LoadedModel {
         let stop = || observer.stop();
         let frames = self.networks.decode(&latent, recipe.size(), f64::from(recipe.frames_per_second), &stop)?;
         timing.decode_millis = millis(started.elapsed());
-        let earlier_devices = devices.into_iter().filter(|name| *name != self.networks.device.name).collect();
+        let last = self.networks.device.name_with_others();
+        let earlier_devices = devices.into_iter().filter(|name| *name != last).collect();
         Ok(Outcome { frames, latent, timing, earlier_devices })
     }
 
@@ -247,8 +250,9 @@ impl LoadedModel {
         let plan = Arc::new(recipe.plan(self.networks.transformer.layers())?);
         // The walks before a branch come first, with texts of their own.
         let Start { first_call, latent: start, sampler, mut devices } = self.start(recipe, options, timing, observer)?;
-        if devices.last() != Some(&self.networks.device.name) && first_call < end.unwrap_or(sampler.calls()) {
-            devices.push(self.networks.device.name.clone());
+        let name = self.networks.device.name_with_others();
+        if devices.last() != Some(&name) && first_call < end.unwrap_or(sampler.calls()) {
+            devices.push(name);
         }
 
         observer.phase(Phase::Text);
@@ -430,6 +434,39 @@ impl LoadedModel {
     fn tokens(&self, text: &str, template: &str, recipe: &Recipe) -> Result<TokenIds, GenerateError> {
         Ok(self.tokenizer.encode(&prompt_text(text, template, recipe.clean_caption), recipe.max_tokens)?)
     }
+}
+
+/// The transformer on a device, or streamed through it.
+fn load_transformer(
+    source: &Arc<WeightSource>,
+    config: &TransformerConfig,
+    device: &ComputeDevice,
+) -> Result<Transformer, WeightError> {
+    let parameters = source.tensors().map(|(_, info)| info.element_count()).sum();
+    if residency::streams_transformer(device, parameters) {
+        Transformer::load_streamed(source, device, config)
+    } else {
+        Transformer::load(Loader::new(source, device), config)
+    }
+}
+
+/// The other devices, each with all of the transformer.
+fn team(others: &[ComputeDevice], source: &Arc<WeightSource>, config: &TransformerConfig) -> Result<Team, GenerateError> {
+    let (source, config) = (source.clone(), config.clone());
+    let load: Load = Arc::new(move |device| {
+        let made = || -> Result<Transformer, GenerateError> {
+            if !device.is_cpu() {
+                passes_self_test(device)?;
+                set_pace(device);
+            }
+            Ok(load_transformer(&source, &config, device)?)
+        };
+        made().map_err(|error| error.to_string())
+    });
+    Team::start(others, &load).map_err(|error| match error {
+        TeamError::NoStart { name, reason } => GenerateError::NoShare { name, reason },
+        other => GenerateError::DeviceFailed { doing: "loaded the transformer", reason: other.to_string() },
+    })
 }
 
 fn passes_self_test(device: &ComputeDevice) -> Result<(), GenerateError> {

@@ -91,7 +91,7 @@ pub struct Made {
 impl Made {
     pub fn on(device: &ComputeDevice, frames: &Frames) -> Self {
         Self {
-            device: device.name.clone(),
+            device: device.name_with_others(),
             driver: device.adapter.as_ref().map(|adapter| adapter.driver.clone()).unwrap_or_default(),
             kernel_tier: device.kernel_tier().to_owned(),
             earlier_devices: Vec::new(),

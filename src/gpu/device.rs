@@ -33,6 +33,8 @@ pub enum DeviceChoice {
     Index(usize),
     /// An adapter whose name contains this text, upper and lower case alike.
     Name(String),
+    /// Numbers, or the CPU, that share the work; the first one does what is not shared.
+    Several(Vec<DeviceChoice>),
 }
 
 impl FromStr for DeviceChoice {
@@ -42,12 +44,19 @@ impl FromStr for DeviceChoice {
         Ok(match text.trim() {
             "" => return Err(DeviceError::EmptyChoice),
             "auto" => Self::Auto,
-            "cpu" => Self::Cpu,
-            other => match other.parse() {
-                Ok(index) => Self::Index(index),
-                Err(_) => Self::Name(other.to_owned()),
-            },
+            other => Self::simple(other).unwrap_or_else(|| {
+                // A name may have commas of its own.
+                let several: Option<Vec<_>> = other.split(',').map(|part| Self::simple(part.trim())).collect();
+                several.map_or_else(|| Self::Name(other.to_owned()), Self::Several)
+            }),
         })
+    }
+}
+
+impl DeviceChoice {
+    /// The CPU, or an adapter's number.
+    fn simple(text: &str) -> Option<Self> {
+        if text == "cpu" { Some(Self::Cpu) } else { text.parse().ok().map(Self::Index) }
     }
 }
 
@@ -58,6 +67,10 @@ impl fmt::Display for DeviceChoice {
             Self::Cpu => f.write_str("cpu"),
             Self::Index(index) => write!(f, "{index}"),
             Self::Name(name) => f.write_str(name),
+            Self::Several(choices) => {
+                let words: Vec<_> = choices.iter().map(ToString::to_string).collect();
+                f.write_str(&words.join(","))
+            }
         }
     }
 }
@@ -144,12 +157,34 @@ pub struct ComputeDevice {
     pub tier: KernelTier,
     /// Where weights of large networks are to be; it changes no result.
     pub residency: Residency,
+    /// Which of several devices of the same adapter it is, counted from 0.
+    pub instance: usize,
+    /// Devices that take a share of the transformer's work.
+    pub others: Vec<ComputeDevice>,
 }
 
 impl ComputeDevice {
     #[must_use]
     pub fn with_residency(self, residency: Residency) -> Self {
-        Self { residency, ..self }
+        let others = self.others.into_iter().map(|other| other.with_residency(residency)).collect();
+        Self { residency, others, ..self }
+    }
+
+    /// The same adapters, and the devices that stand for them now, with numbers stored alike.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let same = self.device == other.device && self.precision == other.precision && self.residency == other.residency;
+        let others = self.others.iter().map(|device| &device.device).eq(other.others.iter().map(|device| &device.device));
+        same && others
+    }
+
+    /// Its name, and how many others share the work.
+    pub fn name_with_others(&self) -> String {
+        match self.others.len() {
+            0 => self.name.clone(),
+            1 => format!("{} and {}", self.name, self.others[0].name),
+            count if self.others.iter().all(|other| other.name == self.name) => format!("{} and {count} more", self.name),
+            count => format!("{} and {count} others", self.name),
+        }
     }
 
     pub fn is_cpu(&self) -> bool {
@@ -171,21 +206,36 @@ impl ComputeDevice {
     /// # Errors
     /// The adapter gives no device any more.
     pub fn current(&self) -> Result<Self, DeviceError> {
-        let Some(report) = &self.adapter else { return Ok(self.clone()) };
-        let Some((adapter, _)) = adapters_once().list.get(report.index) else { return Ok(self.clone()) };
-        let device = adopt(adapter, report)?;
+        // Another device that is gone is no reason to stop this one.
+        let others = self.others.iter().filter_map(|other| other.current().ok()).collect();
+        let unchanged = Self { others, ..self.clone() };
+        let Some(report) = &self.adapter else { return Ok(unchanged) };
+        let Some((adapter, _)) = adapters_once().list.get(report.index) else { return Ok(unchanged) };
+        let device = adopt(adapter, report, self.instance)?;
         if device == self.device {
-            return Ok(self.clone());
+            return Ok(unchanged);
         }
-        let mut current = Self { device, ..self.clone() };
+        let mut current = Self { device, ..unchanged };
         current.tier = tier::decide(&current);
         Ok(current)
     }
 
+    /// Its place among the adopted devices; None on the CPU.
+    fn place(&self) -> Option<Place> {
+        self.adapter.as_ref().map(|adapter| (adapter.index, self.instance))
+    }
+
     /// The wgpu device behind it, as long as that was not given up; None on the CPU.
     pub fn wgpu_device(&self) -> Option<wgpu::Device> {
-        let index = self.adapter.as_ref()?.index;
-        adopted().get(&index).filter(|adopted| adopted.device == self.device).map(|adopted| adopted.wgpu.clone())
+        Some(self.wgpu_queue()?.0)
+    }
+
+    /// [`Self::wgpu_device`] with the queue that all its work goes through.
+    pub fn wgpu_queue(&self) -> Option<(wgpu::Device, wgpu::Queue)> {
+        let place = self.place()?;
+        let adopted = adopted();
+        let own = adopted.get(&place).filter(|adopted| adopted.device == self.device)?;
+        Some((own.wgpu.clone(), own.queue.clone()))
     }
 
     /// Why the device is lost, if it is. It waits for all work on the device.
@@ -321,6 +371,41 @@ pub fn adapters() -> Vec<AdapterReport> {
 /// # Errors
 /// The adapter does not exist, refuses a device, or lacks 16-bit floats that were asked for.
 pub fn open(choice: &DeviceChoice, precision: Option<Precision>) -> Result<ComputeDevice, DeviceError> {
+    match choice {
+        DeviceChoice::Several(choices) => open_together(choices, precision),
+        one => open_instance(one, precision, 0),
+    }
+}
+
+/// Opens the devices that `choices` name as one, the first of which has the others beside it. A choice that stands there twice is
+/// two devices of one adapter. They all store numbers alike: in f16 if all can and `precision` does not say otherwise.
+///
+/// # Errors
+/// As [`open`]; and there are no choices.
+fn open_together(choices: &[DeviceChoice], precision: Option<Precision>) -> Result<ComputeDevice, DeviceError> {
+    let open_all = |precision| -> Result<Vec<ComputeDevice>, DeviceError> {
+        let mut devices: Vec<ComputeDevice> = Vec::new();
+        for choice in choices {
+            let first = open_instance(choice, precision, 0)?;
+            let index = |device: &ComputeDevice| device.adapter.as_ref().map(|adapter| adapter.index);
+            let instance = devices.iter().filter(|device| index(device) == index(&first)).count();
+            devices.push(if instance == 0 { first } else { open_instance(choice, precision, instance)? });
+        }
+        Ok(devices)
+    };
+    let mut devices = open_all(precision)?;
+    let differ = devices.iter().any(|device| device.precision != devices[0].precision);
+    if differ {
+        devices = open_all(Some(Precision::F32))?;
+    }
+    if devices.is_empty() {
+        return Err(DeviceError::EmptyChoice);
+    }
+    let first = devices.remove(0);
+    Ok(ComputeDevice { others: devices, ..first })
+}
+
+fn open_instance(choice: &DeviceChoice, precision: Option<Precision>, instance: usize) -> Result<ComputeDevice, DeviceError> {
     if *choice == DeviceChoice::Cpu {
         return Ok(cpu("the CPU was asked for".into()));
     }
@@ -335,6 +420,7 @@ pub fn open(choice: &DeviceChoice, precision: Option<Precision>) -> Result<Compu
             all.iter().filter(|(_, r)| !r.software).min_by_key(|(_, r)| (rank(r), r.index))
         }
         DeviceChoice::Index(index) => all.get(*index),
+        DeviceChoice::Several(choices) => return open_together(choices, precision),
         DeviceChoice::Name(name) => {
             let name = name.to_lowercase();
             all.iter().find(|(_, r)| r.name.to_lowercase().contains(&name))
@@ -360,13 +446,15 @@ pub fn open(choice: &DeviceChoice, precision: Option<Precision>) -> Result<Compu
         _ => "it was asked for".to_owned(),
     };
     let mut device = ComputeDevice {
-        device: adopt(adapter, report)?,
+        device: adopt(adapter, report, instance)?,
         name: format!("{} ({})", report.name, report.backend),
         adapter: Some(Box::new(report.clone())),
         precision,
         reason,
         tier: KernelTier::Plain { reason: "".into() },
         residency: Residency::Auto,
+        instance,
+        others: Vec::new(),
     };
     device.tier = tier::decide(&device);
     Ok(device)
@@ -382,6 +470,8 @@ fn cpu(reason: String) -> ComputeDevice {
         reason,
         tier: KernelTier::Cpu,
         residency: Residency::Auto,
+        instance: 0,
+        others: Vec::new(),
     }
 }
 
@@ -396,11 +486,15 @@ fn names(all: &[(wgpu::Adapter, AdapterReport)]) -> String {
 struct Adopted {
     device: Device,
     wgpu: wgpu::Device,
+    queue: wgpu::Queue,
 }
 
-/// By the adapter's number. burn cannot see that the same handles are registered twice, so this map remembers.
-fn adopted() -> MutexGuard<'static, HashMap<usize, Adopted>> {
-    static ADOPTED: OnceLock<Mutex<HashMap<usize, Adopted>>> = OnceLock::new();
+/// The adapter's number, and which of its devices.
+type Place = (usize, usize);
+
+/// By place. burn cannot see that the same handles are registered twice, so this map remembers.
+fn adopted() -> MutexGuard<'static, HashMap<Place, Adopted>> {
+    static ADOPTED: OnceLock<Mutex<HashMap<Place, Adopted>>> = OnceLock::new();
     ADOPTED.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -409,11 +503,11 @@ fn adopted() -> MutexGuard<'static, HashMap<usize, Adopted>> {
 /// # Errors
 /// The adapter gives no other device.
 pub fn reopen(lost: &ComputeDevice) -> Result<(), DeviceError> {
-    let Some(report) = &lost.adapter else { return Ok(()) };
+    let Some(place) = lost.place() else { return Ok(()) };
     {
         let mut adopted = adopted();
-        if adopted.get(&report.index).is_some_and(|adopted| adopted.device == lost.device) {
-            adopted.remove(&report.index);
+        if adopted.get(&place).is_some_and(|adopted| adopted.device == lost.device) {
+            adopted.remove(&place);
         }
     }
     let mut opening = 1;
@@ -429,9 +523,10 @@ pub fn reopen(lost: &ComputeDevice) -> Result<(), DeviceError> {
 }
 
 /// The burn device of an adapter.
-fn adopt(adapter: &wgpu::Adapter, report: &AdapterReport) -> Result<Device, DeviceError> {
+fn adopt(adapter: &wgpu::Adapter, report: &AdapterReport, instance: usize) -> Result<Device, DeviceError> {
     let mut adopted = adopted();
-    if let Some(known) = adopted.get(&report.index) {
+    let place = (report.index, instance);
+    if let Some(known) = adopted.get(&place) {
         return Ok(known.device.clone());
     }
     let refused = |reason: String| DeviceError::Refused { name: report.name.clone(), reason };
@@ -451,10 +546,10 @@ fn adopt(adapter: &wgpu::Adapter, report: &AdapterReport) -> Result<Device, Devi
     .map_err(|error| refused(error.to_string()))?;
     let instance = adapters_once().instance.clone();
     let backend = adapter.get_info().backend;
-    let wgpu = device.clone();
+    let (wgpu, own_queue) = (device.clone(), queue.clone());
     let setup = WgpuSetup { instance, adapter: adapter.clone(), device, queue, backend };
     let device = Device::wgpu_options().setup(setup).init().map_err(|error| refused(error.to_string()))?;
-    adopted.insert(report.index, Adopted { device: device.clone(), wgpu });
+    adopted.insert(place, Adopted { device: device.clone(), wgpu, queue: own_queue });
     Ok(device)
 }
 
@@ -469,6 +564,9 @@ mod tests {
             ("cpu", DeviceChoice::Cpu),
             ("1", DeviceChoice::Index(1)),
             ("radeon", DeviceChoice::Name("radeon".into())),
+            ("0,1", DeviceChoice::Several(vec![DeviceChoice::Index(0), DeviceChoice::Index(1)])),
+            ("cpu,cpu", DeviceChoice::Several(vec![DeviceChoice::Cpu; 2])),
+            ("llvmpipe (LLVM 15, 256 bits)", DeviceChoice::Name("llvmpipe (LLVM 15, 256 bits)".into())),
         ] {
             assert_eq!(text.parse::<DeviceChoice>().unwrap(), choice);
             assert_eq!(choice.to_string(), text);

@@ -15,3 +15,4 @@ pub mod self_test;
 pub mod shader;
 pub mod spans;
 pub mod tier;
+pub mod upload;

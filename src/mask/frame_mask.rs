@@ -97,6 +97,17 @@ impl KeyFrames {
         Self { offsets, frames: (0..frames).flat_map(|_| 0..frames as u32).collect() }
     }
 
+    /// The key frames of each query frame in turn, in any order.
+    pub fn of_lists(lists: impl IntoIterator<Item = Vec<u32>>) -> Self {
+        let (mut offsets, mut frames) = (vec![0], Vec::new());
+        for mut list in lists {
+            list.sort_unstable();
+            frames.extend(list);
+            offsets.push(frames.len() as u32);
+        }
+        Self { offsets, frames }
+    }
+
     /// One query frame that sees all of `frames` key frames.
     pub fn of_one_query_frame(frames: usize) -> Self {
         Self { offsets: vec![0, frames as u32], frames: (0..frames as u32).collect() }

@@ -23,6 +23,7 @@ use crate::gpu::kernels::KernelError;
 use crate::model::folder::ModelFolder;
 use crate::model::latent::Latent;
 use crate::model::weights::WeightError;
+use crate::parallel::team;
 
 mod recovery;
 
@@ -88,14 +89,7 @@ impl Workshop {
         let device = &*self.device.insert(device.current()?);
         let hash = folder.hash()?;
         let loaded = match self.model.take() {
-            Some(model)
-                if model.networks().device.device == device.device
-                    && model.networks().device.precision == device.precision
-                    && model.networks().device.residency == device.residency
-                    && model.folder().hash()? == hash =>
-            {
-                model
-            }
+            Some(model) if model.networks().device.is_like(device) && model.folder().hash()? == hash => model,
             _ => LoadedModel::load(folder, device)?,
         };
         Ok(self.model.insert(loaded))
@@ -316,7 +310,7 @@ pub(super) fn panic_message(payload: &(dyn Any + Send)) -> String {
 pub fn quiet_engine_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if matches!(thread::current().name(), Some(THREAD_NAME | export::THREAD_NAME)) {
+        if matches!(thread::current().name(), Some(THREAD_NAME | export::THREAD_NAME | team::THREAD_NAME)) {
             log::debug!("{info}");
         } else {
             default(info);

@@ -304,7 +304,7 @@ impl<'a> Run<'a> {
         self.show();
         let is_exact = self.live.attention.iter().flatten().any(|record| record.recording == Recording::Exact);
         // What else a run did says nothing about the time of another.
-        let is_usual = !self.begun_with_steps && self.live.decoded.is_empty() && !is_exact;
+        let is_usual = !self.begun_with_steps && self.device.others.is_empty() && self.live.decoded.is_empty() && !is_exact;
         if is_usual {
             self.shared.home.speeds().learn(&self.device, &self.live.estimate, &outcome.timing);
         }

@@ -61,7 +61,7 @@ impl Run<'_> {
         let vae = vae::load(&self.folder_of("vae")?, self.device)?;
         let config = config(&self.folder_of("transformer")?).context("config.json")?;
         let channels = config["in_channels"].as_u64().context("in_channels")? as usize;
-        let networks = Networks { transformer, vae, channels, device: self.device.compute.clone() };
+        let networks = Networks { transformer, vae, channels, device: self.device.compute.clone(), team: None };
 
         let size = ClipSize { frames: self.number("num_frames")?, width: self.number("width")?, height: self.number("height")? };
         let guidance_scale: f64 = self.number("guidance_scale")?;

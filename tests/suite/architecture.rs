@@ -16,6 +16,7 @@ const LEVELS: &[&[&str]] = &[
     &["app"],
     &["studio"],
     &["generate"],
+    &["parallel"],
     &["training", "evaluate"],
     &["world"],
     &["model"],

@@ -11,6 +11,7 @@ mod judges;
 mod kernels;
 mod launches;
 mod matrix_shaders;
+mod parallel;
 mod recording;
 mod shaders;
 mod streaming;

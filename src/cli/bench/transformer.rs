@@ -78,7 +78,7 @@ pub(super) fn parse_size(text: &str) -> Result<[usize; 2], String> {
     }
 }
 
-fn plan_named(name: &str, layers: usize, frames: usize) -> Result<MaskPlan, MaskError> {
+pub(super) fn plan_named(name: &str, layers: usize, frames: usize) -> Result<MaskPlan, MaskError> {
     paper::searched_plan(name, layers, frames).unwrap_or_else(|| MaskPlan::uniform(layers, frames, name))
 }
 

@@ -71,6 +71,19 @@ impl Attention {
         })
     }
 
+    /// Query, key and value `[batch, heads, tokens, head]` of the tokens `[batch, tokens, width]`, queries and keys turned.
+    pub fn operands(&self, x: Tensor<3>, rope: &RotaryTables) -> [Tensor<4>; 3] {
+        let turn = |x| spans::span(Kind::Normalisation, || rope.split_and_turn(x, self.heads));
+        let query = turn(self.to_q.forward(x.clone()));
+        let key = turn(self.to_k.forward(x.clone()));
+        [query, key, self.split(self.to_v.forward(x))]
+    }
+
+    /// What attention `[batch, heads, tokens, head]` adds to the tokens `[batch, tokens, width]`.
+    pub fn output(&self, attended: Tensor<4>) -> Tensor<3> {
+        self.merge(attended)
+    }
+
     /// Attention of the tokens `[batch, tokens, width]` to the caption `[batch, text tokens, width]`; `text_bias`
     /// `[batch, text tokens]` hides the padding.
     pub fn cross_attention(

@@ -9,6 +9,7 @@ use super::attention::Attention;
 use super::config::TransformerConfig;
 use super::recording::AttentionRecorder;
 use super::rope::RotaryTables;
+use super::transformer::Call;
 use crate::gpu::kernels::gate_residual::{add_residual, gate_residual};
 use crate::gpu::kernels::norm_modulate::ShiftAndScale;
 use crate::gpu::spans::{self, Kind};
@@ -168,16 +169,51 @@ impl Block {
     }
 
     /// Tokens `[batch, tokens, width]` in f32, which is the residual stream.
-    pub fn forward(&self, tokens: Tensor<3>, context: &Context, key_frames: &Arc<KeyFrames>, probe: &mut Probe<'_>) -> Tensor<3> {
-        // Rows: shift, scale and gate of self-attention, then of the feed-forward.
-        let table = self.scale_shift_table.val().unsqueeze::<3>() + context.modulations.clone(); // [batch, 6, width]
-        let normalise = |tokens: &Tensor<3>, rows, next: &Linear| {
-            modulated_layer_norm(tokens.clone(), table.clone(), rows, self.epsilon, next)
-        };
-        let gate = |tokens, x, row| spans::span(Kind::Normalisation, || gate_residual(tokens, x, table.clone(), row));
-
-        let x = normalise(&tokens, ShiftAndScale { shift: 0, scale: 1 }, self.attn1.first());
+    pub(super) fn forward(
+        &self,
+        tokens: Tensor<3>,
+        context: &Context,
+        key_frames: &Arc<KeyFrames>,
+        probe: &mut Probe<'_>,
+    ) -> Tensor<3> {
+        let table = self.table(context);
+        let x = self.normalised(&tokens, &table, ShiftAndScale { shift: 0, scale: 1 }, self.attn1.first());
         let x = self.attn1.self_attention(x, &context.rope, key_frames, context.latent_bias.clone(), probe);
+        self.behind_attention(tokens, x, &table, context, probe)
+    }
+
+    /// Query, key and value `[batch, heads, tokens, head]` of some of a call's tokens `[batch, tokens, width]`, for callers that
+    /// do the self-attention themselves; `rope` holds the rows of these tokens.
+    pub fn operands(&self, tokens: &Tensor<3>, call: &Call, rope: &RotaryTables) -> [Tensor<4>; 3] {
+        let table = self.table(call.context());
+        let x = self.normalised(tokens, &table, ShiftAndScale { shift: 0, scale: 1 }, self.attn1.first());
+        self.attn1.operands(x, rope)
+    }
+
+    /// What the block makes of the tokens of [`Self::operands`], once their attention `[batch, heads, tokens, head]` is known.
+    pub fn finish(&self, tokens: Tensor<3>, attended: Tensor<4>, call: &Call) -> Tensor<3> {
+        let x = self.attn1.output(attended);
+        self.behind_attention(tokens, x, &self.table(call.context()), call.context(), &mut Probe::default())
+    }
+
+    /// Rows: shift, scale and gate of self-attention, then of the feed-forward.
+    fn table(&self, context: &Context) -> Tensor<3> {
+        self.scale_shift_table.val().unsqueeze::<3>() + context.modulations.clone() // [batch, 6, width]
+    }
+
+    fn normalised(&self, tokens: &Tensor<3>, table: &Tensor<3>, rows: ShiftAndScale, next: &Linear) -> Tensor<3> {
+        modulated_layer_norm(tokens.clone(), table.clone(), rows, self.epsilon, next)
+    }
+
+    fn behind_attention(
+        &self,
+        tokens: Tensor<3>,
+        x: Tensor<3>,
+        table: &Tensor<3>,
+        context: &Context,
+        probe: &mut Probe<'_>,
+    ) -> Tensor<3> {
+        let gate = |tokens, x, row| spans::span(Kind::Normalisation, || gate_residual(tokens, x, table.clone(), row));
         probe.see(Site::SelfAttention, || x.clone());
         let tokens = gate(tokens, x, 2);
 
@@ -186,7 +222,7 @@ impl Block {
         probe.see(Site::CrossAttention, || x.clone());
         let tokens = spans::span(Kind::Normalisation, || add_residual(tokens, x));
 
-        let x = normalise(&tokens, ShiftAndScale { shift: 3, scale: 4 }, &self.ff.proj);
+        let x = self.normalised(&tokens, table, ShiftAndScale { shift: 3, scale: 4 }, &self.ff.proj);
         let [batch, tokens_a_row, width] = x.dims();
         let x = self.ff.forward(x, feed_forward_tokens(batch * tokens_a_row, width));
         probe.see(Site::FeedForward, || x.clone());

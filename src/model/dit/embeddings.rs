@@ -2,7 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::silu;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::config::TransformerConfig;
 use crate::gpu::kernels::gelu::gelu_tanh;
@@ -30,6 +30,11 @@ impl PatchEmbed {
     pub fn channels(&self) -> usize {
         let [inputs, _] = self.proj.weight.dims();
         inputs / (self.patch_size * self.patch_size)
+    }
+
+    /// The storage type of the network's weights.
+    pub fn storage_type(&self) -> DType {
+        self.proj.storage_type()
     }
 
     /// Latents `[batch, channels, frames, height, width]` to tokens `[batch, frames * h * w, width]`, w fastest.

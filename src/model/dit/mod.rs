@@ -11,7 +11,8 @@ pub mod rope;
 mod sliced;
 mod transformer;
 
-pub use block::{Probe, Site, feed_forward_tokens};
+pub use block::{Block, Probe, Site, feed_forward_tokens};
 pub use config::TransformerConfig;
 pub use recording::{AttentionRecorder, ROWS_A_SAMPLE, Recording};
+pub use sliced::{attend, attend_with_row_log_sums};
 pub use transformer::{Call, TextContext, Transformer};

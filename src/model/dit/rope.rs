@@ -3,6 +3,8 @@
 //! The head is split into three runs of `head_dim / 3` channels for t, h and w. In each, position `index / scale` turns the
 //! first half of the run against the second half.
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use half::bf16;
 use serde::Deserialize;
@@ -43,20 +45,35 @@ pub struct RotaryTables {
 }
 
 impl RotaryTables {
-    /// `grid` and `scales` are (t, h, w); tokens are ordered with w fastest.
-    pub fn new(grid: [usize; 3], head_dim: usize, scales: [f64; 3], rounding: AngleRounding, device: &Device) -> Self {
+    /// `grid` and `scales` are (t, h, w); tokens are ordered with w fastest. The grid begins at `first_frame` of its video.
+    pub fn new(
+        grid: [usize; 3],
+        first_frame: usize,
+        head_dim: usize,
+        scales: [f64; 3],
+        rounding: AngleRounding,
+        device: &Device,
+    ) -> Self {
         let run = head_dim / 3;
         let half = run / 2;
-        let axes: Vec<_> = (0..3).map(|axis| axis_table(grid[axis], run, scales[axis], rounding)).collect();
+        let positions = [first_frame + grid[0], grid[1], grid[2]];
+        let axes: Vec<_> = (0..3).map(|axis| axis_table(positions[axis], run, scales[axis], rounding)).collect();
         let tokens = grid.iter().product::<usize>();
         let mut values = Vec::with_capacity(tokens * 2 * 3 * half);
         for token in 0..tokens {
-            let place = [token / (grid[1] * grid[2]), token / grid[2] % grid[1], token % grid[2]];
+            let place = [first_frame + token / (grid[1] * grid[2]), token / grid[2] % grid[1], token % grid[2]];
             let row = |axis: usize| place[axis] * half..(place[axis] + 1) * half;
             (0..3).for_each(|axis| values.extend_from_slice(&axes[axis].0[row(axis)]));
             (0..3).for_each(|axis| values.extend_from_slice(&axes[axis].1[row(axis)]));
         }
         Self { table: Tensor::from_data(TensorData::new(values, [tokens, 2, 3 * half]), device) }
+    }
+
+    /// The tables of some tokens alone, one range of rows after the other.
+    #[must_use]
+    pub fn rows(&self, ranges: &[Range<usize>]) -> Self {
+        let parts = ranges.iter().map(|range| self.table.clone().narrow(0, range.start, range.len()));
+        Self { table: Tensor::cat(parts.collect(), 0) }
     }
 
     /// Queries or keys `[batch, tokens, heads * head_dim]` as heads `[batch, heads, tokens, head_dim]`, turned in f32 and stored

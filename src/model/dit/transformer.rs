@@ -1,5 +1,6 @@
 //! The whole transformer.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -121,6 +122,11 @@ impl Transformer {
         &self.config
     }
 
+    /// Bytes of a value of what blocks hand to their attention.
+    pub fn stored_bytes(&self) -> usize {
+        self.pos_embed.storage_type().size()
+    }
+
     /// Whether blocks are read from their file in every call.
     pub fn is_streamed(&self) -> bool {
         self.stream.is_some()
@@ -145,7 +151,7 @@ impl Transformer {
         assert_eq!(key_frames.len(), self.layers(), "one mask a layer");
         let Call { tokens, context, embedded_timestep, grid } = self.begin(latents, timesteps, text, latent_mask, probe);
         let mut tokens = Some(tokens);
-        let mut run = |index: usize, block: &Block| {
+        let run = |index: usize, block: &Block| {
             if probe.stops() {
                 return false;
             }
@@ -155,6 +161,18 @@ impl Transformer {
             tokens = Some(spans::layer(name, || block.forward(before, &context, &key_frames[index], probe)));
             true
         };
+        if let Err(error) = self.each_block(run) {
+            std::panic::panic_any(error);
+        }
+        let tokens = tokens.expect("every block leaves tokens");
+        self.last.forward(tokens, embedded_timestep, grid)
+    }
+
+    /// Hands every block to `run`, first layer first, until it says no; streamed ones pass through the device.
+    ///
+    /// # Errors
+    /// Blocks are streamed and their file cannot be read any more.
+    pub fn each_block(&self, mut run: impl FnMut(usize, &Block) -> bool) -> Result<(), WeightError> {
         match &self.stream {
             None => {
                 for (index, block) in self.blocks.iter().enumerate() {
@@ -162,21 +180,39 @@ impl Transformer {
                         break;
                     }
                 }
+                Ok(())
             }
-            Some(stream) => {
-                if let Err(error) = stream.for_each(|loader, index| Block::load(loader, index, &self.config), run) {
-                    std::panic::panic_any(error);
-                }
-            }
+            Some(stream) => stream.for_each(|loader, index| Block::load(loader, index, &self.config), run),
         }
-        let tokens = tokens.expect("every block leaves tokens");
-        self.last.forward(tokens, embedded_timestep, grid)
     }
 
     /// Everything in front of the first block, for callers that go on block by block ([`Self::block`]); arguments as in
     /// [`Self::forward`].
     pub fn begin(
         &self,
+        latents: Tensor<5>,
+        timesteps: &[f32],
+        text: &TextContext,
+        latent_mask: Option<&[f32]>,
+        probe: &mut Probe<'_>,
+    ) -> Call {
+        self.begin_at(0, latents, timesteps, text, latent_mask, probe)
+    }
+
+    /// [`Self::begin`] for `latents` `[batch, channels, frames, height, width]` that are only some of a clip's frames, from
+    /// `first_frame` on. All but self-attention is local to frames.
+    pub fn begin_frames(&self, first_frame: usize, latents: Tensor<5>, timesteps: &[f32], text: &TextContext) -> Call {
+        self.begin_at(first_frame, latents, timesteps, text, None, &mut Probe::default())
+    }
+
+    /// Everything behind the last block: `tokens` of the call to the predicted noise `[batch, channels, frames, height, width]`.
+    pub fn end(&self, tokens: Tensor<3>, call: Call) -> Tensor<5> {
+        self.last.forward(tokens, call.embedded_timestep, call.grid)
+    }
+
+    fn begin_at(
+        &self,
+        first_frame: usize,
         latents: Tensor<5>,
         timesteps: &[f32],
         text: &TextContext,
@@ -206,7 +242,7 @@ impl Transformer {
             latent_bias: latent_mask
                 .and_then(|mask| key_bias(&pool_mask(mask, [batch * frames, height, width], p), batch, &device)),
             rope: spans::span(Kind::Normalisation, || {
-                RotaryTables::new(grid, self.head_dim, self.scales, self.rounding, &device)
+                RotaryTables::new(grid, first_frame, self.head_dim, self.scales, self.rounding, &device)
             }),
         };
         Call { tokens, context, embedded_timestep, grid }
@@ -229,6 +265,22 @@ pub struct Call {
     embedded_timestep: Tensor<2>,
     /// Frames, rows and columns of tokens.
     grid: [usize; 3],
+}
+
+impl Call {
+    /// Tokens of one frame.
+    pub fn frame_tokens(&self) -> usize {
+        self.grid[1] * self.grid[2]
+    }
+
+    /// Rotary tables of some of the call's tokens, one range of them after the other.
+    pub fn rotary_rows(&self, ranges: &[Range<usize>]) -> RotaryTables {
+        self.context.rope.rows(ranges)
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.context
+    }
 }
 
 /// Additive bias of masked keys `[batch, keys]`; none when every key is seen, as the reference drops such a mask.

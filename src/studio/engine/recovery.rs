@@ -27,8 +27,9 @@ impl Workshop {
         mut work: impl FnMut(&mut LoadedModel, &RunOptions, &mut O) -> Result<T, GenerateError>,
     ) -> Result<T, GenerateError> {
         let mut lost_behind = None;
+        let mut device = device.clone();
         loop {
-            let attempt = catch_unwind(AssertUnwindSafe(|| work(self.model(folder.clone(), device)?, &options, observer)));
+            let attempt = catch_unwind(AssertUnwindSafe(|| work(self.model(folder.clone(), &device)?, &options, observer)));
             let may_be_loss =
                 !matches!(&attempt, Ok(Ok(_))) && !matches!(&attempt, Ok(Err(error)) if is_no_fault_of_device(error));
             let Some(reason) = may_be_loss.then(|| self.loss()).flatten() else {
@@ -47,9 +48,18 @@ impl Workshop {
                 return Err(lost("again before another step was done", reason));
             }
             lost_behind = Some(behind);
-            self.reopen().map_err(|error| lost("and does not come back", error.to_string()))?;
             let place = if behind == 0 { "began anew".to_owned() } else { format!("went on behind step {behind}") };
-            observer.recovered(format!("{} was lost ({reason}); it was opened again, and the run {place}", device.name));
+            match (self.reopen(), device.others.split_first()) {
+                (Ok(()), _) => {
+                    observer.recovered(format!("{} was lost ({reason}); it was opened again, and the run {place}", device.name));
+                }
+                (Err(error), None) => return Err(lost("and does not come back", error.to_string())),
+                (Err(error), Some((next, others))) => {
+                    let what = format!("{} was lost ({reason}; {error})", device.name);
+                    observer.recovered(format!("{what}; the run {place} on the rest, with {} first", next.name));
+                    device = ComputeDevice { others: others.to_vec(), ..next.clone() };
+                }
+            }
             observer.phase(Phase::Load);
         }
     }
