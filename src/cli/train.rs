@@ -3,16 +3,19 @@
 pub(super) mod setup;
 pub(super) mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use self::watch::Terminal;
 use super::settings::DeviceArguments;
 use super::{Status, UsageError};
+use crate::studio::words::duration;
 use crate::training::optimiser::OptimiserSettings;
 use crate::training::run::{Ended, Plan};
 use crate::training::schedule::{Length, Schedule};
+use crate::training::setup::Outcome;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -187,6 +190,15 @@ pub fn run(command: Command) -> anyhow::Result<Status> {
         Command::Judge(arguments) => setup::judge(&arguments)?,
     };
     Ok(status(ended))
+}
+
+/// Says what came of a training; `outcome` is none if it was stopped before its first step.
+pub(super) fn told(folder: &Path, terminal: Terminal, outcome: Option<Outcome>) -> anyhow::Result<Ended> {
+    drop(terminal);
+    let Some(Outcome { ended, step, seconds }) = outcome else { return Ok(Ended::Stopped) };
+    let how = if ended == Ended::Stopped { "stopped" } else { "done" };
+    say!("{}: {how} at step {step} after {}", folder.display(), duration(seconds));
+    Ok(ended)
 }
 
 pub(super) fn status(ended: Ended) -> Status {

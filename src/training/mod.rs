@@ -19,6 +19,7 @@ pub mod random;
 pub mod run;
 pub mod schedule;
 pub mod search;
+pub mod setup;
 pub mod sums;
 pub mod template;
 pub mod trainer;

@@ -86,6 +86,7 @@ fn encode(
         if watcher.stops() {
             return Ok(None);
         }
+        watcher.doing(&format!("encodes {} clips", of.clips), first as f64 / of.clips as f64);
         let count = CLIPS_A_CALL.min(of.clips - first);
         let shape = [count, channels, frames, height, width];
         let noise = random.normal(Stream::Noise, first as u64, shape.iter().product());

@@ -8,5 +8,6 @@ pub mod data;
 pub mod jump;
 pub mod kd;
 pub mod mlcd;
+pub mod session;
 pub mod student;
 pub mod teacher;
