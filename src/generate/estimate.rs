@@ -3,6 +3,7 @@
 //! Operations and memory follow from the model's configurations and the recipe by formula; how many operations a device does
 //! in a second is learned from the runs before ([`Speeds`]), and until there are any, taken from typical figures and said so.
 
+mod learning;
 mod speeds;
 mod work;
 
@@ -10,6 +11,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use learning::{DistilLength, DistilWork, LearningEstimate, SearchWork};
 pub use speeds::Speeds;
 pub use work::{
     CallWork, Work, text_encoder_activation_bytes, text_encoder_flops, transformer_activation_bytes, transformer_parameters,

@@ -23,6 +23,7 @@ use crate::gpu::kernels::KernelError;
 use crate::model::folder::ModelFolder;
 use crate::model::latent::Latent;
 use crate::model::weights::WeightError;
+use crate::training::TrainError;
 
 mod recovery;
 
@@ -51,6 +52,9 @@ pub enum Event {
 pub enum EngineError {
     #[error(transparent)]
     Generate(#[from] GenerateError),
+    /// A search or a distillation.
+    #[error(transparent)]
+    Train(#[from] TrainError),
     #[error(transparent)]
     Kernel(KernelError),
     #[error(
@@ -79,13 +83,21 @@ impl Workshop {
         }
     }
 
+    /// The device, or the one that has replaced it after a loss.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn device(&mut self, device: &ComputeDevice) -> Result<ComputeDevice, GenerateError> {
+        Ok(self.device.insert(device.current()?).clone())
+    }
+
     /// The networks of a model on a device, or on the one that has replaced it after a loss; loaded only if they are not those of
     /// the last job.
     ///
     /// # Errors
     /// A part of the model is missing, damaged or of another family, or the device is gone.
     pub fn model(&mut self, folder: ModelFolder, device: &ComputeDevice) -> Result<&mut LoadedModel, GenerateError> {
-        let device = &*self.device.insert(device.current()?);
+        let device = &self.device(device)?;
         let hash = folder.hash()?;
         let loaded = match self.model.take() {
             Some(model)
@@ -126,6 +138,11 @@ impl Feed {
         }
     }
 
+    /// Whether the front has asked the job to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     fn send(&mut self, event: Event) {
         // A front that no longer listens is no reason to stop.
         let _ = self.events.send(event);
@@ -158,7 +175,7 @@ impl Observer for Feed {
     }
 
     fn stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.is_stopped()
     }
 }
 
@@ -246,6 +263,15 @@ impl Engine {
         T: Send + 'static,
         J: FnOnce(&mut Workshop, &mut Feed) -> Result<T, GenerateError> + Send + 'static,
     {
+        self.submit_any(|workshop, feed| job(workshop, feed).map_err(EngineError::from))
+    }
+
+    /// As [`Self::submit`], for jobs that fail in other ways too.
+    pub fn submit_any<T, J>(&self, job: J) -> Ticket<T>
+    where
+        T: Send + 'static,
+        J: FnOnce(&mut Workshop, &mut Feed) -> Result<T, EngineError> + Send + 'static,
+    {
         let (events, events_out) = sync_channel(EVENTS_WAITING);
         let (result, result_out) = sync_channel(1);
         let (denoised, timings) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
@@ -261,7 +287,7 @@ impl Engine {
         let run: Job = Box::new(move |workshop| {
             let outcome = catch_unwind(AssertUnwindSafe(|| job(workshop, &mut feed)));
             let outcome = match outcome {
-                Ok(outcome) => outcome.map_err(EngineError::from),
+                Ok(outcome) => outcome,
                 Err(payload) => {
                     // Tensors of a failed device must not serve another job.
                     let _ = catch_unwind(AssertUnwindSafe(|| workshop.model = None));
