@@ -8,9 +8,9 @@ use super::cost::{cost_of, dense_recipe, learn_pace};
 use super::folder::LabFolder;
 use super::{LabJob, LabRun, LabStage, LabWish, LabWork, Trade};
 use crate::clip::Frames;
-use crate::generate::GenerateError;
 use crate::generate::pipeline::{LoadedModel, RunOptions};
 use crate::generate::recipe::{MaskChoice, Recipe};
+use crate::generate::{GenerateError, set_pace};
 use crate::gpu::device::ComputeDevice;
 use crate::mask::MaskPlan;
 use crate::studio::shared::Shared;
@@ -58,7 +58,7 @@ pub(crate) fn work_off(shared: &Arc<Shared>, job: LabJob, device: &ComputeDevice
         Ok(Some(stage)) => stage,
         // The two clips were not wanted any more; the result is as it was.
         Ok(None) if was_done => LabStage::Done,
-        Ok(None) => LabStage::Paused,
+        Ok(None) | Err(StudioError::Engine(EngineError::Generate(GenerateError::Stopped))) => LabStage::Paused,
         Err(error) => {
             let report = ErrorReport::of_lab(&error, &run.wish, device);
             if report.fault == Fault::DeviceLost {
@@ -124,6 +124,8 @@ impl Following<'_> {
             // What the networks of clips take belongs to the lab now.
             workshop.forget_model();
             let device = workshop.device(&device)?;
+            // The window stays smooth.
+            set_pace(&device);
             let worked = match wish.work {
                 LabWork::Search => search(&wish, &folder, &device, feed, &send),
                 LabWork::Distil => distil(&wish, &folder, resume, &device, feed, &send),
