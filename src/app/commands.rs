@@ -79,7 +79,6 @@ pub struct Situation<'a> {
     pub compares: bool,
     pub recording: Option<Recording>,
     pub times_parts: bool,
-    pub can_start_lab: bool,
     /// The map of attention that is on show.
     pub map: Option<MapFile>,
 }
@@ -441,7 +440,7 @@ fn record(situation: &Situation<'_>, recording: Option<Recording>) -> Now {
 fn lab(situation: &Situation<'_>, action: LabAction) -> Now {
     let run = situation.state.lab.as_deref();
     let (can, why) = match action {
-        LabAction::Start => (situation.can_start_lab && run.is_none(), "The lab cannot begin now; its page says why"),
+        LabAction::Start => (run.is_none(), "The lab has a run already"),
         LabAction::Pause => (run.is_some_and(LabRun::is_under_way), "The lab does not work"),
         LabAction::GoOn => (run.is_some_and(LabRun::can_go_on), "Nothing in the lab is paused"),
         LabAction::Compare | LabAction::Keep => {

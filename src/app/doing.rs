@@ -454,7 +454,6 @@ impl Window {
             compares: self.stage.comparing().is_some(),
             recording: self.studio.recording(),
             times_parts: self.studio.times_parts(),
-            can_start_lab: self.lab.can_start(state).is_ok(),
             map: self.inspector.attention.map(AttentionFile::Png).filter(|_| self.inspector.page == Page::Attention),
         }
     }

@@ -114,7 +114,11 @@ impl LabPage {
     pub fn act(&mut self, studio: &Studio, action: LabAction) -> Result<Option<LabKept>, StudioError> {
         self.asks = false;
         match action {
-            LabAction::Start => studio.start_lab(&self.wish)?,
+            LabAction::Start => {
+                self.look_at_cost(studio);
+                self.can_start(&studio.state()).map_err(StudioError::Lab)?;
+                studio.start_lab(&self.wish)?;
+            }
             LabAction::Pause => studio.pause_lab(),
             LabAction::GoOn => studio.resume_lab()?,
             LabAction::Compare => studio.sample_lab()?,

@@ -241,6 +241,8 @@ impl Following<'_> {
             News::Report(Report { step, share, samples_per_second: _, left, numbers }) => {
                 run.names = numbers.iter().map(|(name, _)| (*name).to_owned()).collect();
                 let values = numbers.iter().map(|(_, value)| *value).collect();
+                // What a program that ended too early has shown and not kept is made again.
+                run.curves.retain(|row| row.step < step);
                 run.curves.push(Row { step, seconds: 0.0, samples: 0, numbers: values });
                 run.thin_out();
                 (run.left, run.share, run.doing) = (left, share, format!("step {step}"));
