@@ -374,7 +374,9 @@ impl Window {
             _ => None,
         };
         let searched = model.searched_plan(plan.frames());
-        let painter = MaskPainter::new(self.studio.home(), plan, searched, opened).map_err(GenerateError::from)?;
+        let draft = &self.draft;
+        let calls = Sampler::new(draft.sampler, draft.steps).map_or(draft.steps, |sampler| sampler.calls());
+        let painter = MaskPainter::new(self.studio.home(), plan, calls, searched, opened).map_err(GenerateError::from)?;
         self.painter = Some((painter, model));
         Ok(())
     }

@@ -222,6 +222,7 @@ impl Window {
                 }
                 let clip = self.stage.clip();
                 self.inspector.frame = clip.map_or(0, |clip| self.player.state.frame(clip.entry.recipe.frames));
+                self.inspector.step = self.player.state.step.or(live.and_then(|live| live.calls_done.checked_sub(1)));
                 let clip = clip.map(|clip| &clip.entry);
                 let pair = self.stage.comparing();
                 let pointed = self.inspector.show(ui, &self.studio, clip, live, pair, actions);

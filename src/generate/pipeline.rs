@@ -244,7 +244,7 @@ impl LoadedModel {
         timing: &mut Timing,
         observer: &mut dyn Observer,
     ) -> Result<StepRecord, GenerateError> {
-        let plan = Arc::new(recipe.plan(self.networks.transformer.layers())?);
+        let plan = recipe.plan(self.networks.transformer.layers())?;
         // The walks before a branch come first, with texts of their own.
         let Start { first_call, latent: start, sampler, mut devices } = self.start(recipe, options, timing, observer)?;
         if devices.last() != Some(&self.networks.device.name) && first_call < end.unwrap_or(sampler.calls()) {

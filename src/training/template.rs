@@ -200,9 +200,10 @@ impl Template {
     }
 
     /// # Errors
-    /// [`TrainError::Mask`] if the plan is of another model or of clips of another length.
+    /// [`TrainError::Mask`] if the plan is of another model or of clips of another length, or has other masks for later steps.
     pub fn check_plan(&self, plan: &MaskPlan) -> Result<(), TrainError> {
-        Ok(plan.check(self.base_configs()?.transformer.num_layers, self.size().latent_frames())?)
+        plan.check(self.base_configs()?.transformer.num_layers, self.size().latent_frames())?;
+        Ok(plan.check_for_all_steps()?)
     }
 
     /// The SHA-256 of its files.

@@ -244,7 +244,7 @@ fn it_looks_as_it_should() {
     let studio = Arc::new(place.open());
     studio.database().set_preference("window", &serde_json::json!({ "hint_seen": true })).expect("it is kept");
     let mut wish = LabWish { model: "fast".into(), ..LabWish::default() };
-    (wish.search.prompts, wish.search.times) = (2, 4);
+    (wish.search.prompts, wish.search.times) = (1, 2);
     studio.remember_lab_wish(&wish).expect("it is kept");
     let window = |theme: Theme| {
         let (studio, options) = (studio.clone(), options(&place));
