@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::attention::MapFile;
 use super::inspector::Page;
+use super::lab::LabAction;
 use super::layout::Pane;
 use super::player::keys::PlayerCommand;
 use super::preferences::Level;
@@ -29,6 +30,7 @@ pub enum Action {
     ChooseModel,
     /// Opens the painter over the mask of the settings.
     PaintMask,
+    Lab(LabAction),
 
     /// Shows a clip of the library in the player.
     ShowClip(ClipId),

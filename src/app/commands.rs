@@ -6,6 +6,7 @@ use eframe::egui::{Context, Key, KeyboardShortcut, Modifiers, ThemePreference};
 use super::action::Action;
 use super::attention::{AttentionFile, MapFile};
 use super::inspector::Page;
+use super::lab::LabAction;
 use super::layout::Pane;
 use super::player::keys::PlayerCommand;
 use super::player::state::Look;
@@ -13,7 +14,7 @@ use super::preferences::{Level, Preferences, SCALES};
 use super::stage::StagedClip;
 use crate::generate::attention_record::Recording;
 use crate::gpu::device::DeviceChoice;
-use crate::studio::{ClipEntry, DeviceState, DeviceWish, ItemId, ItemState, QueueItem, Remedy, State};
+use crate::studio::{ClipEntry, DeviceState, DeviceWish, ItemId, ItemState, LabRun, QueueItem, Remedy, State};
 
 /// One thing that can be done.
 pub struct Command {
@@ -194,6 +195,21 @@ pub static ALL: &[Command] = &[
         s.live()?;
         unless(s.shows_live, Action::ShowLive, "It is shown")
     }),
+    command!(Run, "lab-start", "Start the lab", "Begins what the lab's page says", [], |s| lab(s, LabAction::Start)),
+    command!(Run, "lab-pause", "Pause the lab", "With a checkpoint, from which it goes on", [], |s| lab(s, LabAction::Pause)),
+    command!(Run, "lab-go-on", "Go on with the lab", "Where it was paused", [], |s| lab(s, LabAction::GoOn)),
+    command!(
+        Run,
+        "lab-compare",
+        "Compare the lab's result",
+        "Two clips of one seed: with every tile, and with the result",
+        [],
+        |s| { lab(s, LabAction::Compare) }
+    ),
+    command!(Run, "lab-keep", "Keep the lab's result", "As a plan of the mask dial, or a model of the menu", [], |s| {
+        lab(s, LabAction::Keep)
+    }),
+    command!(Run, "lab-discard", "Discard the lab's run", "Removes all that it has left", [], |s| lab(s, LabAction::Discard)),
     command!(
         Run,
         "record-off",
@@ -351,6 +367,9 @@ pub static ALL: &[Command] = &[
     command!(Window, "to-player", "Go to the player", "Brings its panel to the front", [alt(Key::Num2)], |_| {
         Ok(Action::Reveal(Pane::Player))
     }),
+    command!(Window, "to-lab", "Go to the lab", "Masks for a model, and students that live with them", [alt(Key::Num6)], |_| {
+        Ok(Action::Reveal(Pane::Lab))
+    }),
     command!(Window, "to-inspector", "Go to the inspector", "Brings its panel to the front", [alt(Key::Num3)], |_| {
         Ok(Action::Reveal(Pane::Inspector))
     }),
@@ -416,6 +435,20 @@ pub static ALL: &[Command] = &[
 
 fn record(situation: &Situation<'_>, recording: Option<Recording>) -> Now {
     unless(situation.recording == recording, Action::RecordAttention(recording), "It is so")
+}
+
+fn lab(situation: &Situation<'_>, action: LabAction) -> Now {
+    let run = situation.state.lab.as_deref();
+    let (can, why) = match action {
+        LabAction::Start => (run.is_none(), "The lab has a run already"),
+        LabAction::Pause => (run.is_some_and(LabRun::is_under_way), "The lab does not work"),
+        LabAction::GoOn => (run.is_some_and(LabRun::can_go_on), "Nothing in the lab is paused"),
+        LabAction::Compare | LabAction::Keep => {
+            (run.is_some_and(|run| run.has_result && !run.is_under_way()), "The lab has no result")
+        }
+        LabAction::Discard => (run.is_some_and(|run| !run.is_under_way()), "The lab has nothing, or works: pause it first"),
+    };
+    only_if(can, Action::Lab(action), why)
 }
 
 fn save_map(situation: &Situation<'_>, kind: AttentionFile) -> Now {

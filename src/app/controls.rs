@@ -291,7 +291,7 @@ fn rate(ui: &mut Ui, draft: &mut Draft, model: &ModelInfo, leaving: Option<&Leav
 }
 
 /// A row of the panel; true if the person wants the model's own value `own` back.
-fn row(
+pub(super) fn row(
     ui: &mut Ui,
     name: &str,
     tip: &str,

@@ -8,6 +8,7 @@ use super::commands::Situation;
 use super::export_dialog::ExportDialog;
 use super::inspector::Page;
 use super::keys_dialog::KeysDialog;
+use super::lab::LabAction;
 use super::layout::Pane;
 use super::painter::MaskPainter;
 use super::palette::CommandPalette;
@@ -20,8 +21,8 @@ use crate::generate::recipe::{MaskChoice, Recipe};
 use crate::gpu::device::DeviceChoice;
 use crate::model::sampler::Sampler;
 use crate::studio::{
-    ClipId, DeviceWish, Draft, ItemId, Loaded, NewItem, Picture, QueueItem, Remedy, State, StudioError, lasting_name,
-    random_seed, read_recipe, twin, variations,
+    ClipId, DeviceWish, Draft, ItemId, LabKept, Loaded, ModelInfo, NewItem, Picture, QueueItem, Remedy, State, StudioError,
+    lasting_name, random_seed, read_recipe, twin, variations,
 };
 
 impl Window {
@@ -55,6 +56,7 @@ impl Window {
             }
             Action::ChooseModel => self.settings.choose_model(context),
             Action::PaintMask => self.open_painter()?,
+            Action::Lab(action) => self.act_in_lab(action)?,
 
             Action::ShowClip(clip) => self.show_clip(clip),
             Action::ShowLive => self.stage = Stage::Live,
@@ -372,8 +374,40 @@ impl Window {
             _ => None,
         };
         let searched = model.searched_plan(plan.frames());
-        let painter = MaskPainter::new(self.studio.home(), plan, searched, opened).map_err(GenerateError::from)?;
+        let draft = &self.draft;
+        let calls = Sampler::new(draft.sampler, draft.steps).map_or(draft.steps, |sampler| sampler.calls());
+        let painter = MaskPainter::new(self.studio.home(), plan, calls, searched, opened).map_err(GenerateError::from)?;
         self.painter = Some((painter, model));
+        Ok(())
+    }
+
+    /// What is kept of the lab's result is chosen, as that is what it was made for.
+    fn act_in_lab(&mut self, action: LabAction) -> Result<(), StudioError> {
+        match self.lab.act(&self.studio, action)? {
+            None => {
+                if action != LabAction::Discard {
+                    self.reveal(Pane::Lab);
+                }
+            }
+            Some(LabKept::Plan(path)) => {
+                self.toasts.say(format!("The plan is in {}, and is chosen", path.display()));
+                let model = self.lab.wish().model.clone();
+                if self.draft.model != model
+                    && let Some(info) = self.studio.catalog().get(&model).model()
+                {
+                    self.draft.set_model(&model, info.folder.facts());
+                }
+                self.draft.mask = MaskChoice::File(path);
+                self.settings.look_again();
+            }
+            Some(LabKept::Model(path)) => {
+                let name = lasting_name(&path.display().to_string());
+                self.settings.add_model(&self.studio, &name)?;
+                let info = ModelInfo::find(&name)?;
+                self.draft.set_model(&name, info.folder.facts());
+                self.toasts.say(format!("The model is in {}, and is chosen", path.display()));
+            }
+        }
         Ok(())
     }
 

@@ -1,5 +1,8 @@
 //! An error as a person reads it: what happened, why, the buttons that mend it, the details folded, all of it for the clipboard.
 
+use std::fmt::Debug;
+use std::hash::Hash;
+
 use eframe::egui::{CollapsingHeader, Frame, Label, Margin, RichText, ScrollArea, Sense, Stroke, Ui, Vec2};
 
 use super::action::Action;
@@ -9,6 +12,17 @@ use crate::studio::{ErrorReport, Fault, ItemId, Remedy};
 
 /// Shows why an item failed.
 pub fn show(ui: &mut Ui, item: ItemId, report: &ErrorReport, actions: &mut Vec<Action>) {
+    show_report(ui, item.0, report, |remedy| Action::Mend { item, remedy: remedy.clone() }, actions);
+}
+
+/// Shows what went wrong with `of`; `mend` is what a remedy's button does.
+pub fn show_report(
+    ui: &mut Ui,
+    of: impl Hash + Debug + Copy,
+    report: &ErrorReport,
+    mend: impl Fn(&Remedy) -> Action,
+    actions: &mut Vec<Action>,
+) {
     let palette = Palette::of(ui);
     card(ui, palette.error, |ui| {
         headline(ui, icon_of(report.fault), palette.error, &report.what, |ui| {
@@ -23,13 +37,13 @@ pub fn show(ui: &mut Ui, item: ItemId, report: &ErrorReport, actions: &mut Vec<A
                     let (name, tip) = words(remedy);
                     let button = if index == 0 { ui.add(theme::primary_button(ui, &name)) } else { ui.button(&name) };
                     if button.on_hover_text(tip).clicked() {
-                        actions.push(Action::Mend { item, remedy: remedy.clone() });
+                        actions.push(mend(remedy));
                     }
                 }
             });
         }
-        CollapsingHeader::new("Details").id_salt(("error details", item.0)).show(ui, |ui| {
-            ScrollArea::horizontal().id_salt(("error text", item.0)).show(ui, |ui| {
+        CollapsingHeader::new("Details").id_salt(("error details", of)).show(ui, |ui| {
+            ScrollArea::horizontal().id_salt(("error text", of)).show(ui, |ui| {
                 ui.add(Label::new(RichText::new(&report.details).monospace().color(palette.text_dim)).extend().selectable(true));
             });
         });

@@ -41,6 +41,11 @@ impl FileDialog {
         }
     }
 
+    /// Asks for a folder of clips.
+    pub fn clips(context: &Context) -> Self {
+        Self::wait(AsyncFileDialog::new().set_title("Open a folder of clips").pick_folder(), context)
+    }
+
     /// Asks for the name of a file to write. `parent` is the window that the dialog belongs to.
     pub fn save(dialog: AsyncFileDialog, context: &Context, parent: Option<&eframe::Frame>) -> Self {
         let dialog = match parent {

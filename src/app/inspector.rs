@@ -40,6 +40,8 @@ pub struct Inspector {
     pub page: Page,
     /// The frame in the player, from 0.
     pub frame: usize,
+    /// The step in the player, from 0; none for the clip itself.
+    pub step: Option<usize>,
     /// What the page of attention is about.
     pub subject: Subject,
     pub attention: AttentionPage,
@@ -78,7 +80,7 @@ impl Inspector {
             ui.set_max_width(ui.available_width() - 6.0);
             ui.spacing_mut().item_spacing.y = 6.0;
             match self.page {
-                Page::Recipe => self.recipe.show(ui, studio, recipe, clip, live, actions),
+                Page::Recipe => self.recipe.show(ui, studio, recipe, self.step, clip, live, actions),
                 Page::Attention => pointed = self.attention.show(ui, &self.subject, actions),
                 Page::Time => self.time.show(ui, studio, clip, live, actions),
                 Page::Compare => {

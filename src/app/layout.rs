@@ -15,18 +15,20 @@ const TAB_HEIGHT: f32 = 32.0;
 pub enum Pane {
     Settings,
     Player,
+    Lab,
     Inspector,
     Library,
     Queue,
 }
 
 impl Pane {
-    pub const ALL: [Self; 5] = [Self::Settings, Self::Player, Self::Inspector, Self::Library, Self::Queue];
+    pub const ALL: [Self; 6] = [Self::Settings, Self::Player, Self::Lab, Self::Inspector, Self::Library, Self::Queue];
 
     pub fn title(self) -> &'static str {
         match self {
             Self::Settings => "Create",
             Self::Player => "Player",
+            Self::Lab => "Lab",
             Self::Inspector => "Inspector",
             Self::Library => "Library",
             Self::Queue => "Queue",
@@ -36,14 +38,16 @@ impl Pane {
 
 pub type Layout = Tree<Pane>;
 
-/// Settings on the left, the player in the middle, the inspector on the right; library and queue below.
+/// Settings on the left, the player and the lab in the middle, the inspector on the right; library and queue below.
 pub fn standard() -> Layout {
     let mut tiles = Tiles::default();
     let mut tab = |pane: Pane| {
         let pane = tiles.insert_pane(pane);
         tiles.insert_tab_tile(vec![pane])
     };
-    let [settings, player, inspector] = [Pane::Settings, Pane::Player, Pane::Inspector].map(&mut tab);
+    let [settings, inspector] = [Pane::Settings, Pane::Inspector].map(&mut tab);
+    let player = [Pane::Player, Pane::Lab].map(|pane| tiles.insert_pane(pane));
+    let player = tiles.insert_tab_tile(player.to_vec());
     let strip = [Pane::Library, Pane::Queue].map(|pane| tiles.insert_pane(pane));
     let strip = tiles.insert_tab_tile(strip.to_vec());
     let middle = shared(&mut tiles, LinearDir::Vertical, &[(player, 0.72), (strip, 0.28)]);

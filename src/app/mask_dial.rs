@@ -1,8 +1,6 @@
 //! The mask dial: which attention tiles a run computes, from all of them through the model's searched plan to the fewest; the
 //! picture of the masks, and what the position costs on this device.
 
-use std::fmt::Write;
-
 use eframe::egui::{
     self, Align2, Color32, ColorImage, CornerRadius, FontId, Key, Popup, PopupCloseBehavior, Rect, Response, Role, Sense, Stroke,
     TextEdit, TextureHandle, TextureOptions, Ui, Vec2, WidgetInfo, accesskit, lerp, pos2, vec2,
@@ -14,7 +12,7 @@ use super::icons::{self, Icon};
 use super::theme::{self, Palette};
 use crate::generate::estimate::Estimate;
 use crate::generate::recipe::MaskChoice;
-use crate::mask::MaskPlan;
+use crate::mask::{LayerMask, MaskPlan};
 use crate::studio::{Fit, MaskStop, words};
 
 const DIAL_HEIGHT: f32 = 46.0;
@@ -341,15 +339,19 @@ fn name_of(choice: &MaskChoice, mask: &MaskOutlook) -> String {
 fn layers_in_words(plan: Option<&MaskPlan>) -> String {
     let Some(plan) = plan else { return "No plan fits these settings.".to_owned() };
     let mut text = "K reference frames : N others, layer by layer:\n".to_owned();
-    for (index, layer) in plan.layers().iter().enumerate() {
-        let separator = if index == 0 { "" } else { "  " };
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{separator}{}", layer.name());
-    }
+    let ranges = plan.ranges().map(|(from, layers)| {
+        let names = layers.iter().map(LayerMask::name).collect::<Vec<_>>().join("  ");
+        if from > 0.0 { format!("after {:.0} % of the steps: {names}", 100.0 * from) } else { names }
+    });
+    text += &ranges.collect::<Vec<_>>().join("\n");
     text
 }
 
 fn tile_in_words(plan: &MaskPlan, query: usize, key: usize) -> String {
+    if !plan.is_for_all_steps() {
+        let share = 100.0 * plan.tile_share(query, key);
+        return format!("Latent frame {} looks at latent frame {} in {share:.0} % of layers and steps", query + 1, key + 1);
+    }
     let keeping: Vec<usize> = plan
         .layers()
         .iter()
@@ -369,12 +371,8 @@ fn tile_in_words(plan: &MaskPlan, query: usize, key: usize) -> String {
 /// A square of so many pixels, a tile for each pair of latent frames.
 fn paint(plan: &MaskPlan, pixels: usize, skipped: Color32, computed: Color32, gap: Color32) -> ColorImage {
     let frames = plan.frames();
-    let layers = plan.layers().len();
     let colors: Vec<Color32> = (0..frames * frames)
-        .map(|tile| {
-            let kept = plan.layers().iter().filter(|layer| layer.mask().keeps(tile / frames, tile % frames)).count();
-            skipped.lerp_to_gamma(computed, kept as f32 / layers as f32)
-        })
+        .map(|tile| skipped.lerp_to_gamma(computed, plan.tile_share(tile / frames, tile % frames) as f32))
         .collect();
     let side = pixels.max(frames);
     let cell = |pixel: usize| pixel * frames / side;
@@ -478,7 +476,7 @@ mod tests {
 
     #[test]
     fn the_picture_shows_the_mean_of_the_layers() {
-        let layers = ["full", "1:3"].map(|name| crate::mask::LayerMask::named(name, 4).unwrap());
+        let layers = ["full", "1:3"].map(|name| LayerMask::named(name, 4).unwrap());
         let plan = MaskPlan::of_layers(layers.to_vec()).unwrap();
         let image = paint(&plan, 40, Color32::BLACK, Color32::WHITE, Color32::RED);
         assert_eq!(image.size, [40, 40]);

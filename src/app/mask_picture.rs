@@ -10,26 +10,41 @@ use crate::mask::{LayerMask, MaskPlan};
 
 const TILE: f32 = 38.0;
 
-/// A plan with its picture, which is uploaded once for each theme.
+/// A plan with its picture, which is uploaded once for each theme and range of steps.
 pub struct MaskPicture {
+    whole: MaskPlan,
+    /// Of the range that is shown.
     plan: MaskPlan,
+    range: usize,
     texture: Option<(bool, TextureHandle)>,
 }
 
 impl MaskPicture {
     pub fn new(plan: MaskPlan) -> Self {
-        Self { plan, texture: None }
+        Self { plan: plan.of_range(0), whole: plan, range: 0, texture: None }
     }
 
-    pub fn show(&mut self, ui: &mut Ui) {
+    /// Shows the masks of the step that is in the player, counted from 0, of so many.
+    pub fn show(&mut self, ui: &mut Ui, call: usize, calls: usize) {
         let palette = Palette::of(ui);
+        let range = self.whole.range_of(call, calls);
+        if range != self.range {
+            (self.plan, self.range, self.texture) = (self.whole.of_range(range), range, None);
+        }
         let dark = ui.visuals().dark_mode;
         if self.texture.as_ref().is_none_or(|(of_dark, _)| *of_dark != dark) {
             let image = image(&self.plan, palette);
             self.texture = Some((dark, ui.ctx().load_texture("mask plan", image, TextureOptions::NEAREST)));
         }
-        let density = format!("{:.1} % of the tiles in {} layers", 100.0 * self.plan.density(), self.plan.layers().len());
+        let density = format!("{:.1} % of the tiles in {} layers", 100.0 * self.whole.density(), self.plan.layers().len());
         ui.add(Label::new(density).wrap().selectable(true));
+        if !self.whole.is_for_all_steps() {
+            let begins: Vec<usize> = self.whole.ranges().map(|(from, _)| MaskPlan::first_call(from, calls)).collect();
+            let end = begins.get(range + 1).copied().unwrap_or(calls);
+            let own = 100.0 * self.plan.density();
+            let steps = format!("Steps {} to {end} of {calls}, with step {}: {own:.1} %", begins[range] + 1, call + 1);
+            ui.add(Label::new(RichText::new(steps).color(palette.text_dim)).wrap().selectable(true));
+        }
         let Some((_, texture)) = &self.texture else { return };
         ui.horizontal_wrapped(|ui| {
             ui.spacing_mut().item_spacing = vec2(6.0, 6.0);

@@ -25,6 +25,7 @@ pub mod icons;
 pub mod inspector;
 mod keys;
 mod keys_dialog;
+pub mod lab;
 mod launch;
 pub mod layout;
 pub mod library_panel;

@@ -10,6 +10,7 @@ use eframe::egui::{
 use super::action::Action;
 use super::clip_card::single_line;
 use super::icons::{self, Icon, icon_button};
+use super::lab::LabAction;
 use super::theme::{self, Palette};
 use super::{empty_state, error_card};
 use crate::studio::words::{about, count};
@@ -203,7 +204,19 @@ fn header(ui: &mut Ui, state: &State, times: &[Times], actions: &mut Vec<Action>
             }
         },
     );
-    if state.is_paused {
+    if state.lab.as_ref().is_some_and(|run| run.is_under_way()) {
+        let frame = Frame::new().fill(palette.accent_tint).corner_radius(theme::RADIUS).inner_margin(Margin::symmetric(10, 6));
+        frame.show(ui, |ui| {
+            ui.set_width(ui.available_width());
+            ui.horizontal(|ui| {
+                let words = "The lab works on the device. What waits here begins when it is paused or over.";
+                ui.label(RichText::new(words).color(palette.text_strong));
+                if ui.button("Pause the lab").clicked() {
+                    actions.push(Action::Lab(LabAction::Pause));
+                }
+            });
+        });
+    } else if state.is_paused {
         let frame = Frame::new().fill(palette.accent_tint).corner_radius(theme::RADIUS).inner_margin(Margin::symmetric(10, 6));
         frame.show(ui, |ui| {
             ui.set_width(ui.available_width());

@@ -6,6 +6,7 @@ use super::player::inspect::{Answer, Answers, PointQuestion, Question, WordsQues
 use super::stage::Stage;
 use crate::generate::reading::{PointReads, WordMaps};
 use crate::mask::MaskPlan;
+use crate::model::sampler::Sampler;
 use crate::studio::{ClipEntry, ClipId, Studio, StudioError, Task, run_of_step};
 
 /// Answers of each kind that are kept.
@@ -57,7 +58,8 @@ impl Readings {
             return subject.clone();
         }
         let recipe = run_of_step(&entry.recipe, step);
-        let plan = MaskPlan::from_json(&recipe.mask_plan.to_string());
+        let calls = Sampler::new(recipe.sampler, recipe.steps).map_or(recipe.steps, |sampler| sampler.calls());
+        let plan = MaskPlan::from_json(&recipe.mask_plan.to_string()).map(|plan| plan.at(step.saturating_sub(1), calls));
         // A damaged plan has no layers to choose from; asking says what is wrong with it.
         let masks: Arc<[String]> =
             plan.map_or_else(|_| [].into(), |plan| plan.layers().iter().map(|layer| layer.name()).collect());

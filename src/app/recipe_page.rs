@@ -11,6 +11,7 @@ use super::mask_picture::MaskPicture;
 use super::theme::{self, Palette};
 use crate::generate::recipe::{Branch, Recipe};
 use crate::mask::MaskPlan;
+use crate::model::sampler::Sampler;
 use crate::studio::words::{ago, count, duration};
 use crate::studio::{ClipEntry, ClipId, Live, Studio, Verdict};
 
@@ -38,12 +39,14 @@ impl Sheet {
 }
 
 impl RecipePage {
-    /// `recipe` is the run's, if there is one, else the clip's.
+    /// `recipe` is the run's, if there is one, else the clip's; `step` is the one in the player, from 0, none for the clip itself.
+    #[expect(clippy::too_many_arguments, reason = "what a page is about, each of it from another place")]
     pub fn show(
         &mut self,
         ui: &mut Ui,
         studio: &Studio,
         recipe: &Recipe,
+        step: Option<usize>,
         clip: Option<&ClipEntry>,
         live: Option<&Live>,
         actions: &mut Vec<Action>,
@@ -61,7 +64,9 @@ impl RecipePage {
         sampling(ui, recipe);
         model(ui, recipe, clip);
         if let Some(mask) = self.sheet.as_mut().and_then(|sheet| sheet.mask.as_mut()) {
-            section(ui, "Attention", |ui| mask.show(ui));
+            let calls = Sampler::new(recipe.sampler, recipe.steps).map_or(recipe.steps, |sampler| sampler.calls()).max(1);
+            let call = step.unwrap_or(calls - 1).min(calls - 1);
+            section(ui, "Attention", |ui| mask.show(ui, call, calls));
         }
         branches(ui, recipe);
         making(ui, studio, recipe, clip);

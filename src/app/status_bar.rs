@@ -7,6 +7,7 @@ use eframe::egui::{self, Button, ProgressBar, RichText, Ui};
 use super::action::Action;
 use super::commands;
 use super::icons::{Icon, icon_button};
+use super::lab::LabAction;
 use super::preferences::{Level, Preferences, SCALES};
 use super::theme;
 use crate::gpu::device::{ComputeDevice, DeviceChoice};
@@ -204,7 +205,16 @@ fn device_facts(ui: &mut Ui, device: &ComputeDevice, painted_by: Option<&Painted
 fn run(ui: &mut Ui, state: &State, queue_seconds: Option<f64>, actions: &mut Vec<Action>) {
     let waiting = state.queue.iter().filter(|item| item.state == crate::studio::ItemState::Waiting).count();
     let Some(live) = &state.live else {
-        if state.is_paused {
+        if let Some(lab) = state.lab.as_ref().filter(|run| run.is_under_way()) {
+            if icon_button(ui, Icon::Pause, "Pause the lab", "It goes on later from its checkpoint; the queue goes on now")
+                .clicked()
+            {
+                actions.push(Action::Lab(LabAction::Pause));
+            }
+            let waits = if waiting > 0 { format!("; {waiting} waiting for it") } else { String::new() };
+            let name = ui.label(theme::caption(format!("The lab: {}{waits}", lab.doing)));
+            ui.add(ProgressBar::new(lab.share as f32).desired_width(160.0).desired_height(6.0)).labelled_by(name.id);
+        } else if state.is_paused {
             if icon_button(ui, Icon::Play, "Go on with the queue", "The queue rests, and the model's memory is given back")
                 .clicked()
             {

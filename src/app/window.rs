@@ -16,6 +16,7 @@ use super::graphics::Loss;
 use super::history::History;
 use super::inspector::{Inspector, Page};
 use super::keys_dialog::KeysDialog;
+use super::lab::LabPage;
 use super::launch::WindowOptions;
 use super::layout::{self, Docking, Layout, Pane};
 use super::library_panel::LibraryPanel;
@@ -71,6 +72,7 @@ pub struct Window {
     library: LibraryPanel,
     queue: QueuePanel,
     pub(super) inspector: Inspector,
+    pub(super) lab: LabPage,
     readings: Readings,
     status_bar: StatusBar,
     painted_by: Option<PaintedBy>,
@@ -120,6 +122,7 @@ impl Window {
             library: LibraryPanel::default(),
             queue: QueuePanel::default(),
             inspector: Inspector::default(),
+            lab: LabPage::new(&studio),
             readings: Readings::default(),
             status_bar: StatusBar::default(),
             painted_by,
@@ -168,6 +171,15 @@ impl Window {
         &mut self.draft
     }
 
+    pub fn lab(&self) -> &LabPage {
+        &self.lab
+    }
+
+    /// For those who set up the window from outside.
+    pub fn lab_mut(&mut self) -> &mut LabPage {
+        &mut self.lab
+    }
+
     /// Whether the settings could be run now.
     pub fn is_ready(&self) -> bool {
         self.settings.is_ready()
@@ -210,6 +222,7 @@ impl Window {
                 }
                 let clip = self.stage.clip();
                 self.inspector.frame = clip.map_or(0, |clip| self.player.state.frame(clip.entry.recipe.frames));
+                self.inspector.step = self.player.state.step.or(live.and_then(|live| live.calls_done.checked_sub(1)));
                 let clip = clip.map(|clip| &clip.entry);
                 let pair = self.stage.comparing();
                 let pointed = self.inspector.show(ui, &self.studio, clip, live, pair, actions);
@@ -218,6 +231,10 @@ impl Window {
                     let newest = live.map_or_else(|| self.stage.clip().map_or(0, |clip| clip.steps), |live| live.calls_done);
                     self.player.state.show_step(step, newest);
                 }
+            }
+            Pane::Lab => {
+                self.lab.still = self.preferences.reduced_motion;
+                self.lab.show(ui, &self.studio, state, actions);
             }
             Pane::Library => {
                 let shown = self.stage.clip().map(|clip| clip.entry.id);
@@ -398,6 +415,7 @@ impl Window {
             database.set_preference("draft", &self.draft),
             database.set_preference("layout", &self.layout),
             database.set_preference("player", &self.player.state),
+            self.studio.remember_lab_wish(self.lab.wish()),
         ];
         for error in kept.into_iter().filter_map(Result::err) {
             log::warn!("{error}");
@@ -454,7 +472,7 @@ impl eframe::App for Window {
         for action in actions {
             self.act(ui.ctx(), action);
         }
-        if state.live.is_some() {
+        if state.live.is_some() || state.lab.as_ref().is_some_and(|run| run.is_under_way()) {
             ui.ctx().request_repaint_after(PROGRESS_BEAT);
         }
     }

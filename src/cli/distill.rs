@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Status;
-use super::train::{Also, SessionArguments, share, status};
+use super::train::{SessionArguments, share, status};
+use crate::training::data::mix::Also;
 use crate::training::distill::mlcd::Distance;
 
 #[derive(Subcommand)]

@@ -44,6 +44,7 @@ use clap::{Parser, Subcommand};
 
 use crate::generate::GenerateError;
 use crate::studio::EngineError;
+use crate::training::TrainError;
 
 /// Turns prompts into video with a distilled, tile-sparse video diffusion transformer.
 ///
@@ -185,6 +186,7 @@ fn is_usage(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.downcast_ref::<GenerateError>().is_some_and(GenerateError::is_usage)
             || matches!(cause.downcast_ref::<EngineError>(), Some(EngineError::Generate(error)) if error.is_usage())
+            || cause.downcast_ref::<TrainError>().is_some_and(TrainError::is_usage)
             || cause.downcast_ref::<UsageError>().is_some()
     })
 }

@@ -1,37 +1,20 @@
 //! `tilereel search`: the masks of a plan, layer by layer, for a model that is there.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
 use super::settings::DeviceArguments;
 use super::train::watch::Terminal;
 use super::{Status, UsageError};
-use crate::mask::{KeyFrames, MaskPlan};
-use crate::model::attention_time::AttentionShape;
-use crate::model::dit::Transformer;
-use crate::model::folder::{ModelFolder, SearchPath};
-use crate::model::latent::ClipSize;
-use crate::model::sampling::Sampling;
-use crate::model::weights::Loader;
-use crate::training::TrainError;
-use crate::training::data::captions::{Captions, tokens_of};
-use crate::training::distill::masks::key_frames;
-use crate::training::distill::teacher::encoded;
+use crate::mask::MaskPlan;
 use crate::training::run::Watcher;
-use crate::training::search::calibration::{Calibration, State};
 use crate::training::search::candidates::Candidates;
-use crate::training::search::choose::{Goal, choose};
-use crate::training::search::measure::{Order, Row, measure};
-use crate::training::search::report::{Found, SearchOf, keep, kept, progress_path};
+use crate::training::search::choose::Goal;
+use crate::training::search::measure::Order;
+use crate::training::search::report::Found;
+use crate::training::search::session::{SEED, Search, THRESHOLD, progress_of, prompts_of_world};
 use crate::training::template::Template;
-use crate::world::attributes::Attributes;
-use crate::world::grammar::{Detail, caption};
-use crate::world::seeds;
-
-/// The threshold of mini's recipe, which leaves about half of the tiles.
-const THRESHOLD: f64 = 0.004;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -76,7 +59,7 @@ pub struct Arguments {
     #[arg(long)]
     frames: Option<usize>,
     /// Number that the noise is made from
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = SEED)]
     seed: u64,
     /// Print no progress
     #[arg(long, short)]
@@ -109,9 +92,7 @@ impl Arguments {
 
     fn sentences(&self) -> Result<Vec<String>, UsageError> {
         let Some(path) = &self.prompt_file else {
-            let seed = seeds::STATISTICS;
-            let sentence = |clip| caption(&Attributes::of_clip(seed, clip), seed, clip, 0, Detail::All);
-            return Ok((0..u64::from(self.prompts)).map(sentence).collect());
+            return Ok(prompts_of_world(self.prompts as usize));
         };
         let text = std::fs::read_to_string(path)
             .map_err(|error| UsageError(format!("The prompts {} cannot be read: {}.", path.display(), error.kind())))?;
@@ -125,7 +106,7 @@ impl Arguments {
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let (goal, order) = arguments.goal()?;
-    let sentences = arguments.sentences()?;
+    let prompts = arguments.sentences()?;
     let template = Template::open(&arguments.model)?;
     let mut size = template.size();
     size.frames = arguments.frames.unwrap_or(size.frames);
@@ -141,120 +122,19 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     super::catch_interrupts();
     let mut terminal = Terminal::new(arguments.quiet);
     terminal.note(&format!("{}, {}, {} kernels", device.name, device.precision, device.tier.name()));
-    let config = template.base_configs()?.transformer;
-    let tokens_per_frame = size.tokens_per_frame();
-    let of = SearchOf {
-        model: template.name().to_owned(),
-        model_sha256: ModelFolder::resolve(&arguments.model, &SearchPath::standard())?.hash()?,
-        candidates: candidates.names(),
-        latent_frames: frames,
-        tokens_per_frame,
-        threshold: if let Order::Greedy(threshold) = order { Some(threshold) } else { None },
-        prompts: sentences,
-        times: arguments.times as usize,
-        batch: arguments.batch as usize,
-        seed: arguments.seed,
-        device: device.name.clone(),
-        precision: device.precision.to_string(),
+    let (times, batch, seed) = (arguments.times as usize, arguments.batch as usize, arguments.seed);
+    let search = Search { template, size, candidates, goal, order, prompts, times, batch, seed };
+    let outcome = search.run(&arguments.out, &device, &mut terminal, &mut |_, _| {})?;
+    drop(terminal);
+    let Some(outcome) = outcome else {
+        match progress_of(&arguments.out) {
+            Some(progress) => eprintln!("Stopped. The same command goes on from {}.", progress.display()),
+            None => eprintln!("Stopped; nothing was measured yet."),
+        }
+        return Ok(Status::Stopped);
     };
-    let progress = progress_path(&arguments.out);
-    let known = kept(&progress, &of);
-    if !known.is_empty() {
-        terminal.note(&format!("goes on behind {} of {} layers", known.len(), config.num_layers));
-    }
-    let transformer = Transformer::load(Loader::new(&template.transformer_weights()?, &device), &config)?;
-    let Some(mut states) = states(&template, &transformer, &of, size, &device, &mut terminal)? else {
-        return stopped(&terminal, &progress);
-    };
-    let layers = transformer.layers();
-    let mut seen = |rows: &[Row]| -> Result<bool, TrainError> {
-        keep(&progress, &of, rows)?;
-        terminal.doing(format!("layer {} of {layers}", rows.len()), rows.len() as f64 / layers as f64);
-        Ok(!terminal.stops() || rows.len() == layers)
-    };
-    let Some(rows) = measure(&transformer, &mut states, &candidates, order, known, &mut seen)? else {
-        return stopped(&terminal, &progress);
-    };
-    drop(states);
-    let shape =
-        AttentionShape { heads: config.num_attention_heads, head: config.attention_head_dim, frame_tokens: tokens_per_frame };
-    let masks: Vec<Arc<KeyFrames>> = candidates.all().iter().map(|mask| Arc::new(mask.mask().key_frames())).collect();
-    let millis = shape.millis(&masks, &device).map_err(|reason| TrainError::DeviceFailed { step: 0, reason })?;
-    terminal.clear();
-    let losses: Vec<Vec<f64>> = rows.iter().map(|row| row.losses.clone()).collect();
-    let tiles: Vec<f64> = candidates.all().iter().map(|mask| mask.mask().kept_tiles() as f64).collect();
-    let costs = if matches!(goal, Goal::MostTiles(_)) { &tiles } else { &millis };
-    let Some(chosen) = choose(&losses, costs, goal) else {
-        let least = layers as f64 * millis.iter().copied().fold(f64::INFINITY, f64::min);
-        let text = format!(
-            "No plan keeps that limit: the sparsest computes {:.1} % of the tiles, and the fastest attention takes {least:.3} ms a call here.",
-            100.0 * tiles.first().zip(tiles.last()).map_or(1.0, |(sparsest, dense)| sparsest / dense)
-        );
-        return Err(UsageError(text).into());
-    };
-    let found = Found { of: &of, candidates: &candidates, rows: &rows, order, goal, millis: &millis, chosen: &chosen };
-    let plan = found.plan()?;
-    plan.save(&arguments.out)?;
-    remove(&progress);
-    tell(&found, &plan, &arguments.out);
+    tell(&outcome.found(), &outcome.plan, &arguments.out);
     Ok(Status::Done)
-}
-
-/// The model's own way from noise to clips, with every frame seeing every frame. None if it was stopped.
-fn states(
-    template: &Template,
-    transformer: &Transformer,
-    of: &SearchOf,
-    size: ClipSize,
-    device: &crate::gpu::device::ComputeDevice,
-    terminal: &mut Terminal,
-) -> anyhow::Result<Option<Vec<State>>> {
-    let (tokenizer, encoder, tokens) = (template.tokenizer()?, template.text_encoder(device)?, template.max_tokens());
-    let defaults = &template.facts().defaults;
-    let dense = MaskPlan::dense(transformer.layers(), size.latent_frames())?;
-    let sampling = Sampling {
-        sampler: defaults.sampler,
-        steps: defaults.steps,
-        guidance_scale: defaults.guidance_scale,
-        shape: size.latent_shape(transformer.latent_channels()),
-        key_frames: key_frames(&dense),
-        seed: of.seed,
-    };
-    let calibration = Calibration { transformer, sampling: &sampling, device: &device.device, times: of.times };
-    let text = |texts: &[String]| -> Result<_, TrainError> {
-        let mut captions = Captions::default();
-        for text in texts {
-            captions.push(&tokens_of(&tokenizer, text, tokens)?);
-        }
-        Ok(encoded(&encoder, captions))
-    };
-    let mut states = Vec::new();
-    for (batch, prompts) in of.prompts.chunks(of.batch.max(1)).enumerate() {
-        let done = (batch * of.batch) as f64 / of.prompts.len() as f64;
-        terminal.doing(format!("samples {} prompts", of.prompts.len()), done);
-        if terminal.stops() {
-            return Ok(None);
-        }
-        let empty = text(&vec![String::new(); prompts.len()])?;
-        states.extend(calibration.states(&text(prompts)?, &empty, batch as u64)?);
-    }
-    Ok(Some(states))
-}
-
-fn stopped(terminal: &Terminal, progress: &Path) -> anyhow::Result<Status> {
-    terminal.clear();
-    match progress.is_file() {
-        true => eprintln!("Stopped. The same command goes on from {}.", progress.display()),
-        false => eprintln!("Stopped; nothing was measured yet."),
-    }
-    Ok(Status::Stopped)
-}
-
-/// The plan is there; what led to it is of no use any more, and no harm if it stays.
-fn remove(progress: &Path) {
-    if let Err(error) = std::fs::remove_file(progress) {
-        log::debug!("could not remove {}: {error}", progress.display());
-    }
 }
 
 fn tell(found: &Found<'_>, plan: &MaskPlan, path: &Path) {

@@ -6,7 +6,8 @@ use clap::Args;
 
 use super::Status;
 use crate::generate::recipe::Recipe;
-use crate::mask::MaskPlan;
+use crate::mask::{LayerMask, MaskPlan};
+use crate::model::sampler::Sampler;
 use crate::studio::read_recipe;
 
 #[derive(Args)]
@@ -39,8 +40,12 @@ pub fn print(recipe: &Recipe) {
     say!("clip       {} frames, {}x{}, {} fps", recipe.frames, recipe.width, recipe.height, recipe.frames_per_second);
     say!("model      {} ({}..)", recipe.model.name, recipe.model.sha256.chars().take(12).collect::<String>());
     if let Ok(plan) = MaskPlan::from_json(&recipe.mask_plan.to_string()) {
-        let layers: Vec<String> = plan.layers().iter().map(|layer| layer.name()).collect();
-        say!("attention  {:.1} % of the tiles: {}", 100.0 * plan.density(), layers.join(" "));
+        let names = |layers: &[LayerMask]| layers.iter().map(LayerMask::name).collect::<Vec<_>>().join(" ");
+        say!("attention  {:.1} % of the tiles: {}", 100.0 * plan.density(), names(plan.layers()));
+        let calls = Sampler::new(recipe.sampler, recipe.steps).map_or(recipe.steps, |sampler| sampler.calls());
+        for (from, layers) in plan.ranges().skip(1) {
+            say!("           from step {}: {}", MaskPlan::first_call(from, calls) + 1, names(layers));
+        }
     }
     if let Some(made) = &recipe.made {
         let driver = if made.driver.is_empty() { String::new() } else { format!(", {}", made.driver) };

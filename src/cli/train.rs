@@ -3,19 +3,21 @@
 pub(super) mod setup;
 pub(super) mod watch;
 
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use self::watch::Terminal;
 use super::settings::{DeviceArguments, open_devices};
 use super::{Status, UsageError};
 use crate::gpu::device::ComputeDevice;
-use crate::model::latent::{ClipSize, PIXELS_A_TOKEN};
+use crate::studio::words::duration;
+use crate::training::data::mix::Also;
 use crate::training::optimiser::OptimiserSettings;
 use crate::training::run::{Ended, Plan};
 use crate::training::schedule::{Length, Schedule};
+use crate::training::setup::Outcome;
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -136,63 +138,6 @@ pub struct BaseArguments {
     also: Option<Also>,
 }
 
-/// Other numbers of frames than the usual one, each with its share of the steps.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Also(pub Vec<(usize, f64)>);
-
-impl Also {
-    /// Beside clips of the world of so many frames: three times as long, and still pictures.
-    pub fn of_world(frames: usize) -> Self {
-        if frames == crate::world::scene::FRAMES { Self(vec![(93, 0.1), (1, 0.05)]) } else { Self::default() }
-    }
-
-    /// # Errors
-    /// The usual number of frames is among them.
-    pub fn check(&self, usual: usize) -> Result<(), UsageError> {
-        if self.0.iter().any(|&(frames, _)| frames == usual) {
-            return Err(UsageError(format!("--also names {usual} frames, which most steps have anyhow. Name other lengths.")));
-        }
-        Ok(())
-    }
-
-    /// Every number of frames, ascending.
-    pub fn with(&self, usual: usize) -> Vec<usize> {
-        let mut frames: Vec<usize> = self.0.iter().map(|&(frames, _)| frames).chain([usual]).collect();
-        frames.sort_unstable();
-        frames
-    }
-}
-
-impl FromStr for Also {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.trim() == "none" {
-            return Ok(Self::default());
-        }
-        let mut lengths = Vec::<(usize, f64)>::new();
-        for piece in text.split(',') {
-            let length = piece
-                .split_once(':')
-                .and_then(|(frames, share)| Some((frames.trim().parse::<usize>().ok()?, share.trim().parse::<f64>().ok()?)));
-            let (frames, share) = length.ok_or("use FRAMES:SHARE, such as 93:0.1,1:0.05, or none")?;
-            let any_side = PIXELS_A_TOKEN;
-            ClipSize { frames, width: any_side, height: any_side }.check().map_err(|error| error.to_string())?;
-            if share.is_nan() || share <= 0.0 {
-                return Err(format!("the share of {frames} frames is above 0, such as 0.1"));
-            }
-            if lengths.iter().any(|&(other, _)| other == frames) {
-                return Err(format!("{frames} frames are named twice"));
-            }
-            lengths.push((frames, share));
-        }
-        if lengths.iter().map(|(_, share)| share).sum::<f64>() >= 1.0 {
-            return Err("the shares leave no steps for the usual length; their sum is below 1".into());
-        }
-        Ok(Self(lengths))
-    }
-}
-
 pub(super) fn minutes(text: &str) -> Result<Duration, String> {
     let number: f64 = text.trim().parse().map_err(|_| "use a number of minutes, such as 2.5")?;
     Duration::try_from_secs_f64(number * 60.0).map_err(|_| "use a number of minutes that is not negative".into())
@@ -273,29 +218,11 @@ pub(super) fn status(ended: Ended) -> Status {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn other_lengths_are_read_with_their_shares() {
-        assert_eq!("93:0.1, 1:0.05".parse(), Ok(Also::of_world(29)));
-        assert_eq!("none".parse(), Ok(Also::of_world(17)));
-        for (text, reason) in [
-            ("", "FRAMES:SHARE"),
-            ("93", "FRAMES:SHARE"),
-            ("90:0.1", "The nearest are 89 and 93"),
-            ("93:0", "above 0"),
-            ("93:nan", "above 0"),
-            ("93:0.1,93:0.2", "twice"),
-            ("93:0.5,1:0.5", "below 1"),
-        ] {
-            let error = text.parse::<Also>().expect_err(text);
-            assert!(error.contains(reason), "{text}: {error}");
-        }
-        let also = Also::of_world(29);
-        assert_eq!(also.with(29), [1, 29, 93]);
-        also.check(29).expect("other lengths");
-        assert!(also.check(93).expect_err("the usual one").to_string().contains("93 frames"));
-    }
+/// Says what came of a training; `outcome` is none if it was stopped before its first step.
+pub(super) fn told(folder: &Path, terminal: Terminal, outcome: Option<Outcome>) -> anyhow::Result<Ended> {
+    drop(terminal);
+    let Some(Outcome { ended, step, seconds }) = outcome else { return Ok(Ended::Stopped) };
+    let how = if ended == Ended::Stopped { "stopped" } else { "done" };
+    say!("{}: {how} at step {step} after {}", folder.display(), duration(seconds));
+    Ok(ended)
 }

@@ -80,6 +80,7 @@ impl EvaluatedModel {
             (Masks::Own, None) => MaskPlan::dense(layers, frames)?,
         };
         plan.check(layers, frames)?;
+        plan.check_for_all_steps()?;
         let key_frames: Vec<Arc<KeyFrames>> = plan.layers().iter().map(|layer| Arc::new(layer.mask().key_frames())).collect();
         let sampling = Sampling {
             sampler: overrides.sampler.unwrap_or(defaults.sampler),

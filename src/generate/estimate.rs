@@ -3,6 +3,7 @@
 //! Operations and memory follow from the model's configurations and the recipe by formula; how many operations a device does
 //! in a second is learned from the runs before ([`Speeds`]), and until there are any, taken from typical figures and said so.
 
+mod learning;
 mod speeds;
 mod work;
 
@@ -10,6 +11,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use learning::{DistilLength, DistilWork, LearningEstimate, SearchWork};
 pub use speeds::Speeds;
 pub use work::{
     CallWork, Work, text_encoder_activation_bytes, text_encoder_flops, transformer_activation_bytes, transformer_parameters,
@@ -159,11 +161,19 @@ impl ModelCosts {
         let [_, frames, height, width] = recipe.size().latent_shape(transformer.in_channels);
         let tokens_per_frame = (height / transformer.patch_size) * (width / transformer.patch_size);
 
-        let call_flops = rows as f64 * work::transformer_flops(transformer, &plan, tokens_per_frame, recipe.max_tokens);
+        // Ranges of steps with masks of their own cost what they cost; the mean call stands for them.
+        let of_range: Vec<f64> = (0..plan.ranges().count())
+            .map(|range| {
+                let plan = plan.of_range(range);
+                rows as f64 * work::transformer_flops(transformer, &plan, tokens_per_frame, recipe.max_tokens)
+            })
+            .collect();
+        let sampling_flops: f64 = (0..model_calls).map(|call| of_range[plan.range_of(call, model_calls)]).sum();
+        let call_flops = sampling_flops / model_calls as f64;
         let text_flops = rows as f64 * text_encoder_flops(text_encoder, recipe.max_tokens);
         let decoding = Tiling::of(vae).decoding_cost(vae, [frames, height, width]);
         let decoding_flops = decoding.convolution_flops + decoding.attention_flops;
-        let flops = PhaseValues { text: text_flops, sampling: call_flops * model_calls as f64, decoding: decoding_flops };
+        let flops = PhaseValues { text: text_flops, sampling: sampling_flops, decoding: decoding_flops };
 
         let of_one_call = PhaseValues { sampling: call_flops, ..flops };
         let (measured, typical) = (speeds.of(device, &of_one_call), typical_speeds(device));
@@ -247,6 +257,7 @@ fn typical_speeds(device: &ComputeDevice) -> PhaseValues<f64> {
 mod tests {
     use super::*;
     use crate::gpu::device::{self, DeviceChoice};
+    use crate::mask::MaskPlan;
     use crate::model::folder::SearchPath;
 
     fn mini(name: &str) -> (ModelFolder, Recipe, ComputeDevice) {
@@ -294,6 +305,23 @@ mod tests {
         assert_near(dense.flops.sampling - sparse.flops.sampling, (1.0 - sparse.density) * attention);
         assert!(sparse.seconds < dense.seconds);
         assert_eq!(sparse.flops.decoding, dense.flops.decoding);
+    }
+
+    #[test]
+    fn ranges_of_steps_cost_what_they_compute() {
+        let (folder, mut recipe, device) = mini("mini/fast");
+        let mut with = |plan: MaskPlan| {
+            let plan = serde_json::from_str(&plan.to_json().unwrap()).unwrap();
+            recipe.set_mask(&folder, &crate::generate::recipe::MaskChoice::Given(plan)).unwrap();
+            (recipe.format, Estimate::of(&folder, &recipe, &device, &Speeds::default()).unwrap())
+        };
+        let uniform = |name: &str| MaskPlan::uniform(12, 8, name).unwrap();
+        let [(_, dense), (_, sparse)] = ["full", "1:7"].map(|name| with(uniform(name)));
+        // Two of eight steps dense.
+        let (format, mixed) = with(MaskPlan::of_ranges(vec![(0.0, uniform("full")), (0.25, uniform("1:7"))]).unwrap());
+        assert_near(mixed.flops.sampling, 0.25 * dense.flops.sampling + 0.75 * sparse.flops.sampling);
+        assert_near(mixed.density, 0.25 + 0.75 * 22.0 / 64.0);
+        assert_eq!((format, with(uniform("full")).0), (3, 1), "older programs would not see the later masks");
     }
 
     #[test]

@@ -52,6 +52,22 @@ impl Timing {
     }
 }
 
+/// What a range of steps obeys.
+struct Masks {
+    range: usize,
+    plan: Arc<MaskPlan>,
+    /// One entry a layer.
+    key_frames: Vec<Arc<KeyFrames>>,
+}
+
+impl Masks {
+    fn of(plan: &MaskPlan, range: usize) -> Self {
+        let plan = Arc::new(plan.of_range(range));
+        let key_frames = plan.layers().iter().map(|layer| Arc::new(layer.mask().key_frames())).collect();
+        Self { range, plan, key_frames }
+    }
+}
+
 /// A walk from noise to a clean latent.
 pub struct Walk<'a> {
     pub sampler: Sampler,
@@ -62,7 +78,7 @@ pub struct Walk<'a> {
     /// Above 1 the text holds two rows, the negative prompt first.
     pub guidance_scale: f64,
     pub text: &'a TextContext,
-    pub plan: &'a Arc<MaskPlan>,
+    pub plan: &'a MaskPlan,
     /// Fills unit normal noise for a call.
     pub noise: &'a mut dyn FnMut(usize, &mut [f32]),
     /// Sees the sampler, the call, the latent after it, the estimate of the clean one and the attention if it was recorded.
@@ -85,7 +101,8 @@ impl Networks {
         observer: &mut dyn Observer,
     ) -> Result<Latent, GenerateError> {
         let shape = latent.shape;
-        let key_frames: Vec<_> = walk.plan.layers().iter().map(|layer| Arc::new(layer.mask().key_frames())).collect();
+        let calls = walk.sampler.calls();
+        let mut masks = Masks::of(walk.plan, walk.plan.range_of(walk.calls.start, calls));
         let text = match &self.team {
             Some(_) => {
                 Some(Arc::new(Text::of(walk.text).map_err(|reason| GenerateError::DeviceFailed { doing: "sampled", reason })?))
@@ -98,13 +115,17 @@ impl Networks {
             }
             let started = Instant::now();
             let input = Latent { shape, values: walk.sampler.scale_model_input(call, &latent.values) };
+            let range = walk.plan.range_of(call, calls);
+            if range != masks.range {
+                masks = Masks::of(walk.plan, range);
+            }
             let (epsilon, attention) = match (&self.team, &text) {
                 (Some(team), Some(text)) => {
                     let timestep = walk.sampler.timestep(call);
-                    let input = Input { latent: input, timestep, text: text.clone(), key_frames: key_frames.clone() };
+                    let input = Input { latent: input, timestep, text: text.clone(), key_frames: masks.key_frames.clone() };
                     (self.predict_together(team, input, walk, observer)?, None)
                 }
-                _ => self.predict(&input, call, walk, &key_frames, observer)?,
+                _ => self.predict(&input, call, walk, &masks, observer)?,
             };
             if !epsilon.iter().all(|value| value.is_finite()) {
                 return Err(GenerateError::NotFinite { part: "transformer", step: call + 1 });
@@ -136,10 +157,10 @@ impl Networks {
         input: &Latent,
         call: usize,
         walk: &Walk<'_>,
-        key_frames: &[Arc<KeyFrames>],
+        masks: &Masks,
         observer: &dyn Observer,
     ) -> Result<(Vec<f32>, Option<Arc<AttentionRecord>>), GenerateError> {
-        let guided = walk.guidance_scale > 1.0;
+        let (guided, key_frames) = (walk.guidance_scale > 1.0, &masks.key_frames[..]);
         let copies = if guided { 2 } else { 1 };
         let latents = input.to_tensor(copies, &self.device.device);
         let timesteps = vec![walk.sampler.timestep(call); copies];
@@ -173,8 +194,8 @@ impl Networks {
         if observer.stop() {
             return Err(GenerateError::Stopped);
         }
-        let attention =
-            recording.map(|recording| Arc::new(AttentionRecord::of_masses(call, recording, walk.plan.clone(), &masses.concat())));
+        let attention = recording
+            .map(|recording| Arc::new(AttentionRecord::of_masses(call, recording, masks.plan.clone(), &masses.concat())));
         if !guided {
             return Ok((values, attention));
         }

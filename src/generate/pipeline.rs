@@ -247,7 +247,7 @@ impl LoadedModel {
         timing: &mut Timing,
         observer: &mut dyn Observer,
     ) -> Result<StepRecord, GenerateError> {
-        let plan = Arc::new(recipe.plan(self.networks.transformer.layers())?);
+        let plan = recipe.plan(self.networks.transformer.layers())?;
         // The walks before a branch come first, with texts of their own.
         let Start { first_call, latent: start, sampler, mut devices } = self.start(recipe, options, timing, observer)?;
         let name = self.networks.device.name_with_others();

@@ -11,9 +11,15 @@ use crate::model::latent::ClipSize;
 use crate::model::sampler::{Sampler, SamplerKind};
 
 /// Version of the recipe's form; files with a larger one come from a newer program.
-pub const RECIPE_FORMAT: u32 = 2;
+pub const RECIPE_FORMAT: u32 = FORMAT_WITH_STEP_RANGES;
 /// The form of a recipe without a branch, which programs before branches read too.
 const FORMAT_WITHOUT_BRANCH: u32 = 1;
+const FORMAT_WITH_BRANCH: u32 = 2;
+/// Of a recipe whose plan has other masks for later steps, which older programs would not see.
+const FORMAT_WITH_STEP_RANGES: u32 = 3;
+/// Fields of a plan that a recipe holds; what a search found says nothing about a clip.
+const PLAN_FIELDS: [&str; 3] = ["latent_frames", "layers", LATER_STEPS];
+const LATER_STEPS: &str = "later_steps";
 /// Branches of branches of branches: each takes a run of its own to make again.
 const MOST_BRANCHES: usize = 16;
 /// Longest prompt that is accepted; models read far less of it.
@@ -183,12 +189,19 @@ impl Recipe {
     /// size, model) is taken from there.
     pub fn branch_from(&mut self, mut from: Recipe, call: usize) {
         from.made = None;
-        self.format = RECIPE_FORMAT;
         (self.sampler, self.steps) = (from.sampler, from.steps);
         (self.frames, self.width, self.height) = (from.frames, from.width, from.height);
         (self.model, self.noise_sha256) = (from.model.clone(), None);
         from.set_precision(self.precision);
         self.branch = Some(Box::new(Branch { from, call }));
+        self.format = self.least_format();
+    }
+
+    /// The form that every program can read which can make this run.
+    fn least_format(&self) -> u32 {
+        let own = if self.mask_plan.get(LATER_STEPS).is_some() { FORMAT_WITH_STEP_RANGES } else { FORMAT_WITHOUT_BRANCH };
+        let of_branch = self.branch.as_ref().map(|branch| branch.from.least_format().max(FORMAT_WITH_BRANCH));
+        own.max(of_branch.unwrap_or(FORMAT_WITHOUT_BRANCH))
     }
 
     /// Of this run and of those that it comes from.
@@ -235,9 +248,10 @@ impl Recipe {
             serde_json::from_str(&plan.to_json()?).map_err(|error| GenerateError::NoRecipe { reason: error.to_string() })?;
         // The search's losses say nothing about this clip.
         if let Some(map) = value.as_object_mut() {
-            map.retain(|key, _| ["latent_frames", "layers"].contains(&key.as_str()));
+            map.retain(|key, _| PLAN_FIELDS.contains(&key.as_str()));
         }
         self.mask_plan = value;
+        self.format = self.least_format();
         Ok(())
     }
 

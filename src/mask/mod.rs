@@ -15,7 +15,7 @@ mod sparsity;
 
 pub use family::{MaskFamily, Mode, Placement};
 pub use frame_mask::{FrameMask, KeyFrames};
-pub use plan::{LayerMask, Layout, MaskPlan};
+pub use plan::{LayerMask, Layout, MOST_RANGES, MaskPlan};
 pub use sparsity::Blocks;
 
 use std::io;
@@ -33,6 +33,14 @@ pub enum MaskError {
     Frames(usize),
     #[error("a plan has 1 to {MOST_LAYERS} layers, not {0}")]
     Layers(usize),
+    #[error("a plan has masks for 1 to {MOST_RANGES} ranges of steps, not {0}")]
+    Ranges(usize),
+    #[error("a range of steps cannot begin at {from}: they begin one after the other, the first at 0, all before 1")]
+    RangeStart { from: f64 },
+    #[error("range {range} of its steps: {source}")]
+    InRange { range: usize, source: Box<MaskError> },
+    #[error("the plan has other masks for later steps, and this needs one that holds for all steps")]
+    ForSomeSteps,
     #[error("reference frame {frame} does not exist: the {frames} latent frames are numbered from 0")]
     ReferenceOutOfRange { frame: usize, frames: usize },
     #[error("reference frame {0} is listed twice")]

@@ -138,10 +138,26 @@ pub(super) fn references_of_name(name: &str, frames: usize) -> Result<usize, Mas
     Ok(references)
 }
 
-/// The masks of all layers of a model, for one number of latent frames.
+/// Masks that hold from a step on.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LaterMasks {
+    /// Share of the sampler's calls that come before, between 0 and 1.
+    from: f64,
+    layers: Vec<LayerMask>,
+}
+
+/// Ranges of steps that a plan may have.
+pub const MOST_RANGES: usize = 64;
+
+/// The masks of all layers of a model, for one number of latent frames. They hold for every step, or for ranges of steps: the
+/// first range begins with the first step, and a later one where the one before it ends. Ranges are shares of the steps, so that
+/// a plan means the same for any number of them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct MaskPlan {
+    /// Of the first range.
     layers: Vec<LayerMask>,
+    /// Of the others, as they come.
+    later: Vec<LaterMasks>,
     /// Fields of its file that mean nothing here, such as losses of the search.
     pub(super) notes: Map<String, Value>,
 }
@@ -173,7 +189,75 @@ impl MaskPlan {
                 return Err(MaskError::UnlikeOthers { frames, others }.in_layer(layer));
             }
         }
-        Ok(MaskPlan { layers, notes: Map::new() })
+        Ok(MaskPlan { layers, later: Vec::new(), notes: Map::new() })
+    }
+
+    /// A plan of ranges: where each begins, as a share of the steps, and its masks for all steps. The first begins at 0.
+    ///
+    /// # Errors
+    /// If there are none or too many, they do not begin one after the other within 0 to 1, or are of different models or videos.
+    pub fn of_ranges(ranges: Vec<(f64, MaskPlan)>) -> Result<MaskPlan, MaskError> {
+        let disorder = |from: f64| Err(MaskError::RangeStart { from });
+        if ranges.len() > MOST_RANGES {
+            return Err(MaskError::Ranges(ranges.len()));
+        }
+        let mut ranges = ranges.into_iter();
+        let Some((begin, first)) = ranges.next() else { return Err(MaskError::Ranges(0)) };
+        if begin != 0.0 {
+            return disorder(begin);
+        }
+        let mut plan = MaskPlan { layers: first.layers, later: Vec::new(), notes: first.notes };
+        for (from, masks) in ranges {
+            let before = plan.later.last().map_or(0.0, |range| range.from);
+            // Also not a number.
+            if !(from > before && from < 1.0) {
+                return disorder(from);
+            }
+            masks.check(plan.layers.len(), plan.frames())?;
+            plan.later.push(LaterMasks { from, layers: masks.layers });
+        }
+        Ok(plan)
+    }
+
+    /// Where each range begins, as a share of the steps, and its masks.
+    pub fn ranges(&self) -> impl Iterator<Item = (f64, &[LayerMask])> {
+        let later = self.later.iter().map(|range| (range.from, range.layers.as_slice()));
+        std::iter::once((0.0, self.layers.as_slice())).chain(later)
+    }
+
+    /// Whether all steps have the same masks.
+    pub fn is_for_all_steps(&self) -> bool {
+        self.later.is_empty()
+    }
+
+    /// Fails unless all steps have the same masks.
+    pub fn check_for_all_steps(&self) -> Result<(), MaskError> {
+        if self.is_for_all_steps() { Ok(()) } else { Err(MaskError::ForSomeSteps) }
+    }
+
+    /// The call, of so many, that a range begins with.
+    pub fn first_call(from: f64, calls: usize) -> usize {
+        (from * calls as f64).round() as usize
+    }
+
+    /// The number of the range that a call, of so many, belongs to.
+    pub fn range_of(&self, call: usize, calls: usize) -> usize {
+        let begun = self.later.iter().filter(|range| MaskPlan::first_call(range.from, calls) <= call);
+        begun.count()
+    }
+
+    /// The masks of one range, as a plan for all steps; the last of those that there are.
+    #[must_use]
+    pub fn of_range(&self, range: usize) -> MaskPlan {
+        let later = range.checked_sub(1).and_then(|place| self.later.get(place).or(self.later.last()));
+        let layers = later.map_or(&self.layers, |later| &later.layers).clone();
+        MaskPlan { layers, later: Vec::new(), notes: Map::new() }
+    }
+
+    /// The plan that a call, of so many, obeys.
+    #[must_use]
+    pub fn at(&self, call: usize, calls: usize) -> MaskPlan {
+        self.of_range(self.range_of(call, calls))
     }
 
     /// The plan with fields for its file that mean nothing to it, such as what a search has found.
@@ -182,7 +266,7 @@ impl MaskPlan {
         MaskPlan { notes, ..self }
     }
 
-    /// The masks, first layer first.
+    /// The masks of the first steps, first layer first; of all steps, unless there are ranges.
     pub fn layers(&self) -> &[LayerMask] {
         &self.layers
     }
@@ -213,26 +297,43 @@ impl MaskPlan {
         if frames == self.frames() {
             return Ok(self.clone());
         }
-        let layers = self.layers.iter().enumerate().map(|(layer, mask)| mask.adapted(frames).map_err(|e| e.in_layer(layer)));
-        MaskPlan::of_layers(layers.collect::<Result<_, _>>()?)
+        let adapted = |layers: &[LayerMask]| -> Result<MaskPlan, MaskError> {
+            let layers = layers.iter().enumerate().map(|(layer, mask)| mask.adapted(frames).map_err(|e| e.in_layer(layer)));
+            MaskPlan::of_layers(layers.collect::<Result<_, _>>()?)
+        };
+        let ranges = self.ranges().map(|(from, layers)| Ok((from, adapted(layers)?)));
+        MaskPlan::of_ranges(ranges.collect::<Result<_, MaskError>>()?)
     }
 
-    /// Tiles that are computed, all layers together.
+    /// Tiles that are computed in one of the first steps, all layers together.
     pub fn kept_tiles(&self) -> u64 {
-        self.layers.iter().map(|layer| layer.mask.kept_tiles()).sum()
+        kept_tiles(&self.layers)
     }
 
-    /// Kept tiles of all tiles, in (0, 1]: the mean of the layers' densities.
+    /// Kept tiles of all tiles, in (0, 1]: the mean of the layers' densities, over all steps.
     pub fn density(&self) -> f64 {
-        self.kept_tiles() as f64 / (self.layers.len() * self.frames().pow(2)) as f64
+        let ends = self.ranges().skip(1).map(|(from, _)| from).chain([1.0]);
+        let kept: f64 = self.ranges().zip(ends).map(|((from, layers), end)| (end - from) * kept_tiles(layers) as f64).sum();
+        kept / (self.layers.len() * self.frames().pow(2)) as f64
+    }
+
+    /// The share of layers and steps in which a tile is computed, 0 to 1.
+    pub fn tile_share(&self, query: usize, key: usize) -> f64 {
+        let ends = self.ranges().skip(1).map(|(from, _)| from).chain([1.0]);
+        let kept = |layers: &[LayerMask]| layers.iter().filter(|layer| layer.mask.keeps(query, key)).count() as f64;
+        self.ranges().zip(ends).map(|((from, layers), end)| (end - from) * kept(layers)).sum::<f64>() / self.layers.len() as f64
     }
 
     /// Floating-point operations of the self-attention products (queries by keys, weights by values) of one forward pass
-    /// at batch 1, a multiplication and an addition counted as two: 4 n^2 `width` a tile, with n tokens a latent frame and
+    /// in the first steps at batch 1, a multiplication and an addition counted as two: 4 n^2 `width` a tile, with n tokens a latent frame and
     /// `width` = heads x head size. Softmax and projections are not in it.
     pub fn attention_flops(&self, tokens_per_frame: usize, width: usize) -> u128 {
         4 * (tokens_per_frame as u128).pow(2) * u128::from(self.kept_tiles()) * width as u128
     }
+}
+
+fn kept_tiles(layers: &[LayerMask]) -> u64 {
+    layers.iter().map(|layer| layer.mask.kept_tiles()).sum()
 }
 
 fn check_layers(layers: usize) -> Result<(), MaskError> {
@@ -309,6 +410,37 @@ mod tests {
         let tiles = vec![true, true, false, false, true, false, false, false, true];
         let painted = LayerMask::recognised(FrameMask::new(3, tiles).unwrap());
         assert_eq!((painted.layout(), painted.name().as_str()), (&Layout::Painted, "painted"));
+    }
+
+    #[test]
+    fn ranges_of_steps_follow_each_other() {
+        let uniform = |name: &str| MaskPlan::uniform(2, 8, name).unwrap();
+        let plan = MaskPlan::of_ranges(vec![(0.0, uniform("full")), (0.25, uniform("2:6")), (0.5, uniform("1:7"))]).unwrap();
+        let names = |calls: usize| -> Vec<String> { (0..calls).map(|call| plan.at(call, calls).layers()[1].name()).collect() };
+        assert_eq!(names(8), ["full", "full", "2:6", "2:6", "1:7", "1:7", "1:7", "1:7"]);
+        assert_eq!(names(4), ["full", "2:6", "1:7", "1:7"]);
+        // With fewer steps than ranges the later one holds.
+        assert_eq!(names(1), ["full"]);
+        assert_eq!(names(2), ["full", "1:7"]);
+        assert!((plan.density() - (0.25 + 0.25 * 34.0 / 64.0 + 0.5 * 22.0 / 64.0)).abs() < 1e-12);
+        assert_eq!((plan.tile_share(0, 5), plan.tile_share(5, 4)), (1.0, 0.5));
+        assert_eq!(plan.of_range(1), uniform("2:6"));
+        assert_eq!(MaskPlan::of_ranges(vec![(0.0, uniform("2:6"))]).unwrap(), uniform("2:6"));
+        let longer = plan.adapted(24).unwrap();
+        assert_eq!(longer.of_range(2), MaskPlan::uniform(2, 24, "1:23").unwrap());
+        assert!(longer.ranges().map(|(from, _)| from).eq([0.0, 0.25, 0.5]));
+
+        let refused = |ranges: Vec<(f64, MaskPlan)>| MaskPlan::of_ranges(ranges).unwrap_err().to_string();
+        for from in [0.0, -0.5, 1.0, f64::NAN] {
+            assert!(refused(vec![(0.0, uniform("full")), (from, uniform("2:6"))]).contains("begin"), "{from}");
+        }
+        assert!(refused(vec![(0.5, uniform("full"))]).contains("begin"));
+        assert!(refused(Vec::new()).contains("1 to 64"));
+        let other = MaskPlan::uniform(3, 8, "full").unwrap();
+        assert!(matches!(
+            MaskPlan::of_ranges(vec![(0.0, uniform("full")), (0.5, other)]),
+            Err(MaskError::LayerCount { plan: 3, model: 2 })
+        ));
     }
 
     #[test]

@@ -10,6 +10,9 @@
 //!   ]
 //! }
 //! ```
+//! A plan with other masks for later steps lists them behind: `"later_steps": [{ "from": 0.5, "layers": [..] }]`, where `from` is the
+//! share of the steps that come before.
+//!
 //! `refs` and `mode` may be left out (evenly spaced, symmetric). A matrix has one row a query frame and one digit a key
 //! frame. Fields that are not listed here (losses of a search, provenance) are kept when a plan is read and written again.
 
@@ -20,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::plan::references_of_name;
-use super::{FrameMask, LayerMask, Layout, MaskError, MaskFamily, MaskPlan, Mode, Placement};
+use super::{FrameMask, LayerMask, Layout, MOST_RANGES, MaskError, MaskFamily, MaskPlan, Mode, Placement};
 
 /// Plans are small; what is larger is not read into memory.
 const MOST_BYTES: u64 = 16 << 20;
@@ -29,8 +32,17 @@ const MOST_BYTES: u64 = 16 << 20;
 struct PlanFile {
     latent_frames: usize,
     layers: Vec<LayerEntry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    later_steps: Vec<RangeEntry>,
     #[serde(flatten)]
     notes: Map<String, Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RangeEntry {
+    from: f64,
+    layers: Vec<LayerEntry>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,20 +79,27 @@ impl MaskPlan {
     /// If the text is no plan, or says something that cannot be or contradicts itself; the message names the layer.
     pub fn from_json(text: &str) -> Result<MaskPlan, MaskError> {
         let file: PlanFile = serde_json::from_str(text)?;
-        // Both numbers are checked before anything of their size is made.
-        let mut plan = MaskPlan::dense(file.layers.len(), file.latent_frames)?;
-        let layers = file.layers.into_iter().enumerate();
-        let layers = layers.map(|(layer, entry)| entry.layer_mask(plan.frames()).map_err(|error| error.in_layer(layer)));
-        plan = MaskPlan::of_layers(layers.collect::<Result<_, _>>()?)?;
+        let mut ranges = vec![(0.0, masks(file.layers, file.latent_frames)?)];
+        if file.later_steps.len() >= MOST_RANGES {
+            return Err(MaskError::Ranges(file.later_steps.len() + 1));
+        }
+        for (place, RangeEntry { from, layers }) in file.later_steps.into_iter().enumerate() {
+            let in_range = |error| MaskError::InRange { range: place + 2, source: Box::new(error) };
+            ranges.push((from, masks(layers, file.latent_frames).map_err(in_range)?));
+        }
+        let mut plan = MaskPlan::of_ranges(ranges)?;
         plan.notes = file.notes;
         Ok(plan)
     }
 
     /// The plan as text that [`Self::from_json`] reads back to an equal plan.
     pub fn to_json(&self) -> Result<String, MaskError> {
+        let entries = |layers: &[LayerMask]| layers.iter().map(LayerEntry::of).collect();
+        let later = self.ranges().skip(1);
         let file = PlanFile {
             latent_frames: self.frames(),
-            layers: self.layers().iter().map(LayerEntry::of).collect(),
+            layers: entries(self.layers()),
+            later_steps: later.map(|(from, layers)| RangeEntry { from, layers: entries(layers) }).collect(),
             notes: self.notes.clone(),
         };
         Ok(serde_json::to_string_pretty(&file)? + "\n")
@@ -192,6 +211,15 @@ impl LayerEntry {
         layer.notes = self.notes;
         Ok(layer)
     }
+}
+
+/// The plan of one range.
+fn masks(entries: Vec<LayerEntry>, frames: usize) -> Result<MaskPlan, MaskError> {
+    // Both numbers are checked before anything of their size is made.
+    let frames = MaskPlan::dense(entries.len(), frames)?.frames();
+    let layers = entries.into_iter().enumerate();
+    let layers = layers.map(|(layer, entry)| entry.layer_mask(frames).map_err(|error| error.in_layer(layer)));
+    MaskPlan::of_layers(layers.collect::<Result<_, _>>()?)
 }
 
 /// A list of reference frames, checked and ascending.

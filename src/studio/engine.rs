@@ -24,6 +24,7 @@ use crate::model::folder::ModelFolder;
 use crate::model::latent::Latent;
 use crate::model::weights::WeightError;
 use crate::parallel::team;
+use crate::training::TrainError;
 
 mod recovery;
 
@@ -52,6 +53,9 @@ pub enum Event {
 pub enum EngineError {
     #[error(transparent)]
     Generate(#[from] GenerateError),
+    /// A search or a distillation.
+    #[error(transparent)]
+    Train(#[from] TrainError),
     #[error(transparent)]
     Kernel(KernelError),
     #[error(
@@ -80,13 +84,21 @@ impl Workshop {
         }
     }
 
+    /// The device, or the one that has replaced it after a loss.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn device(&mut self, device: &ComputeDevice) -> Result<ComputeDevice, GenerateError> {
+        Ok(self.device.insert(device.current()?).clone())
+    }
+
     /// The networks of a model on a device, or on the one that has replaced it after a loss; loaded only if they are not those of
     /// the last job.
     ///
     /// # Errors
     /// A part of the model is missing, damaged or of another family, or the device is gone.
     pub fn model(&mut self, folder: ModelFolder, device: &ComputeDevice) -> Result<&mut LoadedModel, GenerateError> {
-        let device = &*self.device.insert(device.current()?);
+        let device = &self.device(device)?;
         let hash = folder.hash()?;
         let loaded = match self.model.take() {
             Some(model) if model.networks().device.is_like(device) && model.folder().hash()? == hash => model,
@@ -118,6 +130,11 @@ impl Feed {
             self.warnings.push(warning.clone());
             self.send(Event::Warning(warning));
         }
+    }
+
+    /// Whether the front has asked the job to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     fn send(&mut self, event: Event) {
@@ -152,7 +169,7 @@ impl Observer for Feed {
     }
 
     fn stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.is_stopped()
     }
 }
 
@@ -240,6 +257,15 @@ impl Engine {
         T: Send + 'static,
         J: FnOnce(&mut Workshop, &mut Feed) -> Result<T, GenerateError> + Send + 'static,
     {
+        self.submit_any(|workshop, feed| job(workshop, feed).map_err(EngineError::from))
+    }
+
+    /// As [`Self::submit`], for jobs that fail in other ways too.
+    pub fn submit_any<T, J>(&self, job: J) -> Ticket<T>
+    where
+        T: Send + 'static,
+        J: FnOnce(&mut Workshop, &mut Feed) -> Result<T, EngineError> + Send + 'static,
+    {
         let (events, events_out) = sync_channel(EVENTS_WAITING);
         let (result, result_out) = sync_channel(1);
         let (denoised, timings) = (Arc::new(Mutex::new(None)), Arc::new(Mutex::new(None)));
@@ -255,7 +281,7 @@ impl Engine {
         let run: Job = Box::new(move |workshop| {
             let outcome = catch_unwind(AssertUnwindSafe(|| job(workshop, &mut feed)));
             let outcome = match outcome {
-                Ok(outcome) => outcome.map_err(EngineError::from),
+                Ok(outcome) => outcome,
                 Err(payload) => {
                     // Tensors of a failed device must not serve another job.
                     let _ = catch_unwind(AssertUnwindSafe(|| workshop.model = None));

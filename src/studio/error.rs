@@ -42,6 +42,11 @@ pub enum StudioError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Clip(#[from] ClipError),
+    /// What the lab cannot do now.
+    #[error("{0}")]
+    Lab(String),
+    #[error("The lab works on the device. Pause it first, or wait for its end.")]
+    LabWorks,
     #[error("The system gives no thread: {0}. Close other programs and try again.")]
     NoThread(std::io::Error),
 }

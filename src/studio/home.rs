@@ -86,6 +86,11 @@ impl Home {
         self.folder.join("masks")
     }
 
+    /// Where models are kept that the lab made.
+    pub fn models_folder(&self) -> PathBuf {
+        self.folder.join("models")
+    }
+
     pub fn speeds(&self) -> Speeds {
         Speeds::in_folder(&self.folder)
     }

@@ -15,6 +15,7 @@ pub mod export;
 pub mod heat;
 mod home;
 mod keep;
+mod lab;
 mod library;
 mod live;
 mod media;
@@ -43,6 +44,9 @@ pub use engine::{Engine, EngineError, Event, Feed, Ticket, Workshop, quiet_engin
 pub use error::StudioError;
 pub use export::{Export, ExportError, ExportRequest};
 pub use home::Home;
+pub use lab::{
+    DistilWish, LabCost, LabGoal, LabKept, LabLength, LabRun, LabStage, LabWish, LabWork, PlanPoint, SearchWish, Trade,
+};
 pub use library::{ClipEntry, ClipFilter, NewClip};
 pub use live::Live;
 pub use media::{Loaded, Media, Picture};

@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{EngineError, StudioError};
+use super::{EngineError, LabWish, StudioError};
 use crate::clip::ClipError;
 use crate::generate::GenerateError;
 use crate::generate::estimate::Estimate;
 use crate::generate::recipe::Recipe;
 use crate::gpu::device::ComputeDevice;
+use crate::training::TrainError;
 
 /// What kind of thing went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +84,32 @@ impl ErrorReport {
         }
     }
 
+    /// A run of the lab ended with an error.
+    pub fn of_lab(error: &StudioError, wish: &LabWish, device: &ComputeDevice) -> Self {
+        let fault = Fault::of(error);
+        let mut remedies = match fault {
+            Fault::OutOfMemory | Fault::Settings | Fault::BadFile => vec![Remedy::EditSettings, Remedy::Retry],
+            Fault::WrongNumbers => Vec::new(),
+            Fault::DeviceLost | Fault::DriverTimeout | Fault::Other | Fault::Disk => vec![Remedy::Retry],
+        };
+        if !device.is_cpu()
+            && matches!(fault, Fault::OutOfMemory | Fault::DeviceLost | Fault::DriverTimeout | Fault::WrongNumbers)
+        {
+            remedies.push(Remedy::UseCpu);
+        }
+        let wished = serde_json::json!(wish);
+        let details = format!(
+            "program: {}\nsystem: {} {}\ndevice: {}, {}, {} kernels\nlab: {wished}\nerror: {error:?}",
+            Recipe::program(),
+            std::env::consts::OS,
+            std::env::consts::ARCH,
+            device.name,
+            device.precision,
+            device.kernel_tier(),
+        );
+        Self { fault, what: fault.sentence().into(), why: error.to_string(), remedies, details }
+    }
+
     /// A run was not begun, as it needs more memory than there is.
     pub fn of_memory(estimate: &Estimate, free_bytes: u64, recipe: &Recipe, device: &ComputeDevice) -> Self {
         let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
@@ -123,6 +150,7 @@ impl Fault {
     fn of_engine(error: &EngineError) -> Self {
         match error {
             EngineError::Generate(error) => Self::of_generate(error),
+            EngineError::Train(error) => Self::of_training(error),
             EngineError::Kernel(error) => Self::of_driver_words(&error.reason),
             EngineError::Panicked { message } => Self::of_driver_words(message),
             EngineError::Gone => Self::Other,
@@ -147,6 +175,26 @@ impl Fault {
             | GenerateError::NewerRecipe { .. }
             | GenerateError::StepRecord { .. } => Self::BadFile,
             _ => Self::Other,
+        }
+    }
+
+    fn of_training(error: &TrainError) -> Self {
+        match error {
+            TrainError::DeviceFailed { reason, .. } => Self::of_driver_words(reason),
+            TrainError::Write(_) => Self::Disk,
+            TrainError::Clip(error) => Self::of_clip(error),
+            TrainError::Checkpoint { .. }
+            | TrainError::NoCheckpoint { .. }
+            | TrainError::Latents { .. }
+            | TrainError::Unreadable { .. }
+            | TrainError::Unsupported { .. }
+            | TrainError::Weights(_)
+            | TrainError::Folder(_)
+            | TrainError::Text(_) => Self::BadFile,
+            TrainError::NoPlan { .. } | TrainError::TeachersPlace { .. } | TrainError::Mask(_) | TrainError::Settings(_) => {
+                Self::Settings
+            }
+            TrainError::Diverged { .. } | TrainError::Occupied { .. } | TrainError::WrongKernel { .. } => Self::Other,
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use super::keep::{Made as MadeClip, keep_clip};
+use super::lab;
 use super::live::Live;
 use super::media::{step_of, write_projection};
 use super::models::{Fit, ModelInfo, free_memory};
@@ -43,11 +44,22 @@ pub(super) fn run(shared: &Arc<Shared>) {
             shared.queue_changed();
             shared.library_changed();
         }
+        if let Some((job, device)) = lab_job(shared) {
+            lab::work_off(shared, job, &device);
+            continue;
+        }
         match next_item(shared) {
             Some((item, device)) => work_off(shared, item, &device),
             None => shared.rest(IDLE),
         }
     }
+}
+
+/// What the lab is to do, as soon as there is a device. It comes before the queue, for the person has just asked for it.
+fn lab_job(shared: &Shared) -> Option<(lab::LabJob, ComputeDevice)> {
+    let DeviceState::Ready(device) = shared.state().device.clone() else { return None };
+    let job = shared.wishes(|wishes| wishes.lab.take())?;
+    Some((job, *device))
 }
 
 fn next_item(shared: &Shared) -> Option<(QueueItem, ComputeDevice)> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::attention::{AttentionShelf, DEFAULT_RECORDING};
 use super::database::Database;
+use super::lab::{LabJob, LabRun};
 use super::live::Live;
 use super::media::Media;
 use super::{ClipId, Engine, Home, ItemId, QueueItem, StudioError};
@@ -20,6 +21,8 @@ pub struct State {
     pub adapters: Vec<AdapterReport>,
     pub queue: Vec<QueueItem>,
     pub live: Option<Live>,
+    /// The run of the lab, which the queue waits for while it is under way.
+    pub lab: Option<Arc<LabRun>>,
     /// The queue rests, and the model's memory is given back.
     pub is_paused: bool,
     /// Grows when the library has changed.
@@ -68,6 +71,11 @@ pub(super) struct Wishes {
     pub time_parts: bool,
     pub device: DeviceWish,
     pub reopen_device: bool,
+    /// What the lab is to do next.
+    pub lab: Option<LabJob>,
+    pub pause_lab: bool,
+    /// Before its samples were asked for.
+    pub lab_was_done: bool,
     /// Something has changed that the runner should look at.
     pub bell_rang: bool,
 }
@@ -100,6 +108,9 @@ impl Shared {
             time_parts: false,
             device,
             reopen_device: true,
+            lab: None,
+            pause_lab: false,
+            lab_was_done: false,
             bell_rang: false,
         };
         Ok(Self {

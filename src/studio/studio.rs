@@ -13,7 +13,7 @@ use super::shared::{DeviceState, DeviceWish, Shared, State, StopWish};
 use super::task::Task;
 use super::verify::Verdict;
 use super::{
-    Catalog, ClipEntry, ClipFilter, ClipId, ItemId, ItemState, Leaving, NewItem, StudioError, example, read_recipe, runner,
+    Catalog, ClipEntry, ClipFilter, ClipId, ItemId, ItemState, Leaving, NewItem, StudioError, example, lab, read_recipe, runner,
 };
 use crate::clip;
 use crate::generate::GenerateError;
@@ -66,7 +66,8 @@ impl Studio {
         };
         let shared = Arc::new(Shared::new(home, database, device)?);
         shared.wishes(|wishes| wishes.time_parts = parts);
-        shared.change(|state| state.newest = newest);
+        let lab = lab::left_over(&shared.home).map(Arc::new);
+        shared.change(|state| (state.newest, state.lab) = (newest, lab));
         shared.queue_changed();
         let waking = Arc::downgrade(&shared);
         let catalog = Catalog::start(move || {
@@ -82,6 +83,10 @@ impl Studio {
     /// `wake` is called from other threads whenever something new is to be seen.
     pub fn set_wake(&self, wake: impl Fn() + Send + Sync + 'static) {
         self.shared.set_wake(Box::new(wake));
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// What is to be shown now.
@@ -387,6 +392,9 @@ impl Studio {
         work: impl FnOnce(&mut crate::generate::pipeline::LoadedModel, &mut super::Feed) -> Result<T, GenerateError> + Send + 'static,
         after: impl FnOnce(T, &ComputeDevice) -> U + Send + 'static,
     ) -> Result<Task<U>, StudioError> {
+        if self.state().lab.as_ref().is_some_and(|run| run.is_under_way()) {
+            return Err(StudioError::LabWorks);
+        }
         let device = self.device().ok_or(StudioError::NoDevice)?;
         let (shared, job_device) = (self.shared.clone(), device.clone());
         Task::start(

@@ -6,7 +6,7 @@ use crate::generate::GenerateError;
 use crate::generate::recipe::{MaskChoice, ModelIdentity, Recipe};
 use crate::generate::timings::Timings;
 use crate::gpu::device::Precision;
-use crate::mask::MaskPlan;
+use crate::mask::{FrameMask, MaskPlan};
 
 /// The run of a clip's recipe with another mask, and with `model`, which `found_as` names.
 ///
@@ -42,7 +42,12 @@ pub fn ask_for_the_same(a: &Recipe, b: &Recipe) -> bool {
     };
     let plan = |recipe: &Recipe| MaskPlan::from_json(&recipe.mask_plan.to_string());
     let same_plan = match (plan(a), plan(b)) {
-        (Ok(a), Ok(b)) => a.layers().iter().map(|layer| layer.mask()).eq(b.layers().iter().map(|layer| layer.mask())),
+        (Ok(a), Ok(b)) => {
+            let tiles = |plan: &MaskPlan| -> Vec<(f64, Vec<FrameMask>)> {
+                plan.ranges().map(|(from, layers)| (from, layers.iter().map(|layer| layer.mask().clone()).collect())).collect()
+            };
+            tiles(&a) == tiles(&b)
+        }
         _ => a.mask_plan == b.mask_plan,
     };
     same_plan && settings(a) == settings(b)

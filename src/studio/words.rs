@@ -59,7 +59,9 @@ fn seconds_ago(seconds: f64) -> String {
 pub fn plan(plan: &MaskPlan) -> String {
     let density = format!("{:.1} % of the tiles", 100.0 * plan.density());
     let names: Vec<String> = plan.layers().iter().map(|layer| layer.name()).collect();
+    let ranges = plan.ranges().count();
     match names.split_first() {
+        _ if ranges > 1 => format!("{ranges} ranges of steps, {density}"),
         _ if plan.density() >= 1.0 => "dense".to_owned(),
         Some((first, others)) if others.iter().all(|name| name == first) => format!("{first}, {density}"),
         _ => format!("a mask a layer, {density}"),

@@ -27,6 +27,13 @@ pub enum TrainError {
     NoCheckpoint { path: PathBuf },
     #[error("There is a training in {} already, at step {step}. Go on with --resume, or choose another --out", path.display())]
     Occupied { path: PathBuf, step: u64 },
+    #[error("The student would take the place of its teacher {}. Choose another --out", path.display())]
+    TeachersPlace { path: PathBuf },
+    #[error(
+        "No plan keeps that limit: the sparsest computes {:.1} % of the tiles, and the fastest attention takes {least_millis:.3} ms a call here",
+        100.0 * least_share
+    )]
+    NoPlan { least_share: f64, least_millis: f64 },
     #[error("The latents {} cannot be used: {reason}. Remove the file to have them made again", path.display())]
     Latents { path: PathBuf, reason: String },
     #[error("Cannot read {}: {reason}", path.display())]
@@ -47,4 +54,11 @@ pub enum TrainError {
     Clip(#[from] ClipError),
     #[error(transparent)]
     Mask(#[from] MaskError),
+}
+
+impl TrainError {
+    /// Whether the person's own input is at fault, rather than a file or the device.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::TeachersPlace { .. } | Self::NoPlan { .. })
+    }
 }

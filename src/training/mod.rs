@@ -21,6 +21,7 @@ pub mod replicas;
 pub mod run;
 pub mod schedule;
 pub mod search;
+pub mod setup;
 pub mod sums;
 pub mod template;
 pub mod trainer;

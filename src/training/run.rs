@@ -88,6 +88,9 @@ pub trait Watcher {
     /// Something worth a line.
     fn note(&mut self, text: &str);
 
+    /// What goes on where that is no step of a training, and how much of it is done, 0 to 1.
+    fn doing(&mut self, _what: &str, _share: f64) {}
+
     /// Whether to end after the current step, with a checkpoint.
     fn stops(&self) -> bool;
 }

@@ -194,13 +194,27 @@ impl Template {
     /// # Errors
     /// The plan is damaged, or of another model.
     pub fn plan(&self) -> Result<MaskPlan, TrainError> {
-        let (layers, frames) = (self.base_configs()?.transformer.num_layers, self.size().latent_frames());
         let plan = match self.folder.mask_plan()? {
             Some(text) => MaskPlan::from_json(&text)?,
-            None => MaskPlan::dense(layers, frames)?,
+            None => MaskPlan::dense(self.base_configs()?.transformer.num_layers, self.size().latent_frames())?,
         };
-        plan.check(layers, frames)?;
+        self.check_plan(&plan)?;
         Ok(plan)
+    }
+
+    /// # Errors
+    /// [`TrainError::Mask`] if the plan is of another model or of clips of another length, or has other masks for later steps.
+    pub fn check_plan(&self, plan: &MaskPlan) -> Result<(), TrainError> {
+        plan.check(self.base_configs()?.transformer.num_layers, self.size().latent_frames())?;
+        Ok(plan.check_for_all_steps()?)
+    }
+
+    /// The SHA-256 of its files.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn hash(&self) -> Result<String, TrainError> {
+        Ok(self.folder.hash()?)
     }
 
     /// The first digits of the hash of its files, enough to tell it from another.
@@ -208,7 +222,7 @@ impl Template {
     /// # Errors
     /// A file cannot be read.
     pub fn short_hash(&self) -> Result<String, TrainError> {
-        Ok(self.folder.hash()?.chars().take(12).collect())
+        Ok(self.hash()?.chars().take(12).collect())
     }
 
     /// What it says about its use.

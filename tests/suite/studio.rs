@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tilereel::clip::read_frames;
 use tilereel::generate::attention_record::{AttentionRecord, Recording};
-use tilereel::generate::recipe::Recipe;
+use tilereel::generate::recipe::{MaskChoice, Recipe};
 use tilereel::gpu::device::{DeviceChoice, Precision};
+use tilereel::mask::MaskPlan;
 use tilereel::model::latent::TokenPlace;
 use tilereel::studio::{
     ClipEntry, ClipId, DEFAULT_RECORDING, DeviceWish, Draft, Fault, Home, ItemId, ItemState, Loaded, ModelInfo, NewItem, Picture,
@@ -172,6 +173,38 @@ fn attention_is_recorded_as_the_person_wishes() {
     assert!(reason.contains("attention-0001.png cannot be used"), "{reason}");
     drop(studio);
     assert_eq!(place.open().recording(), None);
+}
+
+/// A plan with other masks for later steps gives the very frames of a run that is left at that step for a run with those masks.
+#[test]
+fn every_step_obeys_the_masks_of_its_range() {
+    let place = Place::new();
+    let studio = place.open();
+    let model = ModelInfo::open("fast").expect("mini");
+    let with = |plan: &MaskPlan| {
+        let mut recipe = recipe("a red ball", 1);
+        recipe.frames = 9;
+        let plan = serde_json::from_str(&plan.to_json().expect("JSON")).expect("JSON");
+        recipe.set_mask(&model.folder, &MaskChoice::Given(plan)).expect("a mask");
+        recipe
+    };
+    let [dense, sparse] = ["full", "1:2"].map(|name| MaskPlan::uniform(model.layers, 3, name).expect("a plan"));
+    let whole = make(&studio, item(with(&dense)));
+    let mut branch = with(&sparse);
+    branch.branch_from(with(&dense), 3);
+    let branch = make(&studio, NewItem { leaves: Some(whole.id), ..item(branch) });
+
+    let ranged = MaskPlan::of_ranges(vec![(0.0, dense.clone()), (0.5, sparse.clone())]).expect("a plan");
+    let ranged = make(&studio, item(with(&ranged)));
+    assert_eq!(ranged.recipe.format, 3);
+    assert_eq!(frames_sha256(&ranged), frames_sha256(&branch));
+    assert_ne!(frames_sha256(&ranged), frames_sha256(&whole), "the masks make a difference");
+    // What is shown of a step is what it obeyed.
+    let plan_of =
+        |step: usize| wait(&studio, "the record", |_| attention(&studio, ranged.id, step)).expect("a record").plan().clone();
+    assert_eq!([1, 3, 4, 6].map(plan_of), [dense.clone(), dense, sparse.clone(), sparse]);
+    let verdict = finish(&studio.verify_clip(ranged.id).expect("a task"));
+    assert!(matches!(verdict, Verdict::Identical { .. }), "{verdict:?}");
 }
 
 #[test]

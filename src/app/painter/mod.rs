@@ -3,6 +3,7 @@
 
 mod painted;
 mod saving;
+mod steps;
 mod strip;
 mod tiles;
 
@@ -30,7 +31,7 @@ use crate::studio::{Home, words};
 const MOST_SIDE: f32 = 440.0;
 const LEAST_SIDE: f32 = 160.0;
 /// What is above and below the layer, and beside it.
-const HEIGHT_AROUND: f32 = 330.0;
+const HEIGHT_AROUND: f32 = 400.0;
 const WIDTH_AROUND: f32 = strip::WIDTH + 100.0;
 const UNDO: KeyboardShortcut = KeyboardShortcut::new(Modifiers::COMMAND, Key::Z);
 const REDO: [KeyboardShortcut; 2] =
@@ -66,6 +67,8 @@ pub struct MaskPainter {
     /// The plan that was searched for the model.
     searched: Option<MaskPlan>,
     layer: usize,
+    /// Of the sampler, which ranges of steps are shown over.
+    calls: usize,
     scope: Scope,
     tiles: Tiles,
     strip: Strip,
@@ -80,15 +83,23 @@ pub struct MaskPainter {
 }
 
 impl MaskPainter {
-    /// Begins with a plan, which `opened` may be the file of. `searched` is the model's own plan, if it has one.
+    /// Begins with a plan, which `opened` may be the file of, of a run of so many calls. `searched` is the model's own plan, if it has
+    /// one.
     ///
     /// # Errors
     /// Never for a plan that was checked.
-    pub fn new(home: &Home, plan: &MaskPlan, searched: Option<MaskPlan>, opened: Option<&Path>) -> Result<Self, MaskError> {
+    pub fn new(
+        home: &Home,
+        plan: &MaskPlan,
+        calls: usize,
+        searched: Option<MaskPlan>,
+        opened: Option<&Path>,
+    ) -> Result<Self, MaskError> {
         Ok(Self {
             painted: PaintedPlan::new(plan)?,
             searched: searched.filter(|searched| searched.check(plan.layers().len(), plan.frames()).is_ok()),
             layer: 0,
+            calls: calls.max(1),
             scope: Scope::Layer,
             tiles: Tiles::default(),
             strip: Strip::default(),
@@ -102,7 +113,7 @@ impl MaskPainter {
 
     /// The plan as it is painted now.
     pub fn plan(&self) -> &MaskPlan {
-        self.painted.plan()
+        self.painted.whole()
     }
 
     /// `parent` is the window that the system's dialog belongs to; `estimate` says what a run with a plan costs. Breaks when it
@@ -133,7 +144,7 @@ impl MaskPainter {
             ui.horizontal_top(|ui| {
                 ui.spacing_mut().item_spacing.x = theme::SPACE_LARGE;
                 // As high as what stands beside it.
-                let height = side + 3.0 * (theme::CONTROL_HEIGHT + theme::SPACE_SMALL) + 30.0;
+                let height = side + 4.0 * (theme::CONTROL_HEIGHT + theme::SPACE_SMALL) + 64.0;
                 ui.vertical(|ui| {
                     ui.set_width(strip::WIDTH);
                     self.strip.show(ui, height, &self.painted, &mut self.layer);
@@ -143,6 +154,10 @@ impl MaskPainter {
                     ui.spacing_mut().item_spacing = vec2(theme::SPACE_SMALL, theme::SPACE_SMALL);
                     self.head(ui);
                     self.presets(ui);
+                    if let Some(done) = steps::show(ui, &mut self.painted, self.calls) {
+                        self.refused = done.err().map(|error| error.to_string());
+                        self.asks = false;
+                    }
                     if let Some(done) = self.tiles.show(ui, side, &mut self.painted, self.layer) {
                         self.refused = done.err().map(|refusal| refusal.to_string());
                     }
@@ -156,7 +171,7 @@ impl MaskPainter {
             self.buttons(ui).or(wanted)
         });
         match modal.inner.or_else(|| modal.should_close().then_some(Wanted::Close)) {
-            Some(Wanted::Save) => match self.saving.save(self.painted.plan()) {
+            Some(Wanted::Save) => match self.saving.save(self.painted.whole()) {
                 Ok(file) => return ControlFlow::Break(Painted::Saved(file)),
                 Err(error) => self.refused = Some(error),
             },
@@ -200,7 +215,10 @@ impl MaskPainter {
         let plan = self.painted.plan();
         let mask = &plan.layers()[self.layer];
         let name = format!("Layer {} of {}", self.layer + 1, plan.layers().len());
-        let about = format!("{}, {} of its tiles", mask.name(), percent(mask.mask().density()));
+        let mut about = format!("{}, {} of its tiles", mask.name(), percent(mask.mask().density()));
+        if !self.painted.whole().is_for_all_steps() {
+            about += &format!(", {}", steps::words(&self.painted, self.painted.shown(), self.calls));
+        }
         Sides::new().shrink_left().show(
             ui,
             |ui| {
@@ -293,13 +311,13 @@ impl MaskPainter {
     fn costs(&mut self, ui: &mut Ui, estimate: impl Fn(&MaskPlan) -> Option<Estimate>) {
         let revision = self.painted.revision();
         if self.cost.as_ref().is_none_or(|(of, _)| *of != revision) {
-            self.cost = estimate(self.painted.plan()).map(|cost| (revision, cost));
+            self.cost = estimate(self.painted.whole()).map(|cost| (revision, cost));
             if revision == 0 {
                 self.cost_before = self.cost.as_ref().map(|(_, cost)| cost.clone());
             }
         }
         let palette = Palette::of(ui);
-        let mut figures = vec![("Tiles", percent(self.painted.plan().density()))];
+        let mut figures = vec![("Tiles", percent(self.painted.whole().density()))];
         match &self.cost {
             Some((_, cost)) => figures.push(("Time", words::duration(cost.seconds))),
             None => figures.push(("Time", "when the device is ready".to_owned())),

@@ -101,7 +101,7 @@ impl Tiles {
                 response.request_focus();
                 // Where it was pressed: the pointer may have moved on since.
                 let origin = ui.input(|input| input.pointer.press_origin()).map_or(here, &tile_at);
-                painted.begin_stroke(layer);
+                painted.begin_stroke();
                 (!painted.plan().layers()[layer].mask().keeps(origin[0], origin[1]), origin)
             }
         };

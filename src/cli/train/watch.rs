@@ -21,13 +21,15 @@ impl Terminal {
         Self { bar: Bar::new(quiet), quiet, last_line: None }
     }
 
-    /// Says what is being done, where that is no step of a training.
-    pub fn doing(&self, what: String, share: f64) {
-        self.bar.training(what, share);
-    }
-
     pub fn clear(&self) {
         self.bar.clear();
+    }
+}
+
+impl Drop for Terminal {
+    /// Whatever is printed next begins on a line of its own.
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 
@@ -53,6 +55,10 @@ impl Watcher for Terminal {
         if !self.quiet {
             self.bar.line(text);
         }
+    }
+
+    fn doing(&mut self, what: &str, share: f64) {
+        self.bar.training(what.to_owned(), share);
     }
 
     fn stops(&self) -> bool {

@@ -15,6 +15,7 @@ use crate::generate::step_record::StepRecord;
 use crate::mask::MaskPlan;
 use crate::model::dit::{Probe, Site, TextContext};
 use crate::model::latent::Latent;
+use crate::model::sampler::Sampler;
 
 /// One call of a run. Calls count from 0: call k makes step k + 1.
 #[derive(Clone, Debug)]
@@ -102,7 +103,8 @@ impl PastCall {
         if observer.stop() {
             return Err(GenerateError::Stopped);
         }
-        let plan = self.recipe.plan(layers)?;
+        let calls = Sampler::new(self.recipe.sampler, self.recipe.steps)?.calls();
+        let plan = self.recipe.plan(layers)?.at(self.call, calls);
         let input = self.input(model, observer)?;
         observer.phase(Phase::Text);
         let text = model.encode_prompt(&self.recipe)?;

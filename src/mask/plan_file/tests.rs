@@ -56,6 +56,37 @@ fn every_kind_of_layer_comes_back_equal() {
 }
 
 #[test]
+fn masks_of_later_steps_come_back_equal() {
+    let uniform = |name: &str| MaskPlan::uniform(2, 8, name).unwrap();
+    let ranges = vec![(0.0, uniform("full")), (0.125, uniform("2:6")), (0.5, uniform("0:8"))];
+    let plan = MaskPlan::of_ranges(ranges).unwrap();
+    let written = plan.to_json().unwrap();
+    assert_eq!(MaskPlan::from_json(&written).unwrap(), plan);
+    assert_eq!(value(&written)["later_steps"][1]["from"], 0.5);
+    // A plan for all steps is written as it always was.
+    assert!(value(&uniform("2:6").to_json().unwrap()).get("later_steps").is_none());
+
+    let refused = |later: &str| {
+        let text = format!(r#"{{"latent_frames": 8, "layers": [{{"mask": "full"}}], "later_steps": [{later}]}}"#);
+        MaskPlan::from_json(&text).unwrap_err().to_string()
+    };
+    let layer = r#"{"mask": "2:6"}"#;
+    for (later, says) in [
+        (r#"{"from": 0.5, "layers": []}"#.to_owned(), "range 2 of its steps"),
+        (format!(r#"{{"from": 0.5, "layers": [{layer}, {layer}]}}"#), "2 layers"),
+        (format!(r#"{{"from": 1.0, "layers": [{layer}]}}"#), "cannot begin at 1"),
+        (format!(r#"{{"from": 0.5, "layers": [{layer}]}}, {{"from": 0.5, "layers": [{layer}]}}"#), "cannot begin at 0.5"),
+        (format!(r#"{{"from": 0.5, "until": 1, "layers": [{layer}]}}"#), "until"),
+        (r#"{"from": 0.5, "layers": [{"mask": "9:9"}]}"#.to_owned(), "K + N = 8"),
+    ] {
+        let error = refused(&later);
+        assert!(error.contains(says), "{error} for {later}");
+    }
+    let many = vec![format!(r#"{{"from": 0.5, "layers": [{layer}]}}"#); 64].join(",");
+    assert!(refused(&many).contains("not 65"));
+}
+
+#[test]
 fn refs_and_mode_may_be_left_out() {
     let plan = MaskPlan::from_json(r#"{"latent_frames": 8, "layers": [{"mask": "3:5"}, {"mask": "full"}]}"#).unwrap();
     assert_eq!(plan.layers()[0], LayerMask::named("3:5", 8).unwrap());

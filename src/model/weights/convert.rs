@@ -16,6 +16,7 @@ use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
+use super::disk::free_disk_bytes;
 use super::error::{WeightError, shown};
 use super::source::{TensorInfo, WeightSource};
 use super::stored_type::StoredType;
@@ -111,7 +112,7 @@ pub fn convert(
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // A file of an earlier try with another source is overwritten.
         let _ = fs::remove_file(&part);
-        if let Some(free) = free_bytes(folder).filter(|&free| free < all_bytes) {
+        if let Some(free) = free_disk_bytes(folder).filter(|&free| free < all_bytes) {
             return Err(ConvertError::NoRoom { folder: folder.to_owned(), free, needed: all_bytes });
         }
     }
@@ -278,26 +279,6 @@ fn beside(target: &Path, ending: &str) -> PathBuf {
     name.push(".");
     name.push(ending);
     name.into()
-}
-
-/// Bytes that a folder's disk has for this user.
-#[cfg(target_os = "linux")]
-fn free_bytes(folder: &Path) -> Option<u64> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(folder.as_os_str().as_bytes()).ok()?;
-    // SAFETY: a structure of plain numbers, for which all bits zero are values.
-    let mut facts: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path ends with a zero, and the structure outlives the call that fills it.
-    if unsafe { libc::statvfs(path.as_ptr(), &raw mut facts) } != 0 {
-        return None;
-    }
-    Some(facts.f_bavail * facts.f_frsize)
-}
-
-/// Elsewhere the length that the new file is given at once shows whether there is room.
-#[cfg(not(target_os = "linux"))]
-fn free_bytes(_: &Path) -> Option<u64> {
-    None
 }
 
 #[cfg(test)]

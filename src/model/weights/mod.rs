@@ -7,6 +7,7 @@
 //! Files are read lazily, one tensor at a time: a published transformer is 11 GB, a text encoder up to 52 GB.
 
 mod convert;
+mod disk;
 mod error;
 mod ledger;
 mod loader;
@@ -24,6 +25,7 @@ mod values;
 mod write;
 
 pub use convert::{ConvertError, Converted, HalfType, convert};
+pub use disk::free_disk_bytes;
 pub use error::{HeaderFault, WeightError};
 pub use ledger::{Mismatch, Misshaped, NonFinite, WeightLedger};
 pub use loader::Loader;

@@ -52,6 +52,18 @@ impl Curves {
         self
     }
 
+    /// Those of a table that some run has written; none if it is none.
+    pub fn read(path: &Path) -> Option<Self> {
+        let text = fs::read_to_string(path).ok()?;
+        let names: Vec<&str> = text.lines().next()?.split(',').collect();
+        let curves = Self::new(names.strip_prefix(&FIXED)?);
+        Some(curves.continued(path, u64::MAX))
+    }
+
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
@@ -125,6 +137,8 @@ mod tests {
         let continued = Curves::new(&["loss", "norm"]).continued(&table, 35);
         assert_eq!(continued.rows().iter().map(|row| row.step).collect::<Vec<_>>(), [10, 20, 30]);
         assert!((continued.rows()[2].numbers[0] - 1.0 / 3.0).abs() < 1e-6);
+        let read = Curves::read(&table).expect("a table");
+        assert_eq!((read.names(), read.rows().len()), (&["loss".to_owned(), "norm".to_owned()][..], 5));
         assert!(Curves::new(&["other"]).continued(&table, 35).rows().is_empty());
     }
 }

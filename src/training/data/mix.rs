@@ -3,7 +3,70 @@
 //! A batch has one shape, so all samples of a step are of one length. Which one is a function of the run's seed and the step
 //! alone: a run that was stopped goes on with the lengths that it would have had.
 
+use std::str::FromStr;
+
+use crate::model::latent::{ClipSize, PIXELS_A_TOKEN};
+use crate::training::error::TrainError;
 use crate::training::random::{Random, Stream};
+
+/// Other numbers of frames than the usual one, each with its share of the steps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Also(pub Vec<(usize, f64)>);
+
+impl Also {
+    /// Beside clips of the world of so many frames: three times as long, and still pictures.
+    pub fn of_world(frames: usize) -> Self {
+        if frames == crate::world::scene::FRAMES { Self(vec![(93, 0.1), (1, 0.05)]) } else { Self::default() }
+    }
+
+    /// # Errors
+    /// The usual number of frames is among them.
+    pub fn check(&self, usual: usize) -> Result<(), TrainError> {
+        if self.0.iter().any(|&(frames, _)| frames == usual) {
+            return Err(TrainError::Settings(format!(
+                "--also names {usual} frames, which most steps have anyhow. Name other lengths"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Every number of frames, ascending.
+    pub fn with(&self, usual: usize) -> Vec<usize> {
+        let mut frames: Vec<usize> = self.0.iter().map(|&(frames, _)| frames).chain([usual]).collect();
+        frames.sort_unstable();
+        frames
+    }
+}
+
+impl FromStr for Also {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim() == "none" {
+            return Ok(Self::default());
+        }
+        let mut lengths = Vec::<(usize, f64)>::new();
+        for piece in text.split(',') {
+            let length = piece
+                .split_once(':')
+                .and_then(|(frames, share)| Some((frames.trim().parse::<usize>().ok()?, share.trim().parse::<f64>().ok()?)));
+            let (frames, share) = length.ok_or("use FRAMES:SHARE, such as 93:0.1,1:0.05, or none")?;
+            let any_side = PIXELS_A_TOKEN;
+            ClipSize { frames, width: any_side, height: any_side }.check().map_err(|error| error.to_string())?;
+            if share.is_nan() || share <= 0.0 {
+                return Err(format!("the share of {frames} frames is above 0, such as 0.1"));
+            }
+            if lengths.iter().any(|&(other, _)| other == frames) {
+                return Err(format!("{frames} frames are named twice"));
+            }
+            lengths.push((frames, share));
+        }
+        if lengths.iter().map(|(_, share)| share).sum::<f64>() >= 1.0 {
+            return Err("the shares leave no steps for the usual length; their sum is below 1".into());
+        }
+        Ok(Self(lengths))
+    }
+}
 
 /// The clips of each length. Most steps have the first, each of the others has a share of them.
 #[derive(Clone, Debug)]
@@ -125,5 +188,27 @@ mod tests {
         assert_eq!(mix.samples_a_step([128, 16]), 118);
         assert_eq!(Mix::of_one(8, ()).samples_a_step([128, 16]), 128);
         assert_eq!(mix.latent_frames(), [8, 24, 1]);
+    }
+
+    #[test]
+    fn other_lengths_are_read_with_their_shares() {
+        assert_eq!("93:0.1, 1:0.05".parse(), Ok(Also::of_world(29)));
+        assert_eq!("none".parse(), Ok(Also::of_world(17)));
+        for (text, reason) in [
+            ("", "FRAMES:SHARE"),
+            ("93", "FRAMES:SHARE"),
+            ("90:0.1", "The nearest are 89 and 93"),
+            ("93:0", "above 0"),
+            ("93:nan", "above 0"),
+            ("93:0.1,93:0.2", "twice"),
+            ("93:0.5,1:0.5", "below 1"),
+        ] {
+            let error = text.parse::<Also>().expect_err(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+        let also = Also::of_world(29);
+        assert_eq!(also.with(29), [1, 29, 93]);
+        also.check(29).expect("other lengths");
+        assert!(also.check(93).expect_err("the usual one").to_string().contains("93 frames"));
     }
 }

@@ -9,5 +9,6 @@ pub mod jump;
 pub mod kd;
 pub mod masks;
 pub mod mlcd;
+pub mod session;
 pub mod student;
 pub mod teacher;

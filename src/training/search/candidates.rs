@@ -54,6 +54,11 @@ impl Candidates {
         self.0.len() - 1
     }
 
+    /// Tiles that each computes, the dense one last.
+    pub fn tiles(&self) -> Vec<f64> {
+        self.0.iter().map(|mask| mask.mask().kept_tiles() as f64).collect()
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.0.iter().map(LayerMask::name).collect()
     }

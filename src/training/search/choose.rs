@@ -32,6 +32,22 @@ struct Way {
     before: usize,
 }
 
+/// What a plan costs, and what it changes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TradeOff {
+    /// Of all layers, in the unit of the candidates' costs.
+    pub cost: f64,
+    /// Mean over the layers.
+    pub loss: f64,
+}
+
+/// The plans that are not both dearer and worse than another, cheapest first, as for [`choose`].
+pub fn frontier(losses: &[Vec<f64>], costs: &[f64]) -> Vec<TradeOff> {
+    let layers = ways(losses, costs);
+    let of = |way: &Way| TradeOff { cost: way.cost as f64 / UNITS, loss: way.loss / losses.len() as f64 };
+    layers.last().map_or(Vec::new(), |ways| ways.iter().map(of).collect())
+}
+
 /// The mask of each layer, by its place among the candidates; none if no plan keeps the goal. `losses[layer]` has one entry
 /// for each candidate but the dense one, whose error is 0; `costs` is what each candidate costs in any layer, the dense one last:
 /// milliseconds, or tiles where the goal is a share of them. Errors of layers count as independent of each other.
@@ -41,6 +57,27 @@ pub fn choose(losses: &[Vec<f64>], costs: &[f64], goal: Goal) -> Option<Vec<usiz
     if let Goal::Threshold(threshold) = goal {
         return Some(losses.iter().map(|losses| below(threshold, losses)).collect());
     }
+    let layers = ways(losses, costs);
+    // Rising in cost and falling in error: the first that is good enough is the fastest, the last within the limit the best.
+    let last = layers.last()?;
+    let within = |most: f64| last.iter().rposition(|way| way.cost as f64 <= most * UNITS);
+    let mut place = match goal {
+        Goal::MostLoss(most) => last.iter().position(|way| way.loss <= most * losses.len() as f64)?,
+        Goal::MostMillis(most) => within(most)?,
+        Goal::MostTiles(share) => within(share * losses.len() as f64 * costs.last().copied().unwrap_or(0.0))?,
+        Goal::Threshold(_) => return None,
+    };
+    let mut chosen: Vec<usize> = Vec::with_capacity(layers.len());
+    for ways in layers.iter().rev() {
+        chosen.push(ways[place].candidate);
+        place = ways[place].before;
+    }
+    chosen.reverse();
+    Some(chosen)
+}
+
+/// Of each layer the ways up to it that are not both dearer and worse than another, cheapest first.
+fn ways(losses: &[Vec<f64>], costs: &[f64]) -> Vec<Vec<Way>> {
     let costs: Vec<u64> = costs.iter().map(|cost| (cost * UNITS).round() as u64).collect();
     let mut layers: Vec<Vec<Way>> = Vec::with_capacity(losses.len());
     for of_layer in losses {
@@ -69,22 +106,7 @@ pub fn choose(losses: &[Vec<f64>], costs: &[f64], goal: Goal) -> Option<Vec<usiz
         });
         layers.push(ways);
     }
-    // Rising in cost and falling in error: the first that is good enough is the fastest, the last within the limit the best.
-    let last = layers.last()?;
-    let within = |most: f64| last.iter().rposition(|way| way.cost as f64 <= most * UNITS);
-    let mut place = match goal {
-        Goal::MostLoss(most) => last.iter().position(|way| way.loss <= most * losses.len() as f64)?,
-        Goal::MostMillis(most) => within(most)?,
-        Goal::MostTiles(share) => within(share * losses.len() as f64 * costs.last().map_or(0.0, |&dense| dense as f64 / UNITS))?,
-        Goal::Threshold(_) => return None,
-    };
-    let mut chosen: Vec<usize> = Vec::with_capacity(layers.len());
-    for ways in layers.iter().rev() {
-        chosen.push(ways[place].candidate);
-        place = ways[place].before;
-    }
-    chosen.reverse();
-    Some(chosen)
+    layers
 }
 
 #[cfg(test)]
@@ -127,6 +149,14 @@ mod tests {
                 assert!(time(&chosen) <= most + 1e-5 && (loss(&chosen) - best).abs() < 1e-9, "{seed} {most}");
             }
             assert_eq!(choose(&losses, &millis, Goal::MostMillis(4.9)), None);
+            // The frontier is what no other plan beats in both.
+            let frontier = frontier(&losses, &millis);
+            for plan in all_plans(layers, candidates) {
+                let (time, loss) = (time(&plan), loss(&plan) / layers as f64);
+                assert!(frontier.iter().any(|point| point.cost <= time + 1e-5 && point.loss <= loss + 1e-9), "{plan:?}");
+            }
+            let falls = |pair: &[TradeOff]| pair[0].cost < pair[1].cost && pair[0].loss > pair[1].loss;
+            assert!(frontier.windows(2).all(falls) && frontier.last().is_some_and(|dense| dense.loss == 0.0));
             // As costs of tiles: half of all is as much as 10 of 5 * 4.
             let half = choose(&losses, &millis, Goal::MostTiles(0.5));
             assert_eq!(half, choose(&losses, &millis, Goal::MostMillis(10.0)));

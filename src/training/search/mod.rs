@@ -10,3 +10,4 @@ pub mod candidates;
 pub mod choose;
 pub mod measure;
 pub mod report;
+pub mod session;

@@ -43,7 +43,7 @@ fn kinds() -> BTreeSet<String> {
 }
 
 /// The kinds that the list of commands offers now.
-fn offered(harness: &mut Harness<'_, Window>) -> BTreeSet<String> {
+pub fn offered(harness: &mut Harness<'_, Window>) -> BTreeSet<String> {
     act(harness, Action::Palette);
     harness.run_steps(2);
     let palette = harness.state().palette().expect("it is open");

@@ -6,6 +6,7 @@ mod export;
 mod feel;
 mod inspect;
 mod inspector;
+mod lab;
 mod library;
 mod painter;
 mod panels;

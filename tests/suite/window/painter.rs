@@ -154,3 +154,56 @@ fn the_keyboard_paints_and_no_frame_is_left_blind() {
     assert_eq!(harness.state().draft().mask, mask);
     assert!(!place.home.masks_folder().exists());
 }
+
+#[test]
+fn steps_are_painted_in_ranges() {
+    let place = Place::new();
+    let mut harness = open(&place);
+    choose(&mut harness, "All layers");
+    choose(&mut harness, "Full");
+    assert_eq!(
+        harness.get_by_label_contains("Painted steps: ").accesskit_node().label().as_deref(),
+        Some("Painted steps: all 8 steps")
+    );
+    choose(&mut harness, "Split");
+    harness.get_by_label("Painted steps: steps 5 to 8 of 8");
+    choose(&mut harness, "Reference frames");
+    choose(&mut harness, "1:7");
+    let sparse = 22.0 / 64.0;
+    assert!((plan(&harness).density() - (0.5 + 0.5 * sparse)).abs() < 1e-9);
+    let names =
+        |harness: &Harness<'_, Window>| -> Vec<String> { plan(harness).ranges().map(|(_, layers)| layers[3].name()).collect() };
+    assert_eq!(names(&harness), ["full", "1:7"]);
+    // A click on an early step paints the first range again, and the arrows go back.
+    let bar = harness.get_by_label_contains("Painted steps: ").rect();
+    let at = bar.left_center() + eframe::egui::vec2(bar.width() * 1.5 / 8.0, 0.0);
+    harness.drag_at(at);
+    harness.drop_at(at);
+    harness.run_steps(3);
+    harness.get_by_label("Painted steps: steps 1 to 4 of 8").focus();
+    harness.run_steps(2);
+    press(&mut harness, Modifiers::NONE, Key::ArrowRight);
+    harness.get_by_label("Painted steps: steps 5 to 8 of 8");
+    choose(&mut harness, "Split");
+    choose(&mut harness, "Reference frames");
+    choose(&mut harness, "2:6");
+    assert_eq!(names(&harness), ["full", "1:7", "2:6"]);
+    choose(&mut harness, "Join");
+    assert_eq!(names(&harness), ["full", "1:7"]);
+    press(&mut harness, Modifiers::COMMAND, Key::Z);
+    assert_eq!(names(&harness), ["full", "1:7", "2:6"]);
+    press(&mut harness, Modifiers::COMMAND | Modifiers::SHIFT, Key::Z);
+
+    choose(&mut harness, "Save and use");
+    let path = place.home.masks_folder().join("painted.json");
+    let saved = MaskPlan::load(&path).expect("it is written");
+    assert!(saved.ranges().map(|(from, _)| from).eq([0.0, 0.5]));
+    wait(&mut harness, "the settings to take it", |window| window.is_ready());
+    harness.run_steps(2);
+    harness.get_by_label("Tiles: 67 %");
+    // Opened again it has its ranges.
+    act(&mut harness, Action::PaintMask);
+    harness.run_steps(3);
+    assert_eq!(plan(&harness), &saved);
+    harness.get_by_label("Painted steps: steps 1 to 4 of 8");
+}
