@@ -2,8 +2,8 @@
 //!
 //! Drivers compile shaders wrongly now and then, and a wrong kernel makes a wrong clip without any error. So each kernel runs
 //! once on small, unfriendly input (odd sizes, large logits, memory full of junk) and is compared with the plain reference in
-//! f64. On the matrix tier each way of cutting a product is a line, and every kernel runs several times: naga's barriers
-//! between the lanes of a subgroup are formally weak there, so all runs must agree in every bit. What was found is kept, in this
+//! f64. On the matrix tier each way of cutting a product is a line. On the faster tiers every kernel runs several times, and all
+//! runs must agree in every bit: naga's barriers between the lanes of a subgroup are formally weak. What was found is kept, in this
 //! process and on disk ([`keep_in`]).
 //!
 //! The test has two parts, because compiling the pipelines takes longer than running them: what making clips needs
@@ -377,10 +377,13 @@ impl Bench<'_> {
         Ok((self.steady(run)?, of_x))
     }
 
-    /// The values of a kernel; on the matrix tier it runs again, and all runs must agree in every bit.
+    /// The values of a kernel; on the faster tiers it runs again, and all runs must agree in every bit.
     fn steady<const D: usize>(&self, run: impl Fn() -> Tensor<D>) -> Result<Vec<f32>, String> {
         let first = read(run())?;
-        let again = if self.device.tier == KernelTier::Matrix { REPEATS } else { 0 };
+        let again = match self.device.tier {
+            KernelTier::Matrix | KernelTier::Subgroup { .. } => REPEATS,
+            KernelTier::Plain { .. } | KernelTier::Cpu => 0,
+        };
         for _ in 0..again {
             let values = read(run())?;
             if values.iter().zip(&first).any(|(now, before)| now.to_bits() != before.to_bits()) {
@@ -420,7 +423,7 @@ impl Bench<'_> {
     }
 }
 
-/// Further runs of a kernel of the matrix tier.
+/// Further runs of a kernel of the faster tiers.
 const REPEATS: usize = 4;
 
 fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, String> {

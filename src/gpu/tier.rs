@@ -203,7 +203,12 @@ fn choose(device: &ComputeDevice, adapter: &AdapterReport) -> Option<KernelTier>
     let against_subgroups = match lacking_for_subgroups(adapter) {
         Some(reason) => reason,
         None => match failure(device, KernelTier::Subgroup { reason: "it is tried".into() })? {
-            None => return Some(KernelTier::Subgroup { reason: against_matrices.into() }),
+            None => {
+                let reason = format!(
+                    "the adapter computed the self-test rightly on subgroups; not on matrices, because {against_matrices}"
+                );
+                return Some(KernelTier::Subgroup { reason: reason.into() });
+            }
             Some(failure) => format!("the subgroup kernels failed their self-test ({failure}; `tilereel doctor` tests again)"),
         },
     };

@@ -1,4 +1,4 @@
-//! The shaders of the matrix tier without a GPU: an interpreter runs what naga makes of them, all lanes in step, and reports
+//! The shaders of the matrix and the subgroup tier without a GPU: an interpreter runs what naga makes of them, all lanes in step, and reports
 //! reads and writes out of bounds, reads of workgroup memory that nobody wrote, and lanes that meet without a barrier.
 
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use tilereel::mask::{FrameMask, KeyFrames, MaskFamily};
 
 mod backward;
 mod emulator;
+mod subgroup;
 
 use emulator::Machine;
 
@@ -42,6 +43,11 @@ fn rounded(values: Vec<f32>) -> Vec<f32> {
 
 /// What the shader leaves in its outputs, or what is wrong with it.
 fn run(call: &ShaderCall, bindings: &[Binding<'_>]) -> Result<Vec<Vec<f32>>, Vec<String>> {
+    run_in_subgroups(WIDTH, call, bindings)
+}
+
+/// [`run`] in subgroups of so many lanes.
+fn run_in_subgroups(width: usize, call: &ShaderCall, bindings: &[Binding<'_>]) -> Result<Vec<Vec<f32>>, Vec<String>> {
     let text = call.shader.variant.expand(call.shader.template);
     let module = naga::front::wgsl::parse_str(&text).expect("the shader is WGSL");
     let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::all())
@@ -59,7 +65,7 @@ fn run(call: &ShaderCall, bindings: &[Binding<'_>]) -> Result<Vec<Vec<f32>>, Vec
         .collect();
     buffers.push(bytemuck::cast_slice(&call.info).to_vec());
     let [across, down, deep] = call.workgroups;
-    let mut machine = Machine::new(&module, &info, &buffers, call.workgroups, WIDTH);
+    let mut machine = Machine::new(&module, &info, &buffers, call.workgroups, width);
     for group in (0..across * down * deep).map(|index| [index % across, index / across % down, index / across / down]) {
         machine.run(group);
     }

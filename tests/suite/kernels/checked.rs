@@ -2,12 +2,14 @@
 //! a kernel that reads or writes outside of its buffers gives other values here.
 
 use burn::tensor::DType;
+use tilereel::gpu::kernels::block_product::{self, Block};
 use tilereel::gpu::kernels::conv3d::{self, Geometry};
+use tilereel::gpu::kernels::linear::{self, Activation};
 use tilereel::gpu::kernels::norm_modulate::ShiftAndScale;
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded, transformer};
 use tilereel::gpu::kernels::rows::RowCut;
 use tilereel::gpu::kernels::tile_attention::backward::{self, Of};
-use tilereel::gpu::kernels::tile_attention::{self, Gives};
+use tilereel::gpu::kernels::tile_attention::{self, Gives, subgroup};
 use tilereel::gpu::kernels::{ShaderCall, Vectors, gate_residual, gelu, heads, norm_modulate, rows};
 use tilereel::mask::MaskFamily;
 use wgpu::util::DeviceExt;
@@ -25,7 +27,8 @@ impl Checked {
         let backends = wgpu::Backends::PRIMARY;
         let descriptor = wgpu::InstanceDescriptor { backends, ..wgpu::InstanceDescriptor::new_without_display_handle() };
         let adapter = pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(backends)).into_iter().next()?;
-        let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), ..Default::default() };
+        let required_features = adapter.features() & wgpu::Features::SUBGROUP;
+        let descriptor = wgpu::DeviceDescriptor { required_limits: adapter.limits(), required_features, ..Default::default() };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("the adapter opens");
         Some(Self { device, queue })
     }
@@ -107,6 +110,48 @@ fn attention_stays_inside_its_buffers() {
         let got = checked.run(&call, &inputs, operands.query.len());
         let error = relative_l2(&got, &attention.reference(&operands));
         assert!(error <= 2e-6, "head {head}: {error:.2e}");
+    }
+}
+
+#[test]
+fn the_subgroup_tier_stays_inside_its_buffers() {
+    let Some(checked) = Checked::open() else { return assert!(device::adapters().is_empty()) };
+    let cpu = &devices()[0];
+    let mask = MaskFamily::paper(1).frame_mask(3).expect("a mask");
+    if checked.device.features().contains(wgpu::Features::SUBGROUP) {
+        for (head, key_bias) in [(20, false), (96, true)] {
+            let attention = Attention { key_bias, ..Attention::masked(&mask, 37, head) };
+            let operands = attention.operands(cpu);
+            let cut = subgroup::Cut::of("f32", head).expect("a cut");
+            let shader = subgroup::shader("f32", cut, key_bias, Gives::Attention);
+            let sizes = [attention.batch, attention.heads, head];
+            let call = subgroup::shader_call(shader, cut, sizes, 3, &attention.tiles(), None);
+            let mut inputs = vec![operands.query.as_slice(), &operands.key, &operands.value];
+            inputs.extend(operands.bias.as_deref());
+            let got = checked.run(&call, &inputs, operands.query.len());
+            let error = relative_l2(&got, &attention.reference(&operands));
+            assert!(error <= 2e-6, "head {head}: {error:.2e}");
+        }
+    }
+    for block in Block::ALL {
+        let [rows, inner, columns] = [131, 36, 68];
+        let (x, weight) = (seeded(12, rows * inner), seeded(13, inner * columns));
+        let shader = linear::block_shader("f32", block, false, Activation::None);
+        let call = block_product::shader_call(shader, block, [rows, inner, columns]);
+        let got = checked.run(&call, &[&x, &weight], rows * columns);
+        let error = relative_l2(&got, &reference::linear([inner, columns], &x, &weight, None, false));
+        assert!(error <= 2e-6, "{block:?}: {error:.2e}");
+
+        let (input, channels_out) = ([2, 3, 5, 7, 20], 12);
+        let [_, frames, height, width, channels] = input;
+        let count = 2 * HALF.output([frames, height, width]).iter().product::<usize>() * channels_out;
+        let (x, weight) = (seeded(4, input.iter().product()), seeded(5, HALF.taps() * channels * channels_out));
+        let bias = seeded(6, channels_out);
+        let call = block_product::convolution_call(conv3d::block_shader("f32", block, false), block, input, channels_out, &HALF);
+        let got = checked.run(&call, &[&x, &weight, &bias], count);
+        let want = reference::conv3d(&reference::Conv3d { input, channels_out, geometry: HALF }, &x, &weight, &bias, None, None);
+        let error = relative_l2(&got, &want);
+        assert!(error <= 2e-6, "convolution, {block:?}: {error:.2e}");
     }
 }
 

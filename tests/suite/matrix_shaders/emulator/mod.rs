@@ -205,6 +205,7 @@ impl<'a> Machine<'a> {
                             Some(Binding::BuiltIn(BuiltIn::NumWorkGroups)) => three(self.groups),
                             Some(Binding::BuiltIn(BuiltIn::LocalInvocationIndex)) => Value::One(Uint(t as u32)),
                             Some(Binding::BuiltIn(BuiltIn::SubgroupId)) => Value::One(Uint((t / self.width) as u32)),
+                            Some(Binding::BuiltIn(BuiltIn::SubgroupSize)) => Value::One(Uint(self.width as u32)),
                             Some(Binding::BuiltIn(BuiltIn::SubgroupInvocationId)) => Value::One(Uint((t % self.width) as u32)),
                             ref other => panic!("{other:?}"),
                         }

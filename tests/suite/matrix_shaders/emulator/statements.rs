@@ -1,6 +1,6 @@
 //! Statements: who is active, and where all must meet.
 
-use naga::{Barrier, Block, GatherMode, Statement, SubgroupOperation};
+use naga::{Barrier, Block, Direction, GatherMode, Statement, SubgroupOperation};
 
 use super::values::{Bool, Float, Matrix, Slot, Value};
 use super::{Frame, Machine, Mask, any};
@@ -154,6 +154,9 @@ impl Machine<'_> {
                                 GatherMode::Shuffle(h) => self.value(frame, *h, t).uint() as usize,
                                 GatherMode::ShuffleXor(h) => lane ^ self.value(frame, *h, t).uint() as usize,
                                 GatherMode::BroadcastFirst => 0,
+                                GatherMode::QuadBroadcast(h) => lane / 4 * 4 + self.value(frame, *h, t).uint() as usize,
+                                GatherMode::QuadSwap(Direction::X) => lane ^ 1,
+                                GatherMode::QuadSwap(Direction::Y) => lane ^ 2,
                                 other => panic!("{other:?}"),
                             };
                             let from = t - lane + from;

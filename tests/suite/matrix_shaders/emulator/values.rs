@@ -114,6 +114,7 @@ pub fn math(function: MathFunction, first: &Slot, second: Option<Slot>, third: O
         (MathFunction::Max, Float(x), Some(Float(y)), _) => Float(x.max(y)),
         (MathFunction::Exp, Float(x), ..) => Float(x.exp()),
         (MathFunction::Exp2, Float(x), ..) => Float(x.exp2()),
+        (MathFunction::Log, Float(x), ..) => Float(x.ln()),
         (MathFunction::Log2, Float(x), ..) => Float(x.log2()),
         (MathFunction::Sqrt, Float(x), ..) => Float(x.sqrt()),
         (MathFunction::Fma, Float(x), Some(Float(y)), Some(Float(z))) => Float(x.mul_add(y, z)),
