@@ -1,5 +1,5 @@
-//! The two networks that turn text and noise into frames: the walk of the sampler, and the decoding. The transformer's calls may be
-//! shared with other devices; everything else is on one.
+//! The two networks that turn text and noise into frames: the walk of the sampler, and the decoding. The transformer's calls and the
+//! tiles of a decoding may be shared with other devices; everything else is on one.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -214,10 +214,7 @@ impl Networks {
         let mut team = team.borrow_mut();
         let result = team.predict(&self.transformer, &self.device, &Arc::new(input), &|| observer.stop());
         team.take_lost().into_iter().for_each(|what| observer.recovered(what));
-        let Prediction { values, channels, .. } = result.map_err(|error| match error {
-            TeamError::Stopped => GenerateError::Stopped,
-            other => GenerateError::DeviceFailed { doing: "sampled", reason: other.to_string() },
-        })?;
+        let Prediction { values, channels, .. } = result.map_err(team_error)?;
         if observer.stop() {
             return Err(GenerateError::Stopped);
         }
@@ -268,9 +265,22 @@ impl Networks {
     /// # Errors
     /// As [`Self::decode`].
     pub fn decode_values(&self, latent: &Latent, size: ClipSize, stop: &dyn Fn() -> bool) -> Result<Vec<f32>, GenerateError> {
-        let scaled = latent.to_tensor(1, &self.device.device) / self.vae.scaling_factor();
-        let video = self.vae.decode(scaled, Some(self.vae.tiling()), &mut Sites::stopping(stop));
-        let video = video.map_err(|Stopped| GenerateError::Stopped)?;
+        let [_, frames, height, width] = latent.shape;
+        let video = match &self.team {
+            // A clip that is no larger than a tile is decoded whole.
+            Some(team) if self.vae.decoding_tiles([frames, height, width]).len() > 1 => {
+                // As a device divides.
+                let factor = self.vae.scaling_factor() as f32;
+                let values = latent.values.iter().map(|value| value / factor).collect();
+                let scaled = Arc::new(Latent { values, ..latent.clone() });
+                team.borrow_mut().decode(&self.vae, &self.device, &scaled, stop).map_err(team_error)?
+            }
+            _ => {
+                let scaled = latent.to_tensor(1, &self.device.device) / self.vae.scaling_factor();
+                let video = self.vae.decode(scaled, Some(self.vae.tiling()), &mut Sites::stopping(stop));
+                video.map_err(|Stopped| GenerateError::Stopped)?
+            }
+        };
         let video = video.narrow(1, 0, size.frames).narrow(2, 0, size.height).narrow(3, 0, size.width);
         let values = read(video, "decoded")?;
         if values.iter().all(|value| value.is_finite()) {
@@ -278,6 +288,13 @@ impl Networks {
         } else {
             Err(GenerateError::NotFinite { part: "VAE", step: 0 })
         }
+    }
+}
+
+fn team_error(error: TeamError) -> GenerateError {
+    match error {
+        TeamError::Stopped => GenerateError::Stopped,
+        other => GenerateError::DeviceFailed { doing: "worked together with others", reason: other.to_string() },
     }
 }
 

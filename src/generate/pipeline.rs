@@ -28,8 +28,7 @@ use crate::model::text::encoder::{TextEncoder, TextEncoderConfig};
 use crate::model::text::{TokenIds, Tokenizer, prompt_text};
 use crate::model::vae::{Vae, VaeConfig};
 use crate::model::weights::{Loader, WeightError, WeightSource};
-use crate::parallel::team::Load;
-use crate::parallel::{Team, TeamError};
+use crate::parallel::{Load, Loaded, Team, TeamError};
 
 /// What a run may begin from or leave behind, besides its recipe.
 #[derive(Default)]
@@ -156,7 +155,7 @@ impl LoadedModel {
         let transformer = load_transformer(&source, &config, device)?;
         let team = match device.others.as_slice() {
             [] => None,
-            others => Some(RefCell::new(team(others, &source, &config)?)),
+            others => Some(RefCell::new(team(others, &source, &config, &folder, &vae_config)?)),
         };
         let source = folder.vae_weights()?;
         let vae = Vae::load(Loader::new(&source, device), &vae_config)?;
@@ -450,16 +449,25 @@ fn load_transformer(
     }
 }
 
-/// The other devices, each with all of the transformer.
-fn team(others: &[ComputeDevice], source: &Arc<WeightSource>, config: &TransformerConfig) -> Result<Team, GenerateError> {
+/// The other devices, each with all of the transformer and the VAE.
+fn team(
+    others: &[ComputeDevice],
+    source: &Arc<WeightSource>,
+    config: &TransformerConfig,
+    folder: &ModelFolder,
+    vae_config: &VaeConfig,
+) -> Result<Team, GenerateError> {
     let (source, config) = (source.clone(), config.clone());
+    let (folder, vae_config) = (folder.clone(), vae_config.clone());
     let load: Load = Arc::new(move |device| {
-        let made = || -> Result<Transformer, GenerateError> {
+        let made = || -> Result<Loaded, GenerateError> {
             if !device.is_cpu() {
                 passes_self_test(device)?;
                 set_pace(device);
             }
-            Ok(load_transformer(&source, &config, device)?)
+            let transformer = load_transformer(&source, &config, device)?;
+            let vae = Vae::load(Loader::new(&folder.vae_weights()?, device), &vae_config)?;
+            Ok(Loaded { transformer, vae: Some(vae) })
         };
         made().map_err(|error| error.to_string())
     });

@@ -1,8 +1,8 @@
 //! Devices and kernels.
 //!
 //! Owns the choice of a device ([`device`]), the kernels that burn does not have ([`kernels`]), which set of them a device
-//! gets ([`tier`]), how much work it gets at once ([`pace`]), the numeric test that a kernel passes on a device before its first use ([`self_test`]), and the clock that
-//! says where the time goes ([`spans`]).
+//! gets ([`tier`]), how much work it gets at once ([`pace`]), the numeric test that a kernel passes on a device before its first use ([`self_test`]), the clock that
+//! says where the time goes ([`spans`]), and large tensors on their way to a device ([`upload`]).
 //!
 //! Why burn is built without some of its features: with `vulkan` or `metal` it compiles kernels by itself and refuses WGSL ones;
 //! `cuda` fetches a compiler when it is built, and WGSL does not run there; `autotune` picks kernels by timing, so that two runs

@@ -10,7 +10,7 @@
 //!   and the attention on the way back.
 //!
 //! Which frames are shared is chosen by bytes: those that look at most other ranks' frames come first. For the paper's masks these
-//! are the reference frames.
+//! are the reference frames. The same bytes for several ranks are read from their device once, and written into each.
 
 use std::collections::BTreeSet;
 use std::ops::{Add, Range};
@@ -157,16 +157,17 @@ fn owners(frames: &[Range<usize>]) -> Vec<usize> {
 }
 
 impl LayerExchange {
-    /// The scheme with the fewest bytes between members that own these frames. Heads are dealt by speed.
+    /// The scheme whose busiest member has the fewest bytes to read from its device and to write into it: each has a way of its own
+    /// to the program's memory. Heads are dealt by speed.
     pub fn choose(key_frames: &Arc<KeyFrames>, frames: &[Range<usize>], heads: usize, speeds: &[f64]) -> Self {
         let with = |scheme| Self { key_frames: key_frames.clone(), frames: frames.to_vec(), scheme };
         // The bytes of all schemes are in the same proportion for all sizes, but for those of log-sums.
         let sizes = ExchangeSizes { heads, head: 96, frame_tokens: 1, element_bytes: 2 };
         let mut best = with(Scheme::Heads(deal_heads(heads, speeds)));
-        let mut fewest = best.traffic(&sizes).sent;
+        let mut fewest = best.busiest(&sizes);
         for shared in Self::candidates(key_frames, frames) {
             let candidate = with(Scheme::Frames(FrameExchange::new(key_frames, frames, shared)));
-            let bytes = candidate.traffic(&sizes).sent;
+            let bytes = candidate.busiest(&sizes);
             if bytes == 0 {
                 return with(Scheme::Local);
             }
@@ -199,6 +200,12 @@ impl LayerExchange {
     /// All members' bytes.
     pub fn traffic(&self, sizes: &ExchangeSizes) -> Traffic {
         (0..self.frames.len()).map(|member| self.traffic_from(member, sizes)).fold(Traffic::default(), Add::add)
+    }
+
+    /// Bytes of the member that has most to read and to write.
+    pub fn busiest(&self, sizes: &ExchangeSizes) -> u64 {
+        let of = |member: usize| self.traffic_from(member, sizes).read + self.bytes_into(member, sizes);
+        (0..self.frames.len()).map(of).max().unwrap_or_default()
     }
 
     /// What leaves a member.
@@ -376,11 +383,10 @@ mod tests {
                 share(own.read, all.read),
                 share(own.sent, all.sent)
             );
-            assert!(share(own.read, all.read) <= 0.4, "{ranks} ranks");
+            // What is read from devices leaves each of them once; what is written into them comes to each of several.
+            assert!(ranks == 8 || share(own.read, all.read) <= 0.35, "{ranks} ranks");
+            assert!(ranks != 2 || share(own.sent, all.sent) <= 0.35);
+            assert!(exchange(&mask, ranks).busiest(&PUBLISHED) <= all_to_all(8, ranks).busiest(&PUBLISHED));
         }
-        let (own, all) = (exchange(&mask, 2).traffic(&PUBLISHED), all_to_all(8, 2).traffic(&PUBLISHED));
-        assert!(own.sent as f64 <= 0.35 * all.sent as f64 && own.read as f64 <= 0.35 * all.read as f64);
-        let (own, all) = (exchange(&mask, 4).traffic(&PUBLISHED), all_to_all(8, 4).traffic(&PUBLISHED));
-        assert!(own.read as f64 <= 0.35 * all.read as f64);
     }
 }

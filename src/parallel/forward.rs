@@ -139,7 +139,7 @@ impl Part<'_> {
         let attention = match &exchange.scheme {
             Scheme::Local => {
                 add(&rest, &mut operands);
-                self.attend_own(exchange, &operands, frames, frame_tokens)
+                Self::attend_own(exchange, &operands, frames, frame_tokens)
             }
             Scheme::Frames(frame_exchange) => {
                 let sendings = frame_exchange.sendings(self.group.place);
@@ -171,15 +171,10 @@ impl Part<'_> {
     }
 
     /// Attention where nobody looks at other members' frames.
-    fn attend_own(&self, exchange: &LayerExchange, operands: &Operands, frames: &[usize], frame_tokens: usize) -> Pieces<4> {
-        let attended = self.attend_with(&exchange.key_frames, operands, frames, frame_tokens);
+    fn attend_own(exchange: &LayerExchange, operands: &Operands, frames: &[usize], frame_tokens: usize) -> Pieces<4> {
+        let tiles = tiles_of(&exchange.key_frames, frames, &operands.key.frames(), frame_tokens, |_| true);
+        let attended = attend(operands.query.select(frames), operands.key.joined(), operands.value.joined(), None, &tiles);
         Pieces::new(ATTENTION_AXIS, frame_tokens).with(frames, attended)
-    }
-
-    /// Attention of the queries of some frames to all their keys, which are among the operands.
-    fn attend_with(&self, kept: &KeyFrames, operands: &Operands, queries: &[usize], frame_tokens: usize) -> Tensor<4> {
-        let tiles = tiles_of(kept, queries, &operands.key.frames(), frame_tokens, |_| true);
-        attend(operands.query.select(queries), operands.key.joined(), operands.value.joined(), None, &tiles)
     }
 
     fn attend_frames(
@@ -217,6 +212,8 @@ impl Part<'_> {
             }
         }
 
+        let (key_order, key, value) = (operands.key.frames(), operands.key.joined(), operands.value.joined());
+
         // Shared queries, this member's and others', over this member's keys.
         let sees_own = |&query: &usize| exchange.key_frames.of(query).iter().any(|&key| frames.contains(&(key as usize)));
         let own_shared: Vec<usize> = frames.iter().copied().filter(|&frame| plan.shared[frame]).collect();
@@ -228,9 +225,9 @@ impl Part<'_> {
         let mut log_sums = Pieces::new(ATTENTION_AXIS, frame_tokens);
         if !all.is_empty() {
             let is_own = |key: usize| frames.contains(&key);
-            let tiles = tiles_of(&exchange.key_frames, &all, &operands.key.frames(), frame_tokens, is_own);
-            let (query, key, value) = (operands.query.select(&all), operands.key.joined(), operands.value.joined());
-            let (output, sums) = attend_with_row_log_sums(query, key, value, &tiles);
+            let tiles = tiles_of(&exchange.key_frames, &all, &key_order, frame_tokens, is_own);
+            let query = operands.query.select(&all);
+            let (output, sums) = attend_with_row_log_sums(query, key.clone(), value.clone(), &tiles);
             outputs.add(&all, output);
             log_sums.add(&all, sums);
         }
@@ -245,7 +242,8 @@ impl Part<'_> {
         // In the order in which the queries lie, so that they need not be moved.
         if !alone.is_empty() {
             let order: Vec<usize> = operands.query.frames().into_iter().filter(|frame| alone.contains(frame)).collect();
-            attention.add(&order, self.attend_with(&exchange.key_frames, &operands, &order, frame_tokens));
+            let tiles = tiles_of(&exchange.key_frames, &order, &key_order, frame_tokens, |_| true);
+            attention.add(&order, attend(operands.query.select(&order), key, value, None, &tiles));
         }
 
         let tag = self.tag(index, Kind::Parts);

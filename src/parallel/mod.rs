@@ -9,9 +9,12 @@
 //! Bytes travel over a [`transport`], which knows no tensors; a [`group`] moves tensors over it. A [`team`] is the threads, one a
 //! device, that make a call together.
 
+mod call;
+mod decode;
 pub mod exchange;
 mod forward;
 pub mod group;
+mod helper;
 pub mod merge;
 mod pieces;
 pub mod shares;
@@ -20,7 +23,9 @@ pub mod staging;
 pub mod team;
 pub mod transport;
 
+pub use call::{Input, Text};
 pub use exchange::{ExchangeSizes, LayerExchange, Scheme, Traffic};
+pub use helper::{Load, Loaded, THREAD_NAME};
 pub use shares::{Arrangement, Subgroup};
-pub use team::{Input, Prediction, Team, TeamError, Text};
+pub use team::{Prediction, Team, TeamError};
 pub use transport::{Message, Tag, Transport, TransportError};

@@ -4,78 +4,29 @@
 //! calls. Ranks are connected anew for each call, so that whoever fails is noticed by all. The call is then made again without
 //! the device that failed: what goes into a call lies in the program's memory.
 
-use std::any::Any;
-use std::io;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 
-use burn::tensor::{Bytes, Tensor, TensorData};
+use burn::tensor::{DType, Tensor};
 
+use super::call::{Done, Input, PredictJob, predict};
+use super::decode::{DecodeJob, Tile, decode_tile};
 use super::exchange::{ExchangeSizes, LayerExchange, Traffic};
-use super::forward::Part;
-use super::group::{Group, RankError};
+use super::group::RankError;
+use super::helper::{Helper, Job, Load};
 use super::shares::{Arrangement, Subgroup};
-use super::transport::{Kind, Message, Tag, Transport, in_process};
+use super::transport::{Transport, in_process};
 use crate::gpu::device::ComputeDevice;
-use crate::gpu::kernels::KernelError;
 use crate::gpu::upload::Uploader;
 use crate::mask::KeyFrames;
-use crate::model::dit::{TextContext, Transformer};
+use crate::model::dit::Transformer;
 use crate::model::latent::Latent;
-
-/// What the threads are named.
-pub const THREAD_NAME: &str = "tilereel device";
-
-/// Makes the network on a device, in the thread that will work on it. An error is in words for the person.
-pub type Load = Arc<dyn Fn(&ComputeDevice) -> Result<Transformer, String> + Send + Sync>;
+use crate::model::vae::Vae;
 
 /// Connects so many ranks for a call.
 pub type Connect = Box<dyn Fn(usize) -> Vec<Box<dyn Transport>> + Send>;
-
-/// Encoded captions in the program's memory.
-#[derive(Clone, Debug)]
-pub struct Text {
-    values: Vec<f32>,
-    /// `[rows, tokens, channels]`.
-    shape: [usize; 3],
-    mask: Vec<f32>,
-}
-
-impl Text {
-    /// # Errors
-    /// The device failed.
-    pub fn of(text: &TextContext) -> Result<Self, String> {
-        let values = text.embedding.clone().try_into_vec_as().map_err(|error| error.to_string())?;
-        Ok(Self { values, shape: text.embedding.dims(), mask: text.mask.clone() })
-    }
-
-    pub fn rows(&self) -> usize {
-        self.shape[0]
-    }
-
-    fn row(&self, row: usize, device: &ComputeDevice) -> TextContext {
-        let [_, tokens, channels] = self.shape;
-        let values = self.values[row * tokens * channels..(row + 1) * tokens * channels].to_vec();
-        let embedding = Tensor::from_data(TensorData::new(values, [1, tokens, channels]), &device.device);
-        TextContext { embedding, mask: self.mask[row * tokens..(row + 1) * tokens].to_vec() }
-    }
-}
-
-/// What goes into a call.
-#[derive(Clone, Debug)]
-pub struct Input {
-    /// Scaled for the model.
-    pub latent: Latent,
-    pub timestep: f32,
-    /// With guidance two rows.
-    pub text: Arc<Text>,
-    /// One a layer.
-    pub key_frames: Vec<Arc<KeyFrames>>,
-}
 
 /// What comes out of a call.
 #[derive(Clone, Debug)]
@@ -98,34 +49,6 @@ pub enum TeamError {
     Device(String),
     #[error("stopped")]
     Stopped,
-}
-
-/// A call, for one rank.
-struct Job {
-    input: Arc<Input>,
-    arrangement: Arc<Arrangement>,
-    /// By group of the arrangement, one a layer.
-    exchanges: Arc<Vec<Vec<Arc<LayerExchange>>>>,
-    transport: Box<dyn Transport>,
-    measures: bool,
-    /// Set when the run is to stop.
-    stop: Arc<AtomicBool>,
-}
-
-/// How a rank's call ended.
-struct Done {
-    /// Of rank 0: the predicted noise of all.
-    prediction: Option<(Vec<f32>, usize)>,
-    busy_seconds: f64,
-    traffic: Vec<Traffic>,
-}
-
-struct Helper {
-    device: ComputeDevice,
-    /// None once the thread is to end.
-    jobs: Option<Sender<Job>>,
-    done: Receiver<Result<Done, RankError>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// The devices beside the caller's.
@@ -244,7 +167,7 @@ impl Team {
             let measures = self.calls == MEASURED_CALL && self.ranks() > 1;
             let stopped = Arc::new(AtomicBool::new(false));
             let mut ends = (self.connect)(self.ranks());
-            let job = |transport| Job {
+            let job = |transport| PredictJob {
                 input: input.clone(),
                 arrangement: arrangement.clone(),
                 exchanges: exchanges.clone(),
@@ -256,7 +179,7 @@ impl Team {
             let mut asked = Vec::new();
             for (rank, (helper, end)) in (1..).zip(self.helpers.iter().zip(ends)) {
                 let takes_part = arrangement.place(rank).is_some();
-                let sent = takes_part && helper.jobs.as_ref().is_some_and(|jobs| jobs.send(job(end)).is_ok());
+                let sent = takes_part && helper.ask(Job::Predict(job(end)));
                 asked.push((takes_part, sent));
             }
             let own_job = job(own_end);
@@ -267,7 +190,7 @@ impl Team {
                 }
                 stops
             };
-            let own_result = catch_unwind(AssertUnwindSafe(|| run(own, device, &uploader, own_job, &own_stop)));
+            let own_result = catch_unwind(AssertUnwindSafe(|| predict(own, device, &uploader, own_job, &own_stop)));
             // Rank 0's end is gone now, so that everyone comes to an end.
             let mut results: Vec<Option<Result<Done, RankError>>> = Vec::new();
             for (helper, &(takes_part, sent)) in self.helpers.iter().zip(&asked) {
@@ -315,8 +238,78 @@ impl Team {
         }
     }
 
+    /// Latents, already divided by the scaling factor, to video `[1, frames, height, width, 3]` as [`Vae::decode`] gives it, its tiles
+    /// shared by whoever is free. `own` is on `device`, and this thread works on it.
+    ///
+    /// # Errors
+    /// As [`Self::predict`].
+    pub fn decode(
+        &mut self,
+        own: &Vae,
+        device: &ComputeDevice,
+        latents: &Arc<Latent>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Tensor<5>, TeamError> {
+        let uploader = self.uploader.get_or_insert_with(|| Uploader::new(device)).clone();
+        let [_, frames, height, width] = latents.shape;
+        let places = Arc::new(own.decoding_tiles([frames, height, width]));
+        let (tiles, tiles_out) = channel();
+        let stopped = Arc::new(AtomicBool::new(false));
+        let job = DecodeJob {
+            latents: latents.clone(),
+            places: places.clone(),
+            next: Arc::new(AtomicUsize::new(0)),
+            tiles,
+            stop: stopped.clone(),
+        };
+        let helpers = &self.helpers[..self.active - 1];
+        let asked: Vec<bool> = helpers.iter().map(|helper| helper.ask(Job::Decode(job.clone()))).collect();
+        let own_stop = || {
+            let stops = stop();
+            stopped.fetch_or(stops, Ordering::Relaxed);
+            stops
+        };
+        let mut found: Vec<Option<Tile>> = (0..places.len()).map(|_| None).collect();
+        let own_result = catch_unwind(AssertUnwindSafe(|| job.work(own, device, &own_stop)));
+        drop(job);
+        let results = helpers.iter().zip(&asked).map(|(helper, &asked)| {
+            let ended = || RankError::Device("its thread ended".into());
+            if asked { helper.done.recv().unwrap_or_else(|_| Err(ended())) } else { Err(ended()) }
+        });
+        let faults = results.enumerate().filter_map(|(helper, result)| match result {
+            Ok(_) | Err(RankError::Stopped) => None,
+            Err(error) => Some((helper, error.to_string())),
+        });
+        let faults: Vec<_> = faults.collect();
+        let own_tiles = match own_result {
+            Ok(result) => result,
+            Err(payload) => resume_unwind(payload),
+        };
+        self.leave_out(&faults);
+        let failed = |error: RankError| match error {
+            RankError::Stopped => TeamError::Stopped,
+            other => TeamError::Device(other.to_string()),
+        };
+        for (number, tile) in own_tiles.map_err(failed)?.into_iter().chain(tiles_out.try_iter()) {
+            found[number] = Some(tile);
+        }
+        if own_stop() {
+            return Err(TeamError::Stopped);
+        }
+        let latents = latents.to_tensor(1, &device.device);
+        own.assemble(latents.clone(), &mut |number| match found[number].take() {
+            Some(Tile::Here(tile)) => Ok(tile),
+            Some(Tile::Bytes { bytes, shape }) => Ok(uploader.upload(bytes, shape, DType::F32)),
+            // Of a device that failed.
+            None => decode_tile(own, latents.clone(), &places[number], &own_stop).map_err(failed),
+        })
+    }
+
     /// Ends the threads of these helpers, and goes on without them.
     fn leave_out(&mut self, faults: &[(usize, String)]) {
+        if faults.is_empty() {
+            return;
+        }
         for (helper, reason) in faults.iter().rev() {
             let helper = self.helpers.remove(*helper);
             self.lost.push(format!("{} was lost ({reason}); the run goes on without it", helper.device.name));
@@ -400,152 +393,6 @@ pub fn exchanges(
 
 fn no_start(device: &ComputeDevice, reason: &dyn std::fmt::Display) -> TeamError {
     TeamError::NoStart { name: device.name.clone(), reason: reason.to_string() }
-}
-
-type Started = (Helper, ComputeDevice, Receiver<Result<(), String>>);
-
-impl Helper {
-    fn start(device: ComputeDevice, load: Load) -> Result<Started, (ComputeDevice, io::Error)> {
-        let (jobs, jobs_out) = channel::<Job>();
-        let (done, done_out) = channel();
-        let (ready, ready_out) = channel();
-        let own_device = device.clone();
-        let work = move || {
-            let loaded = catch_unwind(AssertUnwindSafe(|| load(&own_device)));
-            let transformer = match loaded {
-                Ok(Ok(transformer)) => transformer,
-                Ok(Err(reason)) => return drop(ready.send(Err(reason))),
-                Err(payload) => return drop(ready.send(Err(words_of(&*payload)))),
-            };
-            let _ = ready.send(Ok(()));
-            let uploader = Uploader::new(&own_device);
-            for job in jobs_out {
-                let stopped = job.stop.clone();
-                let stop = move || stopped.load(Ordering::Relaxed);
-                let result = catch_unwind(AssertUnwindSafe(|| run(&transformer, &own_device, &uploader, job, &stop)));
-                let result = result.unwrap_or_else(|payload| Err(RankError::Device(words_of(&*payload))));
-                if done.send(result).is_err() {
-                    break;
-                }
-            }
-            // Tensors of a lost device may fail once more.
-            let _ = catch_unwind(AssertUnwindSafe(move || drop(transformer)));
-            let _ = catch_unwind(AssertUnwindSafe(|| own_device.device.memory_cleanup()));
-        };
-        match thread::Builder::new().name(THREAD_NAME.into()).spawn(work) {
-            Ok(thread) => {
-                let helper = Self { device: device.clone(), jobs: Some(jobs), done: done_out, thread: Some(thread) };
-                Ok((helper, device, ready_out))
-            }
-            Err(error) => Err((device, error)),
-        }
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        self.jobs = None;
-        // A device that hangs must not hang who goes on without it: its thread is left to itself then.
-        if let Some(thread) = self.thread.take()
-            && thread.is_finished()
-        {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// The first line of what a panic says.
-fn words_of(payload: &(dyn Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .or_else(|| payload.downcast_ref::<KernelError>().map(ToString::to_string))
-        .or_else(|| payload.downcast_ref::<crate::model::weights::WeightError>().map(ToString::to_string));
-    let text = text.unwrap_or_else(|| "no reason was given".into());
-    text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().trim_end_matches('.').to_owned()
-}
-
-fn output_tag(row: usize) -> Tag {
-    Tag { row: row as u32, layer: u32::MAX, kind: Kind::Output }
-}
-
-/// A rank's part of a call.
-fn run(
-    transformer: &Transformer,
-    device: &ComputeDevice,
-    uploader: &Uploader,
-    job: Job,
-    stop: &dyn Fn() -> bool,
-) -> Result<Done, RankError> {
-    let Job { input, arrangement, exchanges, transport, measures, .. } = job;
-    let rank = transport.rank();
-    let Some((at, place)) = arrangement.place(rank) else {
-        return Err(RankError::Device("there is nothing for it to do".into()));
-    };
-    let of = &arrangement.groups[at];
-    let mut group = Group::new(&*transport, &of.members, place, device, uploader);
-    if measures {
-        group.measure();
-    }
-    let own = of.frames[place].clone();
-    let [channels, frames, height, width] = input.latent.shape;
-    let latents = input.latent.to_tensor(1, &device.device).narrow(2, own.start, own.len());
-    let mut outputs = Vec::new();
-    for row in of.rows.clone() {
-        group.row = row as u32;
-        let part = Part { transformer, group: &group, layers: &exchanges[at], stop };
-        let text = input.text.row(row, device);
-        let output = part.predict(own.clone(), latents.clone(), input.timestep, &text)?;
-        outputs.push(output);
-    }
-    let mut all: Vec<(usize, Vec<f32>)> = Vec::new();
-    let mut output_channels = channels;
-    for (row, output) in of.rows.clone().zip(outputs) {
-        let [_, given, ..] = output.dims();
-        output_channels = given;
-        let bytes = group.start_reading([output]).wait()?;
-        all.extend(bytes.into_iter().map(|bytes| (row, floats(&bytes))));
-    }
-    let busy_seconds = group.busy().as_secs_f64();
-    let traffic = group.traffic();
-    if rank != 0 {
-        for (row, values) in all {
-            transport.send(0, output_tag(row), Message::new([Bytes::from_elems(values)]))?;
-        }
-        return Ok(Done { prediction: None, busy_seconds, traffic });
-    }
-    let rows = arrangement.groups.iter().map(|group| group.rows.end).max().unwrap_or_default();
-    let picture = height * width;
-    let mut values = vec![0.0; rows * output_channels * frames * picture];
-    let mut put = |row: usize, own: &Range<usize>, part: &[f32]| -> Result<(), RankError> {
-        let run = own.len() * picture;
-        if part.len() != output_channels * run {
-            return Err(RankError::Device("a part of the prediction has the wrong size".into()));
-        }
-        for (channel, part) in part.chunks(run).enumerate() {
-            let start = ((row * output_channels + channel) * frames + own.start) * picture;
-            values[start..start + run].copy_from_slice(part);
-        }
-        Ok(())
-    };
-    for (row, part) in &all {
-        put(*row, &own, part)?;
-    }
-    for (from, group) in
-        arrangement.groups.iter().flat_map(|group| group.members.iter().zip(&group.frames).map(move |of| (of, group)))
-    {
-        let (&member, own) = from;
-        for row in group.rows.clone().filter(|_| member != 0) {
-            let parts = transport.receive(member, output_tag(row))?.into_parts();
-            put(row, own, &parts.iter().flat_map(|bytes| floats(bytes)).collect::<Vec<_>>())?;
-        }
-    }
-    Ok(Done { prediction: Some((values, output_channels)), busy_seconds, traffic })
-}
-
-fn floats(bytes: &Bytes) -> Vec<f32> {
-    bytes.chunks_exact(size_of::<f32>()).map(|four| f32::from_ne_bytes([four[0], four[1], four[2], four[3]])).collect()
 }
 
 /// All ranks' part of a call that went well.

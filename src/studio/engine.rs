@@ -23,7 +23,7 @@ use crate::gpu::kernels::KernelError;
 use crate::model::folder::ModelFolder;
 use crate::model::latent::Latent;
 use crate::model::weights::WeightError;
-use crate::parallel::team;
+use crate::parallel;
 use crate::training::TrainError;
 
 mod recovery;
@@ -336,7 +336,7 @@ pub(super) fn panic_message(payload: &(dyn Any + Send)) -> String {
 pub fn quiet_engine_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if matches!(thread::current().name(), Some(THREAD_NAME | export::THREAD_NAME | team::THREAD_NAME)) {
+        if matches!(thread::current().name(), Some(THREAD_NAME | export::THREAD_NAME | parallel::THREAD_NAME)) {
             log::debug!("{info}");
         } else {
             default(info);

@@ -11,10 +11,10 @@ use tilereel::gpu::kernels::reference::{relative_l2, seeded};
 use tilereel::mask::{FrameMask, MaskFamily, Mode, Placement};
 use tilereel::model::dit::{Probe, TextContext, Transformer, TransformerConfig};
 use tilereel::model::latent::Latent;
+use tilereel::model::vae::{Sites, Vae, VaeConfig};
 use tilereel::model::weights::{Loader, WeightSource};
-use tilereel::parallel::team::Load;
 use tilereel::parallel::transport::{Kind, in_process};
-use tilereel::parallel::{Input, Message, Prediction, Tag, Team, TeamError, Text, Transport, TransportError};
+use tilereel::parallel::{Input, Load, Loaded, Message, Prediction, Tag, Team, TeamError, Text, Transport, TransportError};
 
 const TEXT_TOKENS: usize = 7;
 const LARGEST_ERROR_F32: f64 = 1e-5;
@@ -38,7 +38,7 @@ fn network(device: &ComputeDevice) -> Transformer {
 }
 
 fn load() -> Load {
-    Arc::new(|device| Ok(network(device)))
+    Arc::new(|device| Ok(Loaded { transformer: network(device), vae: None }))
 }
 
 fn cpu() -> ComputeDevice {
@@ -258,12 +258,43 @@ fn a_device_that_cannot_load_says_so() {
 fn streamed_layers_are_shared_too() {
     let device = cpu();
     let streamed = |device: &ComputeDevice| Transformer::load_streamed(&source(), device, &config()).expect("a network");
-    let load: Load = Arc::new(move |device| Ok(streamed(device)));
+    let load: Load = Arc::new(move |device| Ok(Loaded { transformer: streamed(device), vae: None }));
     let (own, resident) = (streamed(&device), network(&device));
     let (input, text) = input(5, 1, &vec![family(Placement::StrideCeil(2), Mode::Symmetric, 5); 3], &device);
     let mut team = Team::start(std::slice::from_ref(&device), &load).expect("a team");
     let prediction = team.predict(&own, &device, &input, &|| false).expect("a prediction");
     equals(&prediction, &alone(&resident, &input, &text, &device), LARGEST_ERROR_F32, "streamed");
+}
+
+/// Tiles along time and along width, blended where they overlap.
+#[test]
+fn tiles_that_several_ranks_decode_are_those_of_one() {
+    let device = cpu();
+    let folder = folder().with_file_name("vae_tiny_a");
+    let config: VaeConfig =
+        serde_json::from_slice(&std::fs::read(folder.join("config.json")).expect("a file")).expect("a configuration");
+    let vae = move |device: &ComputeDevice| {
+        let source = WeightSource::open(&folder.join("diffusion_pytorch_model.safetensors")).expect("weights");
+        Vae::load(Loader::new(&source, device), &config).expect("a VAE")
+    };
+    let own = vae(&device);
+    let shape = [4, 9, 2, 66];
+    assert_eq!(own.decoding_tiles([9, 2, 66]).len(), 4);
+    let latents = Arc::new(Latent { shape, values: seeded(5, shape.iter().product()) });
+    let alone = own.decode(latents.to_tensor(1, &device.device), Some(own.tiling()), &mut Sites::default());
+    let alone: Vec<f32> = alone.expect("not stopped").try_into_vec_as().expect("readable");
+    let load: Load = Arc::new(move |device| Ok(Loaded { transformer: network(device), vae: Some(vae(device)) }));
+    let mut team = Team::start(&vec![device.clone(); 2], &load).expect("a team");
+    for _ in 0..2 {
+        let video = team.decode(&own, &device, &latents, &|| false).expect("a video");
+        assert!(video.try_into_vec_as::<f32>().expect("readable") == alone, "the same bits");
+    }
+    assert!(matches!(team.decode(&own, &device, &latents, &|| true), Err(TeamError::Stopped)));
+    // Without a VAE of its own a helper cannot take part, and is left out.
+    let mut team = Team::start(&vec![device.clone(); 2], &self::load()).expect("a team");
+    let video = team.decode(&own, &device, &latents, &|| false).expect("a video");
+    assert!(video.try_into_vec_as::<f32>().expect("readable") == alone);
+    assert_eq!((team.ranks(), team.take_lost().len()), (1, 2));
 }
 
 /// Two devices of the first adapter, which need not know of each other.

@@ -10,7 +10,7 @@ use super::decoder::Decoder;
 use super::encoder::Encoder;
 use super::layers::Conv;
 use super::site::{Sites, Stopped};
-use super::tiling::Tiling;
+use super::tiling::{Place, Tiling};
 use crate::gpu::spans;
 use crate::model::layers::to_f32;
 use crate::model::weights::{Loader, WeightError, is_ignorable_vae_key};
@@ -101,16 +101,48 @@ impl Vae {
     /// `sites` stopped it.
     pub fn decode(&self, latents: Tensor<5>, tiling: Option<Tiling>, sites: &mut Sites<'_>) -> Result<Tensor<5>, Stopped> {
         let pass = tiling.map(Tiling::decoding);
-        let mut network = |x| {
-            let z = spans::layer(|| "decoder.conv_in".into(), || self.post_quant_conv.forward(x));
-            sites.see(|| "post_quant_conv".into(), &z);
-            self.decoder.forward(z, sites).map(to_f32)
-        };
+        let mut network = |x| self.decode_alone(x, sites);
         let x = channels_last(latents);
         match pass {
             Some(pass) => pass.run(x, &mut network),
             None => network(x),
         }
+    }
+
+    fn decode_alone(&self, x: Tensor<5>, sites: &mut Sites<'_>) -> Result<Tensor<5>, Stopped> {
+        let z = spans::layer(|| "decoder.conv_in".into(), || self.post_quant_conv.forward(x));
+        sites.see(|| "post_quant_conv".into(), &z);
+        self.decoder.forward(z, sites).map(to_f32)
+    }
+
+    /// The tiles that [`Self::decode`] sees of latents of so many frames, rows and columns, one after the other.
+    pub fn decoding_tiles(&self, size: [usize; 3]) -> Vec<Place> {
+        self.tiling.decoding().places(size)
+    }
+
+    /// One of [`Self::decoding_tiles`] of `latents` as in [`Self::decode`]: `[batch, frames, height, width, 3]`, not yet blended.
+    ///
+    /// # Errors
+    /// `sites` stopped it.
+    pub fn decode_tile(
+        &self,
+        latents: Tensor<5>,
+        [frames, rows, columns]: &Place,
+        sites: &mut Sites<'_>,
+    ) -> Result<Tensor<5>, Stopped> {
+        let tile = [(2, frames), (3, rows), (4, columns)]
+            .into_iter()
+            .fold(latents, |latents, (axis, range)| latents.narrow(axis, range.start, range.len()));
+        self.decode_alone(channels_last(tile), sites)
+    }
+
+    /// [`Self::decode`] from its tiles, which `tile` gives by their number.
+    ///
+    /// # Errors
+    /// The first of `tile`.
+    pub fn assemble<E>(&self, latents: Tensor<5>, tile: &mut dyn FnMut(usize) -> Result<Tensor<5>, E>) -> Result<Tensor<5>, E> {
+        let mut next = 0..;
+        self.tiling.decoding().run(channels_last(latents), &mut |_| tile(next.next().unwrap_or_default()))
     }
 }
 

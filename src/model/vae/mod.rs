@@ -14,4 +14,4 @@ mod tiling;
 pub use autoencoder::{Posterior, Vae, channels_first, channels_last, is_of_encoder, to_rgb8};
 pub use config::VaeConfig;
 pub use site::{Sites, Stopped};
-pub use tiling::Tiling;
+pub use tiling::{Place, Tiling};

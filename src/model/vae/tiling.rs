@@ -5,6 +5,8 @@
 
 mod cost;
 
+use std::ops::Range;
+
 use burn::tensor::{Tensor, TensorData};
 
 use super::config::VaeConfig;
@@ -50,6 +52,9 @@ impl Tiling {
     }
 }
 
+/// Where a tile lies along frames, height and width.
+pub type Place = [Range<usize>; 3];
+
 /// One direction of the VAE in tiles.
 pub(super) struct Pass {
     /// Of the input.
@@ -83,16 +88,21 @@ impl Pass {
     }
 
     /// `[frames, height, width]` of every part of a video of that size that the network sees, in the order in which it does.
-    pub fn parts(&self, [frames, height, width]: [usize; 3]) -> Vec<[usize; 3]> {
+    pub fn parts(&self, size: [usize; 3]) -> Vec<[usize; 3]> {
+        self.places(size).iter().map(|place| [0, 1, 2].map(|axis| place[axis].len())).collect()
+    }
+
+    /// Where these parts lie along frames, height and width.
+    pub fn places(&self, [frames, height, width]: [usize; 3]) -> Vec<Place> {
         let [rows, columns] = self.spans(height, width);
-        let length = |&(start, end): &(usize, usize)| end - start;
-        let mut parts = Vec::new();
+        let range = |&(start, end): &(usize, usize)| start..end;
+        let mut places = Vec::new();
         for chunk in chunks(frames, self.tile_frames) {
             for row in &rows {
-                parts.extend(columns.iter().map(|column| [length(&chunk), length(row), length(column)]));
+                places.extend(columns.iter().map(|column| [range(&chunk), range(row), range(column)]));
             }
         }
-        parts
+        places
     }
 
     /// Runs `network` over all chunks and tiles of `x` `[batch, frames, height, width, channels]`.

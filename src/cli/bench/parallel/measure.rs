@@ -16,8 +16,8 @@ use crate::model::noise::fill_normal;
 use crate::model::weights::Loader;
 use crate::parallel::simulate::{self, DeviceTimes, Link};
 use crate::parallel::staging::bandwidth;
-use crate::parallel::team::{Load, exchanges};
-use crate::parallel::{Arrangement, ExchangeSizes, Input, Team, Text};
+use crate::parallel::team::exchanges;
+use crate::parallel::{Arrangement, ExchangeSizes, Input, Load, Loaded, Team, Text};
 use crate::studio::words;
 
 /// What is to be measured.
@@ -88,7 +88,8 @@ pub(super) fn measure(job: &Job, config: &TransformerConfig, device: &ComputeDev
     let made_of = config.clone();
     let load: Load = Arc::new(move |device| {
         set_pace(device);
-        Transformer::load(Loader::random(device, 1), &made_of).map_err(|error| error.to_string())
+        let transformer = Transformer::load(Loader::random(device, 1), &made_of).map_err(|error| error.to_string())?;
+        Ok(Loaded { transformer, vae: None })
     });
     let failed = |reason: String| GenerateError::DeviceFailed { doing: "measured", reason };
     let mut team = Team::start(&device.others, &load).map_err(|error| failed(error.to_string()))?;
