@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use super::cost::{cost_of, dense_recipe, learn_pace};
 use super::folder::LabFolder;
 use super::{LabJob, LabRun, LabStage, LabWish, LabWork, Trade};
-use crate::clip::Frames;
 use crate::generate::pipeline::{LoadedModel, RunOptions};
 use crate::generate::recipe::{MaskChoice, Recipe};
 use crate::generate::{GenerateError, set_pace};
 use crate::gpu::device::ComputeDevice;
 use crate::mask::MaskPlan;
+use crate::model::folder::ModelFolder;
 use crate::studio::shared::Shared;
 use crate::studio::{EngineError, ErrorReport, Event, Fault, Feed, ModelInfo, StudioError, Ticket, Workshop};
 use crate::training::TrainError;
@@ -39,7 +39,12 @@ enum News {
 enum Worked {
     Searched(Option<f64>),
     Distilled(Option<Outcome>),
-    Sampled([Frames; 2]),
+}
+
+/// A clip that is to be made.
+struct Sample {
+    folder: ModelFolder,
+    recipe: Recipe,
 }
 
 /// Makes a run, and puts down what came of it.
@@ -90,16 +95,21 @@ impl Following<'_> {
         }
         self.folder.forget_samples();
         self.run.samples = None;
-        let (worked, began) = (self.work(&wish)?, self.run.started);
-        match worked {
-            Worked::Searched(Some(seconds)) => self.learn(&wish, seconds),
+        // A search that goes on says nothing about the time of a whole one.
+        let is_whole = self.run.trade.is_none();
+        match self.work(&wish)? {
+            Worked::Searched(Some(seconds)) => {
+                if is_whole {
+                    self.learn(&wish, seconds);
+                }
+            }
             Worked::Distilled(Some(Outcome { ended, .. })) => {
-                self.learn_step(&wish, began);
+                self.learn_step(&wish);
                 if ended == Ended::Stopped {
                     return Ok(None);
                 }
             }
-            Worked::Searched(None) | Worked::Distilled(None) | Worked::Sampled(_) => return Ok(None),
+            Worked::Searched(None) | Worked::Distilled(None) => return Ok(None),
         }
         self.run.has_result = self.folder.has_result(wish.work);
         // The result is there, whatever becomes of the samples.
@@ -137,60 +147,51 @@ impl Following<'_> {
     }
 
     fn sample(&mut self, wish: &LabWish) -> Result<(), StudioError> {
-        let (dense, sparse) = self.sample_recipes(wish)?;
-        let (_keep, news) = channel();
+        let [dense, sparse] = self.samples(wish)?;
+        // Its engine tells by events.
+        let (_quiet, news) = channel();
         let device = self.device.clone();
-        self.run.doing = "makes a clip with every tile".into();
+        self.run.doing = "makes the samples".into();
         self.show();
         let ticket = self.shared.engine.submit(move |workshop, feed| {
-            let mut clips = Vec::new();
-            for (folder, recipe) in [dense, sparse] {
-                let frames =
-                    workshop.run(&folder, &device, RunOptions::default(), feed, |model: &mut LoadedModel, options, feed| {
-                        Ok(model.run(&recipe, options, feed)?.frames)
-                    })?;
-                clips.push(frames);
-            }
-            match <[Frames; 2]>::try_from(clips) {
-                Ok(both) => Ok(Worked::Sampled(both)),
-                Err(_) => Err(GenerateError::Stopped),
-            }
+            let mut make = |Sample { folder, recipe }: &Sample| {
+                workshop.run(folder, &device, RunOptions::default(), feed, |model: &mut LoadedModel, options, feed| {
+                    Ok(model.run(recipe, options, feed)?.frames)
+                })
+            };
+            Ok([make(&dense)?, make(&sparse)?])
         });
         match self.wait(&ticket, &news) {
-            Ok(Worked::Sampled([dense, sparse])) => {
+            Ok([dense, sparse]) => {
                 self.folder.keep_samples([&dense, &sparse])?;
                 self.run.samples = Some([Arc::new(dense), Arc::new(sparse)]);
                 Ok(())
             }
             // Nobody waits for them any more.
-            Ok(_) | Err(StudioError::Engine(EngineError::Generate(GenerateError::Stopped))) => Ok(()),
+            Err(StudioError::Engine(EngineError::Generate(GenerateError::Stopped))) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     /// The clip that the model makes with every tile, and that of the result.
-    #[expect(clippy::type_complexity, reason = "two models and their recipes, taken apart at once")]
-    fn sample_recipes(
-        &self,
-        wish: &LabWish,
-    ) -> Result<((crate::model::folder::ModelFolder, Recipe), (crate::model::folder::ModelFolder, Recipe)), StudioError> {
+    fn samples(&self, wish: &LabWish) -> Result<[Sample; 2], StudioError> {
         let model = ModelInfo::open(&wish.model)?;
-        let mut dense = dense_recipe(&model)?;
-        (dense.prompt, dense.seed, dense.model.sha256) =
-            (wish.prompt.clone(), wish.seed, model.folder.hash().map_err(GenerateError::from)?);
-        dense.set_precision(self.device.precision);
+        let mut recipe = dense_recipe(&model)?;
+        (recipe.prompt, recipe.seed) = (wish.prompt.clone(), wish.seed);
+        recipe.set_precision(self.device.precision);
         let (of_result, choice) = match wish.work {
             LabWork::Search => (model.folder.clone(), MaskChoice::File(self.folder.plan())),
             LabWork::Distil => (ModelInfo::open(&self.folder.student().display().to_string())?.folder, MaskChoice::Plan),
         };
-        let mut sparse = dense.clone();
-        sparse.model.sha256 = of_result.hash().map_err(GenerateError::from)?;
-        of_result.name().clone_into(&mut sparse.model.name);
-        sparse.set_mask(&of_result, &choice)?;
-        for recipe in [&dense, &sparse] {
+        let of = |folder: ModelFolder, mask: &MaskChoice| -> Result<Sample, StudioError> {
+            let mut recipe = recipe.clone();
+            folder.name().clone_into(&mut recipe.model.name);
+            recipe.model.sha256 = folder.hash().map_err(GenerateError::from)?;
+            recipe.set_mask(&folder, mask)?;
             recipe.check()?;
-        }
-        Ok(((model.folder, dense), (of_result, sparse)))
+            Ok(Sample { folder, recipe })
+        };
+        Ok([of(model.folder, &MaskChoice::Dense)?, of(of_result, &choice)?])
     }
 
     /// Follows a job until it ends.
@@ -273,16 +274,15 @@ impl Following<'_> {
         }
     }
 
-    /// From the last half of the steps, as the first compile.
-    fn learn_step(&self, wish: &LabWish, began: Instant) {
-        let steps = self.run.curves.last().map_or(0, |last| last.step);
+    /// From the last look, as the first steps compile.
+    fn learn_step(&self, wish: &LabWish) {
         let rate = self.run.curves.last().and_then(|row| {
             let place = self.run.names.iter().position(|name| name == "samples_per_second")?;
             row.numbers.get(place).copied()
         });
-        let (Some(reckoned), Some(rate)) = (self.reckoned(wish).and_then(|cost| cost.step_seconds), rate) else { return };
-        log::debug!("{steps} steps in {:.1} s", began.elapsed().as_secs_f64());
-        learn_pace(&self.shared.database, self.device, wish.work, f64::from(wish.distil.batch) / rate / reckoned);
+        if let (Some(reckoned), Some(rate)) = (self.reckoned(wish).and_then(|cost| cost.step_seconds), rate) {
+            learn_pace(&self.shared.database, self.device, wish.work, f64::from(wish.distil.batch) / rate / reckoned);
+        }
     }
 
     /// By the formulas alone.

@@ -2,6 +2,7 @@
 //! kept of them, and what cannot be.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use eframe::egui::{Theme, Vec2};
@@ -93,6 +94,11 @@ fn a_mask_is_searched_and_a_student_taught_with_it() {
     assert_eq!(samples.each_ref().map(|clip| (clip.count(), clip.width)), [(13, 32); 2]);
     assert!(says(&harness, "Sample: With every tile") && says(&harness, "Sample: With the plan"));
 
+    // The command that the page shows finds the same.
+    run_command(folder.path(), &harness.state().studio().lab_command(&searched.wish));
+    let by_command = MaskPlan::load(&folder.path().join("plan.json")).expect("a plan");
+    assert_eq!(by_command.layers(), plan.layers());
+
     press(&mut harness, "Keep the plan");
     let kept = place.home.masks_folder().join("base-searched.json");
     assert_eq!(MaskPlan::load(&kept).expect("it is kept").layers(), plan.layers());
@@ -103,6 +109,10 @@ fn a_mask_is_searched_and_a_student_taught_with_it() {
     // The plan is the student's at once.
     press(&mut harness, "Teach a student");
     assert_eq!(harness.state().lab().wish().distil.plan, Some(kept));
+    let mut short = harness.state().lab().wish().clone();
+    short.distil.steps = 1;
+    run_command(folder.path(), &harness.state().studio().lab_command(&short));
+    assert!(folder.path().join("my-model/fast/mask_plan.json").is_file(), "the command makes a student too");
     harness.state_mut().lab_mut().wish_mut().distil.steps = 120;
     start(&mut harness);
     wait(&mut harness, "a loss", |window| run(window).is_some_and(|run| !run.curves.is_empty()));
@@ -145,6 +155,13 @@ fn a_mask_is_searched_and_a_student_taught_with_it() {
         entries.is_some_and(|entries| entries.iter().any(|entry| entry.location == kept.display().to_string()))
     });
     assert!(!place.home.folder().join("lab").exists());
+}
+
+fn run_command(folder: &Path, command: &str) {
+    let words = command.strip_prefix("tilereel ").expect("a command of this program").split(' ');
+    let mut program = Command::new(env!("CARGO_BIN_EXE_tilereel"));
+    let ran = program.args(words).current_dir(folder).env("TILEREEL_DATA", folder.join("data")).output().expect("it starts");
+    assert!(ran.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.stderr));
 }
 
 fn clip_of(model: &Path) -> NewItem {
