@@ -9,8 +9,8 @@ use super::attention::Attention;
 use super::config::TransformerConfig;
 use super::recording::AttentionRecorder;
 use super::rope::RotaryTables;
-use crate::gpu::kernels::gate_residual::{add_residual, gate_residual};
-use crate::gpu::kernels::norm_modulate::ShiftAndScale;
+use crate::gpu::kernels::gate_residual::{add_residual, gate_residual, stream_as};
+use crate::gpu::kernels::norm_modulate::{NormPlace, ShiftAndScale};
 use crate::gpu::spans::{self, Kind};
 use crate::mask::KeyFrames;
 use crate::model::layers::{Linear, modulated_layer_norm};
@@ -172,7 +172,7 @@ impl Block {
         // Rows: shift, scale and gate of self-attention, then of the feed-forward.
         let table = self.scale_shift_table.val().unsqueeze::<3>() + context.modulations.clone(); // [batch, 6, width]
         let normalise = |tokens: &Tensor<3>, rows, next: &Linear| {
-            modulated_layer_norm(tokens.clone(), table.clone(), rows, self.epsilon, next)
+            modulated_layer_norm(tokens.clone(), table.clone(), rows, self.epsilon, next, NormPlace::Stream)
         };
         let gate = |tokens, x, row| spans::span(Kind::Normalisation, || gate_residual(tokens, x, table.clone(), row));
 
@@ -182,7 +182,8 @@ impl Block {
         let tokens = gate(tokens, x, 2);
 
         // No norm before, no gate after: as the reference.
-        let x = self.attn2.cross_attention(tokens.clone(), context.caption.clone(), context.text_bias.clone(), probe);
+        let x = spans::span(Kind::Linear, || stream_as(tokens.clone(), self.attn2.first().storage_type()));
+        let x = self.attn2.cross_attention(x, context.caption.clone(), context.text_bias.clone(), probe);
         probe.see(Site::CrossAttention, || x.clone());
         let tokens = spans::span(Kind::Normalisation, || add_residual(tokens, x));
 
