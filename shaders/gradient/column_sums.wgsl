@@ -1,6 +1,7 @@
 // Sums over the rows of a matrix, the gradient of a bias: each workgroup sums a part of the rows; `sum_of_parts` adds the parts.
 //
-// Neighbouring threads hold neighbouring columns; where there are fewer than threads, several rows are read at once.
+// Neighbouring threads hold neighbouring columns; where there are fewer than threads, several rows are read at once. A thread
+// has four loads under way, so that none waits for the one before.
 #if half
 enable f16;
 #end
@@ -40,7 +41,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let to = min(begin + info[ROWS_A_PART], info[ROWS]);
     var sum = Sum();
     if lane < lanes && column < columns {
-        for (var row = begin + lane; row < to; row += lanes) {
+        var row = begin + lane;
+        for (; row + 3u * lanes < to; row += 4u * lanes) {
+            let first = Sum(input[row * columns + column]);
+            let second = Sum(input[(row + lanes) * columns + column]);
+            let third = Sum(input[(row + 2u * lanes) * columns + column]);
+            let fourth = Sum(input[(row + 3u * lanes) * columns + column]);
+            sum += (first + second) + (third + fourth);
+        }
+        for (; row < to; row += lanes) {
             sum += Sum(input[row * columns + column]);
         }
     }

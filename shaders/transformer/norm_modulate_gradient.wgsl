@@ -4,7 +4,7 @@
 // With n = (x - mean) / deviation, g the gradient of the output and s = g (1 + scale): the gradient of x is
 // (s - mean(s) - n mean(s n)) / deviation, that of shift the sum of g, that of scale the sum of g n. Without `centred`
 // there are neither mean nor shift: n = x / root mean square, s = g scale, and the gradient of x is
-// (s - n mean(s n)) / root mean square.
+// (s - n mean(s n)) / root mean square. With `of_stream`, x goes on past the norm, and what it is owed there is added.
 //
 // One workgroup owns a chunk of ROUNDS * ROWS tokens of one clip. LANES threads share a row, and keep their columns from row
 // to row, so that the sums over rows stay in registers.
@@ -21,9 +21,16 @@ const ROWS = {{ rows }}u;
 @group(0) @binding(0) var<storage, read_write> x: array<{{ wide }}>;            // [batch, tokens, width], f32
 @group(0) @binding(1) var<storage, read_write> table: array<{{ wide }}>;        // [batch, rows of the table, width], f32
 @group(0) @binding(2) var<storage, read_write> gradient: array<{{ stored }}>;   // of the output; as x
+#if of_stream
+@group(0) @binding(3) var<storage, read_write> stream: array<{{ wide }}>;       // what x is owed elsewhere; as x
+@group(0) @binding(4) var<storage, read_write> x_gradient: array<{{ wide }}>;   // as x
+@group(0) @binding(5) var<storage, read_write> sums: array<{{ wide }}>;         // [batch, chunks, (shift,) scale, width], f32
+@group(0) @binding(6) var<storage, read> info: array<u32>;
+#else
 @group(0) @binding(3) var<storage, read_write> x_gradient: array<{{ wide }}>;   // as x
 @group(0) @binding(4) var<storage, read_write> sums: array<{{ wide }}>;         // [batch, chunks, (shift,) scale, width], f32
 @group(0) @binding(5) var<storage, read> info: array<u32>;
+#end
 
 // Words of `info`; the launcher writes them in this order.
 const TOKENS = 0u;
@@ -145,9 +152,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #for i in 0..{{ pieces }}
             if lane + {{ i }}u * LANES < ELEMENTS {
 #if centred
-                x_gradient[first + {{ i }}u * LANES] = inverse * (given_{{ i }} - means.x - value_{{ i }} * means.y);
+                let own = inverse * (given_{{ i }} - means.x - value_{{ i }} * means.y);
 #else
-                x_gradient[first + {{ i }}u * LANES] = inverse * (given_{{ i }} - value_{{ i }} * means.y);
+                let own = inverse * (given_{{ i }} - value_{{ i }} * means.y);
+#end
+#if of_stream
+                x_gradient[first + {{ i }}u * LANES] = stream[first + {{ i }}u * LANES] + own;
+#else
+                x_gradient[first + {{ i }}u * LANES] = own;
 #end
             }
 #end

@@ -7,7 +7,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{DType, FloatDType, Tensor};
 
 use crate::gpu::kernels::linear::{Activation, linear};
-use crate::gpu::kernels::norm_modulate::{ShiftAndScale, norm_modulate};
+use crate::gpu::kernels::norm_modulate::{NormPlace, ShiftAndScale, norm_modulate};
 use crate::gpu::pace::{self, Work};
 use crate::gpu::spans::{self, Kind};
 
@@ -80,8 +80,15 @@ impl TwoLayers {
 
 /// LayerNorm without affine over the last axis of the f32 tokens `[batch, tokens, width]`, then AdaLN's `x * (1 + scale) + shift`
 /// by two rows of `table` `[batch, rows, width]`; all in f32, stored as `next` takes its input.
-pub fn modulated_layer_norm(x: Tensor<3>, table: Tensor<3>, rows: ShiftAndScale, epsilon: f64, next: &Linear) -> Tensor<3> {
-    spans::span(Kind::Normalisation, || norm_modulate(x, table, rows, epsilon, next.storage_type()))
+pub fn modulated_layer_norm(
+    x: Tensor<3>,
+    table: Tensor<3>,
+    rows: ShiftAndScale,
+    epsilon: f64,
+    next: &Linear,
+    place: NormPlace,
+) -> Tensor<3> {
+    spans::span(Kind::Normalisation, || norm_modulate(x, table, rows, epsilon, next.storage_type(), place))
 }
 
 /// `x` in the storage type of `like`.

@@ -14,6 +14,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorData};
 use sha2::{Digest, Sha256};
 
+use crate::gpu::kernels::join::join;
 use crate::model::weights::{PublishedParameter, PublishedParameters, WrittenTensor};
 
 /// Elements. A device binds a piece of a buffer only where it begins at a multiple of up to 256 bytes; most want 32.
@@ -160,11 +161,11 @@ impl Parameters {
         let mut end = 0;
         let mut add = |piece: Tensor<1>, last: bool| {
             if run.first().is_some_and(|first| first.dtype() != piece.dtype()) {
-                joined.push(to_f32(Tensor::cat(std::mem::take(&mut run), 0)));
+                joined.push(to_f32(join(std::mem::take(&mut run))));
             }
             run.push(piece);
             if last {
-                joined.push(to_f32(Tensor::cat(std::mem::take(&mut run), 0)));
+                joined.push(to_f32(join(std::mem::take(&mut run))));
             }
         };
         for (slot, piece) in self.slots.iter().zip(pieces) {
@@ -179,7 +180,7 @@ impl Parameters {
         if end < self.length {
             add(Tensor::zeros([self.length - end], (device, burn::tensor::DType::F32)), true);
         }
-        if joined.len() == 1 { joined.remove(0) } else { Tensor::cat(joined, 0) }
+        join(joined)
     }
 
     /// `network` with the values of `vector`, those that follow the storage type in `storage`. With `track`, gradients are

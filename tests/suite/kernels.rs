@@ -374,7 +374,7 @@ fn masses_of_tiles() {
                 let sample = rows.map(|_| wide(21, sample_shape.iter().product()));
                 let want = reference::tile_mass([batch, heads, query_tokens], &log_sums, sample.as_deref(), &key_frames);
                 leave_junk(&device, want.len());
-                // Twice the same layer, between values that belong to nobody.
+                // Twice the same layer and between them one without a sample; their values lie between those of nobody.
                 let junk = vec![f32::NAN; 5];
                 let values = [junk.clone(), log_sums.clone(), junk, sample.unwrap_or_default()].concat();
                 let layer = RecordedLayer {
@@ -384,9 +384,13 @@ fn masses_of_tiles() {
                 };
                 let sizes = RecordSizes { heads, query_tokens, frames };
                 let record = exact(&device, &values, [values.len()]);
-                let both = read(tile_mass(record, vec![layer.clone(), layer], sizes));
-                let (got, again) = both.split_at(want.len());
+                let without = RecordedLayer { sample: None, ..layer.clone() };
+                let all = read(tile_mass(record, vec![layer.clone(), without, layer], sizes));
+                let [got, without, again] = [0, 1, 2].map(|layer| &all[layer * want.len()..][..want.len()]);
                 assert!(got == again, "{}: mask {index}: layers differ", device.name);
+                let shares = reference::tile_mass([batch, heads, query_tokens], &log_sums, None, &key_frames);
+                let error = relative_l2(without, &shares);
+                assert!(error <= 1e-5, "{}: mask {index}, {query_tokens} queries: {error:.1e}", device.name);
                 let error = relative_l2(got, &want);
                 assert!(error <= 1e-5, "{}: mask {index}, {query_tokens} queries, {rows:?} rows: {error:.1e}", device.name);
                 // Corrections that do not belong to the sample can make a mass negative, which is cut off; else rows sum to 1.

@@ -29,6 +29,8 @@ pub(crate) trait GateResidualKernel: Backend {
     ) -> FloatTensor<Self>;
 
     fn add_residual(tokens: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn stream_as(tokens: FloatTensor<Self>, stored: DType) -> FloatTensor<Self>;
 }
 
 /// What the backward pass asks of a backend; it has no gradient itself.
@@ -57,6 +59,16 @@ pub fn gate_residual(tokens: Tensor<3>, x: Tensor<3>, table: Tensor<3>, gate_row
 pub fn add_residual(tokens: Tensor<3>, x: Tensor<3>) -> Tensor<3> {
     assert_eq!(tokens.dims(), x.dims(), "the layer's output does not fit the tokens");
     Tensor::from_dispatch(Dispatch::add_residual(tokens.into_dispatch(), x.into_dispatch()))
+}
+
+/// The residual stream `tokens` in the type in which a layer takes it, f16 or f32, where the tokens are also added to what is
+/// computed from the result. So they have their gradient from there before the layer gives them its own, and the backward pass
+/// converts and adds in one go. A backward pass in which that sum has no part panics.
+pub fn stream_as(tokens: Tensor<3>, stored: DType) -> Tensor<3> {
+    if tokens.dtype() == stored {
+        return tokens;
+    }
+    Tensor::from_dispatch(Dispatch::stream_as(tokens.into_dispatch(), stored))
 }
 
 pub fn shader(vectors: Vectors, width: usize, gated: bool) -> Shader {
@@ -125,6 +137,10 @@ impl GateResidualKernel for CubeBackend {
     fn add_residual(tokens: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
         on_adapter(tokens, x, None)
     }
+
+    fn stream_as(tokens: FloatTensor<Self>, stored: DType) -> FloatTensor<Self> {
+        Self::float_cast(tokens, stored.into())
+    }
 }
 
 impl GateGradient for CubeBackend {
@@ -171,6 +187,10 @@ impl GateResidualKernel for Flex {
 
     fn add_residual(tokens: FloatTensor<Self>, x: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_add(tokens, x)
+    }
+
+    fn stream_as(tokens: FloatTensor<Self>, stored: DType) -> FloatTensor<Self> {
+        Self::float_cast(tokens, stored.into())
     }
 }
 
@@ -239,6 +259,27 @@ impl<B: Backend> Backward<B, 2> for AddBackward {
     }
 }
 
+#[derive(Debug)]
+struct StreamBackward;
+
+impl<B: GateResidualKernel> Backward<B, 1> for StreamBackward {
+    type State = ();
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let [parent] = ops.parents;
+        let Some(parent) = parent else { return };
+        // The gradient of what a caller asked for stays where it is, and burn adds to it.
+        let sum = if parent.requirement == ops.node.requirement {
+            let stream = gradients.consume::<B>(&parent);
+            B::add_residual(stream, gradient)
+        } else {
+            B::float_cast(gradient, DType::F32.into())
+        };
+        gradients.register::<B>(parent.id, sum);
+    }
+}
+
 impl<B: GateResidualKernel + GateGradient, C: CheckpointStrategy> GateResidualKernel for Autodiff<B, C> {
     fn gate_residual(
         tokens: FloatTensor<Self>,
@@ -267,5 +308,9 @@ impl<B: GateResidualKernel + GateGradient, C: CheckpointStrategy> GateResidualKe
             }
             OpsKind::UnTracked(preparation) => preparation.finish(B::add_residual(tokens.into_primitive(), x.into_primitive())),
         }
+    }
+    fn stream_as(tokens: FloatTensor<Self>, stored: DType) -> FloatTensor<Self> {
+        let preparation = StreamBackward.prepare::<C>([tokens.node()]).compute_bound();
+        preparation.stateless(B::stream_as(tokens.into_primitive(), stored))
     }
 }

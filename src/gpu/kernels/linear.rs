@@ -1,16 +1,18 @@
 //! `x W + b` with an optional GELU: in f16 on matrices, or on the subgroup tier in blocks of registers, with f32 sums. Elsewhere,
 //! and where gradients are kept outside of the matrix tier, it is burn's own matrix product.
 //!
-//! Its gradients on the matrix tier are products as well: that of the input with the transposed weight, that of the weight over
-//! all rows ([`super::gradient`]).
+//! Its gradients are products as well: that of the input with the transposed weight, that of the weight over all rows. The
+//! latter is never burn's on an adapter: its inner axis is long and its result small, which burn gives to a few workgroups;
+//! [`super::gradient`] cuts the axis into parts.
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
-use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, TensorMetadata, backend_extension};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
 use super::OptionalTensor;
@@ -46,6 +48,25 @@ pub(crate) trait LinearKernel: Backend {
         activation: Activation,
         block: Block,
     ) -> FloatTensor<Self>;
+}
+
+#[backend_extension(Cube, Flex, Autodiff)]
+pub(crate) trait PlainLinearKernel: Backend {
+    /// `x weight + bias` for `x` `[rows, in]`.
+    fn plain_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: OptionalTensor<Self>,
+    ) -> FloatTensor<Self>;
+}
+
+/// What the backward pass asks of a backend; it has no gradient itself.
+pub(crate) trait PlainLinearGradient: Backend {
+    /// The gradient of the weight, from the input `[rows, in]` and the output's gradient `[rows, out]`.
+    fn plain_weight_gradient(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradient of the bias.
+    fn plain_bias_gradient(gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// Fewer rows are a product of a vector, which burn does as well.
@@ -84,7 +105,12 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
         let block = Block::of(rows, columns);
         return linear_in_blocks(x.reshape([rows, inner]), weight, bias, activation, block).reshape(shape);
     }
-    let product = burn::tensor::module::linear(x, weight, bias);
+    let product = if weight.is_tracked() {
+        let [x, weight] = [x.reshape([rows, inner]), weight].map(Tensor::into_dispatch);
+        Tensor::<2>::from_dispatch(Dispatch::plain_linear(x, weight, bias.into())).reshape(shape)
+    } else {
+        burn::tensor::module::linear(x, weight, bias)
+    };
     match activation {
         Activation::None => product,
         Activation::GeluTanh => gelu_tanh(product),
@@ -227,6 +253,97 @@ impl<B: Backend + LinearKernel + GradientKernel, C: CheckpointStrategy> LinearKe
     }
 }
 
+impl PlainLinearKernel for CubeBackend {
+    fn plain_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: OptionalTensor<Self>) -> FloatTensor<Self> {
+        <Self as ModuleOps<Self>>::linear(x, weight, bias.into_option())
+    }
+}
+
+impl PlainLinearGradient for CubeBackend {
+    fn plain_weight_gradient(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        weight_gradient_of_rows::<Self>(x, gradient, ShaderTier::Plain)
+    }
+
+    fn plain_bias_gradient(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::column_sums(gradient)
+    }
+}
+
+impl PlainLinearKernel for Flex {
+    fn plain_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: OptionalTensor<Self>) -> FloatTensor<Self> {
+        <Self as ModuleOps<Self>>::linear(x, weight, bias.into_option())
+    }
+}
+
+impl PlainLinearGradient for Flex {
+    fn plain_weight_gradient(x: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::linear_weight_backward(x, gradient)
+    }
+
+    fn plain_bias_gradient(gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::linear_bias_backward(gradient)
+    }
+}
+
+impl<B: PlainLinearKernel + PlainLinearGradient, C: CheckpointStrategy> PlainLinearKernel for Autodiff<B, C> {
+    fn plain_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: OptionalTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node()];
+        let [x, weight] = [x, weight].map(|tensor| tensor.into_primitive());
+        let forward = |bias| B::plain_linear(x.clone(), weight.clone(), bias);
+        let state = (x.clone(), weight.clone());
+        match bias.into_option() {
+            Some(bias) => {
+                let [x_node, weight_node] = nodes;
+                let nodes = [x_node, weight_node, bias.node()];
+                let output = forward(OptionalTensor::Given(bias.into_primitive()));
+                match PlainLinearStep.prepare::<C>(nodes).compute_bound().stateful() {
+                    OpsKind::Tracked(prep) => prep.finish(state, output),
+                    OpsKind::UnTracked(prep) => prep.finish(output),
+                }
+            }
+            None => {
+                let output = forward(OptionalTensor::Absent);
+                match PlainLinearStep.prepare::<C>(nodes).compute_bound().stateful() {
+                    OpsKind::Tracked(prep) => prep.finish(state, output),
+                    OpsKind::UnTracked(prep) => prep.finish(output),
+                }
+            }
+        }
+    }
+}
+
+/// [`GradientKernel::weight_gradient`] of `x` `[rows, in]` and the output's gradient `[rows, out]`, `[in, out]` in f32.
+fn weight_gradient_of_rows<B: GradientKernel>(x: FloatTensor<B>, gradient: FloatTensor<B>, tier: ShaderTier) -> FloatTensor<B> {
+    let [rows, inner]: [usize; 2] = x.shape().dims();
+    let [_, columns]: [usize; 2] = gradient.shape().dims();
+    let pixels = |tensor, channels| B::float_reshape(tensor, Shape::new([1, 1, 1, rows, channels]));
+    let taps = B::weight_gradient(pixels(x, inner), pixels(gradient, columns), POINT, tier);
+    B::float_reshape(taps, Shape::new([inner, columns]))
+}
+
+/// The way back through burn's product: parents as in [`LinearStep`].
+#[derive(Debug)]
+struct PlainLinearStep;
+
+impl<B: PlainLinearGradient, const N: usize> Backward<B, N> for PlainLinearStep {
+    /// Input and weight.
+    type State = (FloatTensor<B>, FloatTensor<B>);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let gradient = grads.consume::<B>(&ops.node);
+        let (x, weight) = ops.state;
+        if let Some(Some(bias)) = ops.parents.get(2) {
+            grads.register::<B>(bias.id, B::plain_bias_gradient(gradient.clone()));
+        }
+        if let Some(node) = &ops.parents[1] {
+            grads.register::<B>(node.id, B::plain_weight_gradient(x, gradient.clone()));
+        }
+        if let Some(node) = &ops.parents[0] {
+            grads.register::<B>(node.id, B::linear_x_backward(weight, gradient));
+        }
+    }
+}
+
 /// The way back through a product: parents are the input, the weight and, as a third, the bias.
 #[derive(Debug)]
 struct LinearStep;
@@ -244,9 +361,7 @@ impl<B: Backend + LinearKernel + GradientKernel, const N: usize> Backward<B, N> 
             grads.register::<B>(bias.id, B::column_sums(gradient.clone()));
         }
         if let Some(node) = &ops.parents[1] {
-            let pixels = |tensor, channels| B::float_reshape(tensor, Shape::new([1, 1, 1, rows, channels]));
-            let taps = B::weight_gradient(pixels(x, inner), pixels(gradient.clone(), columns), POINT, ShaderTier::Matrix);
-            grads.register::<B>(node.id, B::float_reshape(taps, Shape::new([inner, columns])));
+            grads.register::<B>(node.id, weight_gradient_of_rows::<B>(x, gradient.clone(), ShaderTier::Matrix));
         }
         if let Some(node) = &ops.parents[0] {
             let transposed = B::float_transpose(weight);

@@ -12,6 +12,7 @@ pub mod gelu;
 pub mod gradient;
 pub mod group_norm;
 pub mod heads;
+pub mod join;
 mod launch;
 pub mod linear;
 pub mod newton_schulz;

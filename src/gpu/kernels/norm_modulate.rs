@@ -6,6 +6,7 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
+use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
@@ -25,6 +26,17 @@ pub struct ShiftAndScale {
     pub scale: usize,
 }
 
+/// Where a norm stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormPlace {
+    /// Nothing, or anything, else takes the norm's input.
+    Anywhere,
+    /// On a residual stream: the norm's input is also added to what is computed from the norm's result. So the input has its
+    /// gradient from there before the norm gives it its own, and the norm's backward pass adds the two on the way. (burn would
+    /// add them in a pass of its own.) A backward pass in which that sum has no part panics.
+    Stream,
+}
+
 #[backend_extension(Cube, Flex, Autodiff)]
 pub(crate) trait NormModulateKernel: Backend {
     fn norm_modulate(
@@ -33,16 +45,18 @@ pub(crate) trait NormModulateKernel: Backend {
         rows: ShiftAndScale,
         epsilon: f64,
         stored: DType,
+        place: NormPlace,
     ) -> FloatTensor<Self>;
 }
 
 /// What the backward pass asks of a backend; it has no gradient itself.
 pub(crate) trait NormModulateGradient: Backend {
-    /// The gradients of `x` and of the table.
+    /// The gradients of `x` and of the table. `stream` is added to the former.
     fn norm_modulate_gradient(
         x: FloatTensor<Self>,
         table: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
+        stream: Option<FloatTensor<Self>>,
         rows: ShiftAndScale,
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
@@ -51,11 +65,18 @@ pub(crate) trait NormModulateGradient: Backend {
 /// `(x - mean) / sqrt(variance + epsilon) * (1 + scale) + shift` over the last axis of `x` `[batch, tokens, width]`; shift and
 /// scale are rows of `table` `[batch, rows, width]`. Both are f32, and so is the arithmetic; the result is stored as `stored`,
 /// f16 or f32. (The norms of a DiT block, Peebles and Xie 2023, figure 3.)
-pub fn norm_modulate(x: Tensor<3>, table: Tensor<3>, rows: ShiftAndScale, epsilon: f64, stored: DType) -> Tensor<3> {
+pub fn norm_modulate(
+    x: Tensor<3>,
+    table: Tensor<3>,
+    rows: ShiftAndScale,
+    epsilon: f64,
+    stored: DType,
+    place: NormPlace,
+) -> Tensor<3> {
     let ([batch, _, width], [table_batch, table_rows, table_width]) = (x.dims(), table.dims());
     assert_eq!([batch, width], [table_batch, table_width], "the table does not fit the tokens");
     assert!(rows.shift < table_rows && rows.scale < table_rows && rows.shift != rows.scale, "the table has no such rows");
-    Tensor::from_dispatch(Dispatch::norm_modulate(x.into_dispatch(), table.into_dispatch(), rows, epsilon, stored))
+    Tensor::from_dispatch(Dispatch::norm_modulate(x.into_dispatch(), table.into_dispatch(), rows, epsilon, stored, place))
 }
 
 pub fn shader(cut: RowCut) -> Shader {
@@ -76,7 +97,8 @@ pub fn shader_call(cut: RowCut, [batch, tokens]: [usize; 2], table_rows: usize, 
     ShaderCall { shader: shader(cut), workgroups: [across, down, 1], info }
 }
 
-pub fn gradient_shader(cut: RowCut) -> Shader {
+/// The shader of the gradient; `of_stream` for [`NormPlace::Stream`].
+pub fn gradient_shader(cut: RowCut, of_stream: bool) -> Shader {
     Shader {
         name: "norm_modulate_gradient",
         template: include_str!("../../../shaders/transformer/norm_modulate_gradient.wgsl"),
@@ -84,6 +106,7 @@ pub fn gradient_shader(cut: RowCut) -> Shader {
             .put_into(Variant::default())
             .switch("centred", true)
             .switch("quantity_0_is_shift", true)
+            .switch("of_stream", of_stream)
             .value("quantities", 2),
         workgroup_size: WORKGROUP_SIZE,
         constants: &[("THREADS", WORKGROUP_SIZE as usize)],
@@ -97,12 +120,13 @@ pub fn gradient_shader_call(
     table_rows: usize,
     scale_row: usize,
     epsilon: f64,
+    of_stream: bool,
 ) -> (ShaderCall, usize) {
     let chunks = cut.chunks(batch, tokens);
     let sizes = [tokens, chunks.rounds, table_rows, scale_row].map(|size| size as u32);
     let info = sizes.into_iter().chain([(epsilon as f32).to_bits()]).collect();
     let workgroups = [chunks.count as u32, batch as u32, 1];
-    (ShaderCall { shader: gradient_shader(cut), workgroups, info }, chunks.count)
+    (ShaderCall { shader: gradient_shader(cut, of_stream), workgroups, info }, chunks.count)
 }
 
 impl NormModulateKernel for CubeBackend {
@@ -112,6 +136,7 @@ impl NormModulateKernel for CubeBackend {
         rows: ShiftAndScale,
         epsilon: f64,
         stored: DType,
+        _place: NormPlace,
     ) -> FloatTensor<Self> {
         let [x, table] = [x, table].map(|tensor| launch::row_major(tensor, DType::F32));
         let [batch, tokens, width]: [usize; 3] = x.meta.shape().dims();
@@ -127,19 +152,22 @@ impl NormModulateGradient for CubeBackend {
         x: FloatTensor<Self>,
         table: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
+        stream: Option<FloatTensor<Self>>,
         rows: ShiftAndScale,
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let [x, table] = [x, table].map(|tensor| launch::row_major(tensor, DType::F32));
         let stored = gradient.dtype;
         let gradient = launch::row_major(gradient, stored);
+        let stream = stream.map(|stream| launch::row_major(stream, DType::F32));
         let [batch, tokens, width]: [usize; 3] = x.meta.shape().dims();
         let table_rows = table.meta.shape()[1];
         let cut = RowCut::of(stored, width);
-        let (call, chunks) = gradient_shader_call(cut, [batch, tokens], table_rows, rows.scale, epsilon);
+        let (call, chunks) = gradient_shader_call(cut, [batch, tokens], table_rows, rows.scale, epsilon, stream.is_some());
         let x_gradient = launch::empty(&x, x.meta.shape().clone(), DType::F32);
         let sums = launch::empty(&x, Shape::new([batch, chunks, 2, width]), DType::F32);
-        launch::launch(call, &[&x, &table, &gradient], &[&x_gradient, &sums]);
+        let inputs: Vec<_> = [&x, &table, &gradient].into_iter().chain(&stream).collect();
+        launch::launch(call, &inputs, &[&x_gradient, &sums]);
         (x_gradient, column_sums(&sums, table_rows, &[rows.shift, rows.scale]))
     }
 }
@@ -158,6 +186,7 @@ impl NormModulateKernel for Flex {
         rows: ShiftAndScale,
         epsilon: f64,
         _stored: DType,
+        _place: NormPlace,
     ) -> FloatTensor<Self> {
         let call = on_flex(&x, &table, rows, epsilon);
         let shape = x.layout().shape().clone();
@@ -173,6 +202,7 @@ impl NormModulateGradient for Flex {
         x: FloatTensor<Self>,
         table: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
+        stream: Option<FloatTensor<Self>>,
         rows: ShiftAndScale,
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
@@ -182,7 +212,12 @@ impl NormModulateGradient for Flex {
         let (x_gradient, table_gradient) =
             gradient_on_cpu(InstructionSet::best(), &call, values(&x), values(&table), values(&gradient));
         let tensor = |values, shape| FlexTensor::from_data(TensorData::new(values, shape));
-        (tensor(x_gradient, x_shape), tensor(table_gradient, table_shape))
+        let x_gradient = tensor(x_gradient, x_shape);
+        let x_gradient = match stream {
+            Some(stream) => Self::float_add(stream, x_gradient),
+            None => x_gradient,
+        };
+        (x_gradient, tensor(table_gradient, table_shape))
     }
 }
 
@@ -196,17 +231,22 @@ struct NormModulateState {
     table: NodeId,
     rows: ShiftAndScale,
     epsilon: f64,
+    place: NormPlace,
 }
 
 impl<B: NormModulateGradient> Backward<B, 2> for NormModulateBackward {
     type State = NormModulateState;
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, checkpointer: &mut Checkpointer) {
-        let NormModulateState { x, table, rows, epsilon } = ops.state;
+        let NormModulateState { x, table, rows, epsilon, place } = ops.state;
         let gradient = gradients.consume::<B>(&ops.node);
         let x: FloatTensor<B> = checkpointer.retrieve_node_output(x);
         let table: FloatTensor<B> = checkpointer.retrieve_node_output(table);
-        let (x_gradient, table_gradient) = B::norm_modulate_gradient(x, table, gradient, rows, epsilon);
+        // The gradient of what a caller asked for stays where it is, and burn adds to it.
+        let own = ops.node.requirement;
+        let stream = ops.parents[0].as_ref().filter(|parent| place == NormPlace::Stream && parent.requirement == own);
+        let stream = stream.map(|parent| gradients.consume::<B>(parent));
+        let (x_gradient, table_gradient) = B::norm_modulate_gradient(x, table, gradient, stream, rows, epsilon);
         for (parent, gradient) in ops.parents.into_iter().zip([x_gradient, table_gradient]) {
             if let Some(parent) = parent {
                 gradients.register::<B>(parent.id, gradient);
@@ -222,15 +262,16 @@ impl<B: NormModulateKernel + NormModulateGradient, C: CheckpointStrategy> NormMo
         rows: ShiftAndScale,
         epsilon: f64,
         stored: DType,
+        place: NormPlace,
     ) -> FloatTensor<Self> {
         match NormModulateBackward.prepare::<C>([x.node(), table.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut preparation) => {
                 let (x_id, table_id) = (preparation.checkpoint(&x), preparation.checkpoint(&table));
-                let output = B::norm_modulate(x.into_primitive(), table.into_primitive(), rows, epsilon, stored);
-                preparation.finish(NormModulateState { x: x_id, table: table_id, rows, epsilon }, output)
+                let output = B::norm_modulate(x.into_primitive(), table.into_primitive(), rows, epsilon, stored, place);
+                preparation.finish(NormModulateState { x: x_id, table: table_id, rows, epsilon, place }, output)
             }
             OpsKind::UnTracked(preparation) => {
-                preparation.finish(B::norm_modulate(x.into_primitive(), table.into_primitive(), rows, epsilon, stored))
+                preparation.finish(B::norm_modulate(x.into_primitive(), table.into_primitive(), rows, epsilon, stored, place))
             }
         }
     }

@@ -51,7 +51,7 @@ pub fn shader(cut: RowCut) -> Shader {
 
 pub fn gradient_shader(cut: RowCut) -> Shader {
     let variant = cut.put_into(Variant::default()).value("quantities", 1);
-    Shader { name: "rms_norm_gradient", variant, ..norm_modulate::gradient_shader(cut) }
+    Shader { name: "rms_norm_gradient", variant, ..norm_modulate::gradient_shader(cut, false) }
 }
 
 /// The one row of the weight as a table.
@@ -81,7 +81,7 @@ impl RmsNormGradient for CubeBackend {
         let gradient = launch::row_major(gradient, stored);
         let [batch, tokens, width]: [usize; 3] = x.meta.shape().dims();
         let cut = RowCut::of(stored, width);
-        let (call, chunks) = norm_modulate::gradient_shader_call(cut, [1, batch * tokens], 1, WEIGHT.scale, epsilon);
+        let (call, chunks) = norm_modulate::gradient_shader_call(cut, [1, batch * tokens], 1, WEIGHT.scale, epsilon, false);
         let x_gradient = launch::empty(&x, x.meta.shape().clone(), DType::F32);
         let sums = launch::empty(&x, Shape::new([1, chunks, 1, width]), DType::F32);
         let call = ShaderCall { shader: gradient_shader(cut), ..call };

@@ -16,8 +16,8 @@ use super::rows::{RowCut, column_sums_shader};
 use super::tile_attention::backward::{self, Of};
 use super::tile_attention::{Gives, LARGEST_HEAD, backward_matrix};
 use super::{
-    Vectors, conv3d, doubling, gate_residual, gelu, gradient, group_norm, heads, linear, newton_schulz, norm_modulate, rms_norm,
-    tile_attention, tile_mass,
+    Vectors, conv3d, doubling, gate_residual, gelu, gradient, group_norm, heads, join, linear, newton_schulz, norm_modulate,
+    rms_norm, tile_attention, tile_mass,
 };
 
 /// Storage types of tensors.
@@ -37,6 +37,9 @@ pub fn all() -> Vec<(String, Shader)> {
         variants.push((format!("conv3d {element} gradient"), conv3d::gradient_shader(element)));
         variants.push((format!("weight_gradient {element}"), gradient::weight::shader(element)));
         variants.push((format!("turned_weight {element}"), gradient::input::turned_weight_shader(element)));
+        for pieces in [2, join::MOST_PIECES] {
+            variants.push((format!("join {element} pieces={pieces}"), join::shader(element, pieces)));
+        }
         for by_four in SWITCH {
             let name = format!("column_sums {element}{}", word("by_four", by_four));
             variants.push((name, gradient::sums::column_sums_shader(element, by_four)));
@@ -236,7 +239,10 @@ fn between_products() -> Vec<(String, Shader)> {
         for width in WIDTHS.into_iter().filter(|&width| vectors.fit(width)) {
             let (cut, of_width) = (RowCut::new(vectors, width), format!("{vectors} width={width}"));
             variants.push((format!("norm_modulate {of_width}"), norm_modulate::shader(cut)));
-            variants.push((format!("norm_modulate_gradient {of_width}"), norm_modulate::gradient_shader(cut)));
+            for of_stream in SWITCH {
+                let name = format!("norm_modulate_gradient {of_width}{}", word("of_stream", of_stream));
+                variants.push((name, norm_modulate::gradient_shader(cut, of_stream)));
+            }
             variants.push((format!("rms_norm {of_width}"), rms_norm::shader(cut)));
             variants.push((format!("rms_norm_gradient {of_width}"), rms_norm::gradient_shader(cut)));
             variants.push((format!("gate_residual {of_width} gated"), gate_residual::shader(vectors, width, true)));

@@ -8,7 +8,7 @@ use crate::gpu::device::Precision;
 use crate::gpu::kernels::gate_residual::gate_residual;
 use crate::gpu::kernels::gelu::gelu_tanh;
 use crate::gpu::kernels::heads::{merge_heads, split_and_rotate_heads, split_heads};
-use crate::gpu::kernels::norm_modulate::{ShiftAndScale, norm_modulate};
+use crate::gpu::kernels::norm_modulate::{NormPlace, ShiftAndScale, norm_modulate};
 use crate::gpu::kernels::reference::{self, seeded, transformer};
 
 /// f32 results, whatever the storage type.
@@ -94,7 +94,7 @@ impl Bench<'_> {
         let table_leaf = self.leaf(&table, [batch, TABLE_ROWS, width], gradient.is_some());
         self.leave_junk(x.len())?;
         let stored = self.device.precision.dtype().into();
-        let output = norm_modulate(x_leaf.clone(), table_leaf.clone(), rows, EPSILON, stored);
+        let output = norm_modulate(x_leaf.clone(), table_leaf.clone(), rows, EPSILON, stored, NormPlace::Anywhere);
         let (x, table) = (wide(&x), wide(&table));
         match gradient {
             None => Ok((read(output)?, all(&x, &table))),

@@ -10,8 +10,8 @@ use super::config::TransformerConfig;
 use super::recording::AttentionRecorder;
 use super::rope::RotaryTables;
 use super::transformer::Call;
-use crate::gpu::kernels::gate_residual::{add_residual, gate_residual};
-use crate::gpu::kernels::norm_modulate::ShiftAndScale;
+use crate::gpu::kernels::gate_residual::{add_residual, gate_residual, stream_as};
+use crate::gpu::kernels::norm_modulate::{NormPlace, ShiftAndScale};
 use crate::gpu::spans::{self, Kind};
 use crate::mask::KeyFrames;
 use crate::model::layers::{Linear, modulated_layer_norm};
@@ -202,7 +202,7 @@ impl Block {
     }
 
     fn normalised(&self, tokens: &Tensor<3>, table: &Tensor<3>, rows: ShiftAndScale, next: &Linear) -> Tensor<3> {
-        modulated_layer_norm(tokens.clone(), table.clone(), rows, self.epsilon, next)
+        modulated_layer_norm(tokens.clone(), table.clone(), rows, self.epsilon, next, NormPlace::Stream)
     }
 
     fn behind_attention(
@@ -218,7 +218,8 @@ impl Block {
         let tokens = gate(tokens, x, 2);
 
         // No norm before, no gate after: as the reference.
-        let x = self.attn2.cross_attention(tokens.clone(), context.caption.clone(), context.text_bias.clone(), probe);
+        let x = spans::span(Kind::Linear, || stream_as(tokens.clone(), self.attn2.first().storage_type()));
+        let x = self.attn2.cross_attention(x, context.caption.clone(), context.text_bias.clone(), probe);
         probe.see(Site::CrossAttention, || x.clone());
         let tokens = spans::span(Kind::Normalisation, || add_residual(tokens, x));
 

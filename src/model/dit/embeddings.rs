@@ -6,7 +6,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::config::TransformerConfig;
 use crate::gpu::kernels::gelu::gelu_tanh;
-use crate::gpu::kernels::norm_modulate::ShiftAndScale;
+use crate::gpu::kernels::norm_modulate::{NormPlace, ShiftAndScale};
 use crate::model::layers::{Linear, TwoLayers, modulated_layer_norm, to_f32};
 use crate::model::weights::Loader;
 
@@ -126,7 +126,7 @@ impl FinalLayer {
     pub fn forward(&self, tokens: Tensor<3>, embedded_timestep: Tensor<2>, grid: [usize; 3]) -> Tensor<5> {
         let table = self.scale_shift_table.val().unsqueeze::<3>() + embedded_timestep.unsqueeze_dim(1); // [batch, 2, width]
         let rows = ShiftAndScale { shift: 0, scale: 1 };
-        let tokens = modulated_layer_norm(tokens, table, rows, self.epsilon, &self.proj_out);
+        let tokens = modulated_layer_norm(tokens, table, rows, self.epsilon, &self.proj_out, NormPlace::Anywhere);
         let patches = to_f32(self.proj_out.forward(tokens));
         let [batch, _, values] = patches.dims();
         let ([t, h, w], p) = (grid, self.patch_size);

@@ -2,11 +2,13 @@
 //!
 //! The published encoder gathers rows of a table of gigabytes on the CPU. A table that is trained is small, and lies on the
 //! device: its rows are taken by a product with zeros and ones, whose gradient is a product too and has the same bits each time.
+//! It is a layer's product, not burn's: the gradient's inner axis is as long as all texts together.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::encoder::{Layers, POSITION_TABLE, TextEncoderConfig};
+use crate::gpu::kernels::linear::{Activation, linear};
 use crate::model::weights::{Loader, TOKEN_EMBEDDING_KEYS, WeightError, is_ignorable_text_encoder_key};
 
 /// Computes what [`super::encoder::TextEncoder`] computes, with gradients for everything.
@@ -54,7 +56,7 @@ fn rows(table: Tensor<2>, places: &[u32]) -> Tensor<2> {
     let wanted = Tensor::<1, Int>::from_data(TensorData::new(wanted, [places.len()]), &device).unsqueeze_dim::<2>(1);
     let all = Tensor::<1, Int>::arange(0..count as i64, &device).unsqueeze_dim::<2>(0);
     let shape = [places.len(), count];
-    wanted.expand(shape).equal(all.expand(shape)).float().matmul(table)
+    linear(wanted.expand(shape).equal(all.expand(shape)).float(), table, None, Activation::None)
 }
 
 #[cfg(test)]

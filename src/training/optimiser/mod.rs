@@ -9,6 +9,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::parameters::Parameters;
 use super::sums::sum;
+use crate::gpu::kernels::join::join;
 pub use muon::orthogonalise;
 
 /// What an optimiser is told once.
@@ -134,16 +135,11 @@ impl Optimiser {
             let all = new.dims();
             old.mask_where(is_finite.clone().expand(all), new)
         };
-        let master = keep(Tensor::cat(master, 0), state.master);
+        let master = keep(join(master), state.master);
         // The first steps' average forgets faster: what they began from means nothing.
         let decay = settings.average_decay.min((step + 1) as f64 / (step + 11) as f64);
         let average = state.average * decay + master.clone() * (1.0 - decay);
-        let state = OptimiserState {
-            first: keep(Tensor::cat(first, 0), state.first),
-            second: keep(second, state.second),
-            average,
-            master,
-        };
+        let state = OptimiserState { first: keep(join(first), state.first), second: keep(second, state.second), average, master };
         let skipped = is_finite.bool_not().float();
         // A norm that is no number would hide those of the steps around it.
         let norm = norm.clone().mask_fill(norm.is_finite().bool_not(), 0.0);

@@ -188,10 +188,20 @@ fn norms_and_gates_stay_inside_their_buffers() {
             of_norm[place(places.scale)] += given * normal[at];
             of_gate[place(5)] += given * f64::from(x[at]);
         }
-        let (call, chunks) = norm_modulate::gradient_shader_call(cut, [batch, tokens], table_rows, places.scale, epsilon);
         let inputs: [&[f32]; 3] = [&x, &table, &gradient];
-        let [x_gradient, sums] = checked.run_all(&call, &inputs, [x.len(), batch * chunks * 2 * width]);
-        assert!(x_gradient.iter().all(|value| value.is_finite()), "the gradient of the norm of {tokens} x {width} has holes");
+        let of_norm_shader = |of_stream, inputs: &[&[f32]]| {
+            let (rows, row) = ([batch, tokens], places.scale);
+            let (call, chunks) = norm_modulate::gradient_shader_call(cut, rows, table_rows, row, epsilon, of_stream);
+            let [x_gradient, sums] = checked.run_all(&call, inputs, [x.len(), batch * chunks * 2 * width]);
+            assert!(x_gradient.iter().all(|value| value.is_finite()), "the gradient of the norm of {tokens} x {width} has holes");
+            (x_gradient, sums, chunks)
+        };
+        let (x_gradient, sums, chunks) = of_norm_shader(false, &inputs);
+        let stream = seeded(65, x.len());
+        let (with_stream, sums_with_stream, _) = of_norm_shader(true, &[&x, &table, &gradient, &stream]);
+        let want: Vec<f32> = x_gradient.iter().zip(&stream).map(|(own, stream)| stream + own).collect();
+        check("gradient of a stream", &with_stream, &wide(&want));
+        assert!(sums == sums_with_stream, "the sums of {tokens} x {width} do not depend on the stream");
         let call = rows::column_sums_call([batch, chunks, width], table_rows, &[places.shift, places.scale]);
         check("gradient of the table", &checked.run(&call, &[&sums], table.len()), &of_norm);
         let (call, chunks) = gate_residual::gradient_shader_call(cut, [batch, tokens], table_rows, 5);

@@ -5,6 +5,7 @@ use burn::tensor::Gradients;
 use tilereel::gpu::kernels::doubling::{Doubling, double};
 use tilereel::gpu::kernels::gradient::column_sums;
 use tilereel::gpu::kernels::group_norm::{channel_norm, group_norm};
+use tilereel::gpu::kernels::join::join;
 
 use super::*;
 
@@ -98,6 +99,27 @@ fn the_reference_of_gradients_is_the_adjoint_of_the_convolution() {
     }
 }
 
+/// As the rows of a table are chosen: few columns, no bias, and only the table has a gradient.
+#[test]
+fn gradients_of_a_long_product() {
+    for device in devices() {
+        for [rows, inner, columns] in [[2304, 32, 4], [1537, 67, 20]] {
+            let (x, back) = (stored(&device, seeded(12, rows * inner)), stored(&device, seeded(15, rows * columns)));
+            let weight = stored(&device, seeded(13, inner * columns));
+            let call = reference::Conv3d { input: [1, 1, 1, rows, inner], channels_out: columns, geometry: POINT };
+            let (_, of_weight) = reference::conv3d_gradients(&call, &x, &weight, &back);
+            let want = reference::linear([inner, columns], &x, &weight, None, false);
+            let weight = leaf(&device, &weight, [inner, columns]);
+            leave_junk(&device, rows * columns);
+            let y = linear(tensor(&device, &x, [rows, inner]).autodiff(), weight.clone(), None, Activation::None);
+            assert_close(&device, &format!("{rows} x {inner} x {columns}"), &read(y.clone().inner()), &want, 5e-6);
+            let gradients = backward(&device, y, &back);
+            let what = format!("{rows} x {inner} x {columns}: weight");
+            assert_sums_close(&device, &what, &gradient_of(&weight, &gradients), &of_weight);
+        }
+    }
+}
+
 #[test]
 fn gradients_of_layers() {
     for device in devices() {
@@ -120,11 +142,11 @@ fn gradients_of_layers() {
     }
 }
 
-/// More rows than a workgroup takes, so that parts are added, in one pass and in two; columns in fours and others.
+/// More rows than a workgroup takes, so that parts are added, by one thread a value and by several; columns in fours and others.
 #[test]
 fn sums_of_very_many_pixels() {
     for device in devices() {
-        for (rows, columns) in [(70_000, 8), (70_003, 3), (40, 1100), (5, 2)] {
+        for (rows, columns) in [(70_000, 8), (70_003, 3), (40, 1100), (5, 2), (3333, 192), (131, 12)] {
             let x = stored(&device, seeded(16, rows * columns));
             leave_junk(&device, columns);
             let got = read(column_sums(tensor(&device, &x, [rows, columns])));
@@ -139,6 +161,26 @@ fn sums_of_very_many_pixels() {
         let back = tensor(&device, &back, [batch, 1, height, width, channels_out]);
         let got = read(weight_gradient(tensor(&device, &x, input), back, FRAME, ShaderTier::Plain));
         assert_sums_close(&device, "gradient of a weight in parts", &got, &want);
+    }
+}
+
+/// Vectors of all lengths, some of them views into a larger one, in as many as fit one launch and in more.
+#[test]
+fn vectors_end_to_end() {
+    for device in devices() {
+        for count in [1, 2, 3, 6, 7, 50] {
+            let lengths: Vec<usize> = (0..count).map(|i| [1, 64, 1025, 3, 5000, 0, 255][i % 7].max(1)).collect();
+            let values = stored(&device, seeded(17, lengths.iter().sum()));
+            let whole = tensor(&device, &values, [values.len()]);
+            leave_junk(&device, values.len());
+            let mut end = 0;
+            let pieces = lengths.iter().map(|&length| {
+                end += length;
+                whole.clone().narrow(0, end - length, length)
+            });
+            let got = read(join(pieces.collect()));
+            assert!(got == values, "{} {}: {count} vectors", device.name, device.precision);
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! The transformer's kernels between its products, forward and backward: values against f64, gradients against its central
 //! differences.
 
-use burn::tensor::{FloatDType, Tensor, TensorData};
+use burn::tensor::{DType, FloatDType, Tensor, TensorData};
 use tilereel::gpu::device::{ComputeDevice, Precision};
-use tilereel::gpu::kernels::gate_residual::{add_residual, gate_residual};
+use tilereel::gpu::kernels::gate_residual::{add_residual, gate_residual, stream_as};
 use tilereel::gpu::kernels::gelu::gelu_tanh;
 use tilereel::gpu::kernels::heads::{merge_heads, split_and_rotate_heads, split_heads};
-use tilereel::gpu::kernels::norm_modulate::{ShiftAndScale, norm_modulate};
+use tilereel::gpu::kernels::norm_modulate::{NormPlace, ShiftAndScale, norm_modulate};
 use tilereel::gpu::kernels::reference::transformer as reference;
 use tilereel::gpu::kernels::reference::{self as references, relative_l2, seeded};
 use tilereel::gpu::kernels::rms_norm::rms_norm;
@@ -148,7 +148,7 @@ fn norms_with_modulation_and_their_gradients() {
             x.values.iter_mut().for_each(|value| *value += 7.0);
             let table = Operand::new(&device, 82, [batch, table_rows, width], true);
             let (what, weights) = (format!("norm of {shape:?}"), weights(&device, x.values.len()));
-            let run = |x, table| norm_modulate(x, table, rows, epsilon, device.precision.dtype().into());
+            let run = |x, table| norm_modulate(x, table, rows, epsilon, device.precision.dtype().into(), NormPlace::Anywhere);
             leave_junk(&device, x.values.len());
             let output = read(run(x.tensor(&device), table.tensor(&device)));
             check(&device, &what, &output, &function(&x.wide(), &table.wide()), false);
@@ -160,6 +160,44 @@ fn norms_with_modulation_and_their_gradients() {
             let table_gradient = gradient(&table_leaf, &gradients);
             let want = norm_table_gradient(&x.wide(), &weights, shape, table_rows, rows, epsilon);
             check(&device, &format!("gradient of the table of the {what}"), &table_gradient, &want, true);
+        }
+    }
+}
+
+/// A stream past a norm and past a layer without one: gradients from both sides meet in the backward pass of the branch.
+#[test]
+fn gradients_along_a_stream() {
+    let (table_rows, rows, epsilon) = (3, ShiftAndScale { shift: 1, scale: 0 }, 1e-6);
+    for device in devices() {
+        let stored: DType = device.precision.dtype().into();
+        for shape @ [batch, tokens, width] in SIZES {
+            let sizes = [tokens, width, table_rows];
+            let function = |x: &[f64], table: &[f64]| {
+                let branch = reference::norm_modulate(sizes, [rows.shift, rows.scale], epsilon, x, table);
+                let x = reference::gate_residual(sizes, Some((table, 2)), x, &branch);
+                reference::gate_residual(sizes, None, &x, &x)
+            };
+            let x = Operand::new(&device, 96, shape, true);
+            let table = Operand::new(&device, 97, [batch, table_rows, width], true);
+            let (what, weights) = (format!("stream of {shape:?}"), weights(&device, x.values.len()));
+            // A leaf's own gradient is burn's to add up, a value's on the way is not.
+            for on_the_way in [true, false] {
+                let (x_leaf, table_leaf) = (x.leaf(&device), table.leaf(&device));
+                let stream = if on_the_way { x_leaf.clone() * 1.0 } else { x_leaf.clone() };
+                leave_junk(&device, x.values.len());
+                let branch = norm_modulate(stream.clone(), table_leaf.clone(), rows, epsilon, stored, NormPlace::Stream);
+                let stream = gate_residual(stream, branch, table_leaf.clone(), 2);
+                let output = add_residual(stream.clone(), stream_as(stream, stored));
+                let gradients = backward(&device, output);
+                let (got, at) = (gradient(&x_leaf, &gradients), (&*x.wide(), &*weights));
+                check_differences(&device, &format!("gradient of the {what}"), &got, at, false, |x| function(x, &table.wide()));
+            }
+            if device.precision == Precision::F16 {
+                let leaf = x.leaf(&device);
+                let gradients = backward(&device, add_residual(leaf.clone(), stream_as(leaf.clone(), stored)));
+                let twice: Vec<f64> = weights.iter().map(|&weight| 2.0 * f64::from(weight)).collect();
+                check(&device, &format!("gradient of a stored {what}"), &gradient(&leaf, &gradients), &twice, false);
+            }
         }
     }
 }
@@ -219,7 +257,8 @@ fn sums_over_many_tokens() {
             let leaf = table.leaf(&device);
             let place = device.device.clone().autodiff();
             let x_tensor = Tensor::from_data(TensorData::new(x.values.clone(), shape), &place);
-            let output = norm_modulate(x_tensor, leaf.clone(), rows, epsilon, device.precision.dtype().into());
+            let output =
+                norm_modulate(x_tensor, leaf.clone(), rows, epsilon, device.precision.dtype().into(), NormPlace::Anywhere);
             let got = gradient(&leaf, &backward(&device, output));
             let want = norm_table_gradient(&x.wide(), &weights, shape, table_rows, rows, epsilon);
             check(&device, &format!("gradient of the table under {shape:?}"), &got, &want, true);

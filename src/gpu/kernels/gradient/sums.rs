@@ -7,13 +7,15 @@ use super::super::launch::{self, Shader, ShaderCall};
 use crate::gpu::shader::Variant;
 
 const THREADS: usize = 256;
-/// The most workgroups in the first dimension before they go on in the third.
-const FOLD: usize = 65_535;
-/// Parts that one thread adds; more are added in two passes.
-const PARTS_AT_ONCE: usize = 64;
+/// Threads that fill a card, of which values with many parts get more than one each.
+const THREADS_WANTED: usize = 1 << 18;
+/// The most threads of a value: eight neighbouring values are the least that memory gives at once.
+const MOST_SLICES: usize = 32;
+/// Parts that are worth a thread of their own.
+const FEWEST_PARTS: usize = 4;
 /// Workgroups that read a matrix for its column sums, and the fewest rows that are worth one.
-const READERS: usize = 512;
-const FEWEST_ROWS: usize = 64;
+const READERS: usize = 1024;
+const FEWEST_ROWS: usize = 32;
 
 pub fn sum_of_parts_shader() -> Shader {
     Shader {
@@ -21,34 +23,33 @@ pub fn sum_of_parts_shader() -> Shader {
         template: include_str!("../../../../shaders/gradient/sum_of_parts.wgsl"),
         variant: Variant::default(),
         workgroup_size: THREADS as u32,
-        constants: &[],
+        constants: &[("THREADS", THREADS)],
     }
 }
 
-/// Adds `parts` parts of `count` values in groups of `together`.
-pub fn sum_of_parts_call(count: usize, parts: usize, together: usize) -> ShaderCall {
-    let across = count.div_ceil(THREADS);
-    let deep = across.div_ceil(FOLD).max(1);
+/// The launch that adds `parts` parts of `count` values.
+pub fn sum_of_parts_call(count: usize, parts: usize) -> ShaderCall {
+    let mut slices = 1;
+    while slices < MOST_SLICES && count * slices < THREADS_WANTED && parts >= 2 * slices * FEWEST_PARTS {
+        slices *= 2;
+    }
+    let [across, down] = launch::folded(count.div_ceil(THREADS / slices));
     ShaderCall {
         shader: sum_of_parts_shader(),
-        workgroups: [across.div_ceil(deep) as u32, parts.div_ceil(together) as u32, deep as u32],
-        info: [count, parts, together].map(|word| word as u32).to_vec(),
+        workgroups: [across, down, 1],
+        info: [count, parts, slices].map(|word| word as u32).to_vec(),
     }
 }
 
 /// The sum `[1, count]` of `[parts, count]` in f32.
-pub(in super::super) fn sum_of_parts(mut sums: CubeTensor) -> CubeTensor {
-    loop {
-        let [parts, count]: [usize; 2] = sums.meta.shape().dims();
-        if parts == 1 {
-            return sums;
-        }
-        // Of very many parts each thread takes about as many as are left.
-        let together = if parts > PARTS_AT_ONCE { parts.isqrt() } else { parts };
-        let output = launch::empty(&sums, Shape::new([parts.div_ceil(together), count]), DType::F32);
-        launch::launch(sum_of_parts_call(count, parts, together), &[&sums], &[&output]);
-        sums = output;
+pub(in super::super) fn sum_of_parts(sums: CubeTensor) -> CubeTensor {
+    let [parts, count]: [usize; 2] = sums.meta.shape().dims();
+    if parts == 1 {
+        return sums;
     }
+    let output = launch::empty(&sums, Shape::new([1, count]), DType::F32);
+    launch::launch(sum_of_parts_call(count, parts), &[&sums], &[&output]);
+    output
 }
 
 /// The same values under another shape.
