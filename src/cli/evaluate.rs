@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::progress::Bar;
-use super::settings::{DeviceArguments, open_devices};
+use super::settings::DeviceArguments;
 use super::{Status, UsageError};
 use crate::evaluate::{Amounts, Bench, EvaluateError, EvaluatedModel, Masks, Overrides, Station, Watcher, evaluate};
 use crate::gpu::device::ComputeDevice;
@@ -62,9 +62,6 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     device: DeviceArguments,
-    /// Several devices, such as 0,1,2: each evaluates some of the rows
-    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "device")]
-    devices: Vec<String>,
 }
 
 /// A row as it is typed.
@@ -140,7 +137,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     if arguments.steps == Some(0) || arguments.row.iter().any(|row| row.steps == Some(0)) {
         return Err(UsageError("Sampling needs at least one step.".into()).into());
     }
-    let (first, others) = open_devices(&arguments.device, &arguments.devices)?;
+    let (first, others) = arguments.device.open_each()?;
     super::catch_interrupts();
     let load = |spec: &RowSpec, device: &ComputeDevice| -> anyhow::Result<EvaluatedModel> {
         let folder = ModelFolder::resolve(&spec.model, &SearchPath::standard())?;

@@ -17,7 +17,7 @@ use crate::studio::{DEFAULT_MODEL, DeviceWish, random_seed, warnings};
 #[derive(Args, Clone, Debug)]
 pub struct DeviceArguments {
     /// auto, cpu, or an adapter's number or a part of its name (see `tilereel doctor`); several numbers with commas, such as
-    /// 0,1, share the transformer's work, and then attention is not recorded
+    /// 0,1, share the work: of a transformer's call (attention is not recorded then), of a training's step, of a table's rows
     #[arg(long, visible_alias = "devices", default_value = "auto")]
     pub device: String,
     /// f16 or f32; without it f16 on GPUs that have it, else f32
@@ -44,31 +44,30 @@ impl DeviceArguments {
         }
         Ok(device.with_residency(self.resident))
     }
-}
 
-/// The devices of `--devices`, the first and those beside it; without that list the one of `--device`.
-///
-/// # Errors
-/// One does not exist or refuses, is named twice, or has numbers of another precision.
-pub fn open_devices(one: &DeviceArguments, several: &[String]) -> anyhow::Result<(ComputeDevice, Vec<ComputeDevice>)> {
-    let Some((first, others)) = several.split_first() else { return Ok((one.open()?, Vec::new())) };
-    let open = |device: &String| DeviceArguments { device: device.clone(), ..one.clone() }.open();
-    let (first, others) = (open(first)?, others.iter().map(open).collect::<Result<Vec<_>, _>>()?);
-    for (place, other) in others.iter().enumerate() {
-        let before = std::iter::once(&first).chain(&others[..place]);
-        if before.into_iter().any(|device| device.device == other.device) {
-            let text = format!("{} is in --devices twice. Name each device once; `tilereel doctor` lists them.", other.name);
-            return Err(UsageError(text).into());
-        }
-        if other.precision != first.precision {
-            let text = format!(
-                "{} has numbers in {}, {} in {}. Add --precision f32.",
-                other.name, other.precision, first.name, first.precision
-            );
-            return Err(UsageError(text).into());
+    /// How many devices are named.
+    pub fn count(&self) -> usize {
+        match self.device.parse() {
+            Ok(DeviceChoice::Several(choices)) => choices.len(),
+            _ => 1,
         }
     }
-    Ok((first, others))
+
+    /// The first device, and those beside it, each for work of its own.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; or one has numbers of another precision.
+    pub fn open_each(&self) -> anyhow::Result<(ComputeDevice, Vec<ComputeDevice>)> {
+        let mut first = self.open()?;
+        let others = std::mem::take(&mut first.others);
+        if let Some(other) = others.iter().find(|other| other.precision != first.precision) {
+            let (a, b) = (first.precision, other.precision);
+            return Err(
+                UsageError(format!("{} has numbers in {a}, {} in {b}. Add --precision f32.", first.name, other.name)).into()
+            );
+        }
+        Ok((first, others))
+    }
 }
 
 fn parse_residency(text: &str) -> Result<Residency, String> {

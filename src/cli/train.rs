@@ -9,9 +9,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use self::watch::Terminal;
-use super::settings::{DeviceArguments, open_devices};
+use super::settings::DeviceArguments;
 use super::{Status, UsageError};
-use crate::gpu::device::ComputeDevice;
 use crate::studio::words::duration;
 use crate::training::data::mix::Also;
 use crate::training::optimiser::OptimiserSettings;
@@ -98,9 +97,6 @@ pub struct SessionArguments {
     pub quiet: bool,
     #[command(flatten)]
     pub device: DeviceArguments,
-    /// Several devices, such as 0,1,2: each takes its share of every step's samples
-    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "device")]
-    pub devices: Vec<String>,
 }
 
 #[derive(Args)]
@@ -188,13 +184,8 @@ impl SessionArguments {
     /// Samples of a step, and of those whose gradients are made together; without a wish every device has one such part.
     pub fn batch_and_part(&self, standard: usize) -> [usize; 2] {
         let batch = self.batch.map_or(standard, |batch| batch as usize);
-        let of_a_device = batch.div_ceil(self.devices.len().max(1));
+        let of_a_device = batch.div_ceil(self.device.count());
         [batch, self.part.map_or(of_a_device, |part| part as usize)]
-    }
-
-    /// The device that leads, and those beside it.
-    pub fn open_devices(&self) -> anyhow::Result<(ComputeDevice, Vec<ComputeDevice>)> {
-        open_devices(&self.device, &self.devices)
     }
 }
 

@@ -38,7 +38,7 @@ fn begin<'a>(arguments: &RunArguments, kind: &'static str, terminal: &'a mut Ter
 
 /// Opens the device; from here on Ctrl-C ends the training with a checkpoint.
 pub fn begin_session<'a>(session: &SessionArguments, start: Start, terminal: &'a mut Terminal) -> anyhow::Result<Setup<'a>> {
-    let (device, others) = session.open_devices()?;
+    let (device, others) = session.device.open_each()?;
     super::super::catch_interrupts();
     for device in std::iter::once(&device).chain(&others) {
         terminal.note(&format!("{}, {}, {} kernels", device.name, device.precision, device.tier.name()));
@@ -144,9 +144,9 @@ pub fn judge(arguments: &RunArguments) -> anyhow::Result<Ended> {
     let mut terminal = Terminal::new(session.quiet);
     let mut setup = begin(arguments, judge::JUDGE, &mut terminal)?;
     let config = judge::config(setup.size.frames);
-    if session.devices.len() > 1 {
+    if session.device.count() > 1 {
         // It learns from statistics of the whole batch, which no device alone has.
-        return Err(UsageError("The judge learns on one device. Use --device instead of --devices.".into()).into());
+        return Err(UsageError("The judge learns on one device. Name one.".into()).into());
     }
     let [batch, _] = session.batch_and_part(judge::BATCH);
     let pool_clips = POOL_CLIPS_A_SAMPLE * batch;
