@@ -118,7 +118,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #end
     var a_{{ r }}: vec4<{{ element }}>;
 #end
-#for j in 0..{{ 256 / threads }}
+#for j in 0..{{ right_loads }}
     let right_row_{{ j }} = (thread + {{ j }}u * THREADS) / RIGHT_LINE;
     let right_column_{{ j }} = min(first_column + (thread + {{ j }}u * THREADS) % RIGHT_LINE, columns - 1u);
     var b_{{ j }}: vec4<{{ element }}>;
@@ -177,7 +177,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #end
             a_{{ r }} = select(vec4<{{ element }}>(), input[select(0u, from_{{ r }} + slice * VECTORS, inside_{{ r }})], inside_{{ r }});
 #end
-#for j in 0..{{ 256 / threads }}
+#for j in 0..{{ right_loads }}
             let depth_{{ j }} = slice * DEPTH + right_row_{{ j }};
             let kept_{{ j }} = depth_{{ j }} < inner * 4u;
             let place_{{ j }} = (tap * inner * 4u + depth_{{ j }}) * columns + right_column_{{ j }};
@@ -211,7 +211,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
         left_slice[(left_vector * 4u + {{ i }}u) * LEFT_LINE + left_quarter] =
             vec4<f32>(vec4<{{ element }}>(a_0[{{ i }}], a_1[{{ i }}], a_2[{{ i }}], a_3[{{ i }}]));
 #end
-#for j in 0..{{ 256 / threads }}
+#for j in 0..{{ right_loads }}
         right_slice[thread + {{ j }}u * THREADS] = vec4<f32>(b_{{ j }});
 #end
         workgroupBarrier();

@@ -63,6 +63,7 @@ pub fn shader(name: &'static str, element: &str, block: Block, options: Options)
         .switch("convolution", options.convolution)
         .value("element", element)
         .value("threads", block.rows())
+        .value("right_loads", COLUMNS / 4 * DEPTH / block.rows())
         .value("output_binding", 2 + usize::from(options.bias));
     Shader {
         name,
