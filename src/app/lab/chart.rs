@@ -130,7 +130,8 @@ impl Chart<'_> {
             let (anchor, away) = if is_left { (Align2::RIGHT_CENTER, -9.0) } else { (Align2::LEFT_CENTER, 9.0) };
             let font = if mark.is_chosen { FontId::new(12.0, theme::strong_family()) } else { FontId::proportional(SMALL) };
             let color = if mark.is_chosen { palette.text_strong } else { palette.text_dim };
-            painter.text(center + vec2(away, -8.0), anchor, &mark.name, font, color);
+            let down = if mark.is_chosen { 9.0 } else { -8.0 };
+            painter.text(center + vec2(away, down), anchor, &mark.name, font, color);
         }
         self.legend(ui, rect);
         if let Some(pointer) = response.hover_pos()

@@ -93,14 +93,34 @@ impl LabPage {
             }
             return;
         }
-        ui.horizontal(|ui| {
-            if run.can_go_on() && ui.add(theme::primary_button(ui, "Go on")).on_hover_text("Where it was paused").clicked() {
-                press(LabAction::GoOn);
-            }
-            if run.has_result && run.samples.is_none() {
+        if run.can_go_on() || (run.has_result && run.samples.is_none()) {
+            ui.horizontal(|ui| {
+                if run.can_go_on() && ui.add(theme::primary_button(ui, "Go on")).on_hover_text("Where it was paused").clicked() {
+                    press(LabAction::GoOn);
+                }
                 let tip = "Makes two clips of the sample's prompt and seed: with every tile, and with what came of the run";
-                if ui.button("Compare clips").on_hover_text(tip).clicked() {
+                let can_compare = run.has_result && run.samples.is_none();
+                if can_compare && ui.button("Compare clips").on_hover_text(tip).clicked() {
                     press(LabAction::Compare);
+                }
+            });
+        }
+        ui.horizontal(|ui| {
+            if run.has_result {
+                let (tip, what) = match run.wish.work {
+                    LabWork::Search => ("The plan goes to your masks, and is chosen in the settings", "Keep the plan"),
+                    LabWork::Distil => (
+                        "The student becomes a model of the menu, and is chosen; its checkpoint and the encoded clips go",
+                        "Keep the model",
+                    ),
+                };
+                ui.label(RichText::new("Name").color(Palette::of(ui).text_dim));
+                let name = self.name.get_or_insert_with(|| name_of(&run.wish));
+                let field = TextEdit::singleline(name).id_salt("lab name").desired_width(140.0).margin(vec2(8.0, 5.0));
+                ui.add(field).widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Name of the result"));
+                let keep = if run.stage == LabStage::Done { theme::primary_button(ui, what) } else { Button::new(what) };
+                if ui.add(keep).on_hover_text(tip).clicked() {
+                    press(LabAction::Keep);
                 }
             }
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
@@ -115,25 +135,6 @@ impl LabPage {
                 }
             });
         });
-        if run.has_result {
-            ui.horizontal(|ui| {
-                let (tip, what) = match run.wish.work {
-                    LabWork::Search => ("The plan goes to your masks, and is chosen in the settings", "Keep the plan"),
-                    LabWork::Distil => (
-                        "The student becomes a model of the menu, and is chosen; its checkpoint and the encoded clips go",
-                        "Keep the model",
-                    ),
-                };
-                ui.label(RichText::new("Name").color(Palette::of(ui).text_dim));
-                let name = self.name.get_or_insert_with(|| name_of(&run.wish));
-                let field = TextEdit::singleline(name).id_salt("lab name").desired_width(180.0).margin(vec2(8.0, 5.0));
-                ui.add(field).widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Name of the result"));
-                let keep = if run.stage == LabStage::Done { theme::primary_button(ui, what) } else { Button::new(what) };
-                if ui.add(keep).on_hover_text(tip).clicked() {
-                    press(LabAction::Keep);
-                }
-            });
-        }
     }
 
     /// What plans cost, and what they change.

@@ -27,11 +27,11 @@ impl Samples {
     /// `names` are those of the two clips; `still` keeps them from playing by themselves.
     pub fn show(&mut self, ui: &mut Ui, clips: &[Arc<Frames>; 2], names: [&str; 2], still: bool) {
         let is_same = |shown: &[Arc<Frames>; 2]| shown.iter().zip(clips).all(|(a, b)| Arc::ptr_eq(a, b));
+        let [a, _] = clips;
         if !self.shown.as_ref().is_some_and(is_same) {
-            (self.shown, self.halted) = (Some(clips.clone()), still.then_some(0));
+            (self.shown, self.halted) = (Some(clips.clone()), still.then_some(a.count() / 2));
             self.revision += 2;
         }
-        let [a, _] = clips;
         let (count, rate) = (a.count().max(1), a.frames_per_second.max(1.0));
         let frame = self.halted.unwrap_or_else(|| (ui.input(|input| input.time) * rate) as usize % count);
         let gap = theme::SPACE_SMALL;

@@ -112,6 +112,7 @@ impl Following<'_> {
             Worked::Searched(None) | Worked::Distilled(None) => return Ok(None),
         }
         self.run.has_result = self.folder.has_result(wish.work);
+        self.show();
         // The result is there, whatever becomes of the samples.
         self.run.stage = LabStage::Done;
         self.folder.keep(&self.run)?;

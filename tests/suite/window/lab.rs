@@ -20,7 +20,7 @@ use tilereel::studio::{
 
 use super::feel::offered;
 use super::states::{PIXELS_OF_NUMBERS, paints_in_software, picture};
-use super::whole::{act, click, options, wait};
+use super::whole::{act, options, wait};
 use crate::studio::Place;
 use crate::training::toy;
 
@@ -261,44 +261,21 @@ fn it_looks_as_it_should() {
     let studio = Arc::new(place.open());
     studio.database().set_preference("window", &serde_json::json!({ "hint_seen": true })).expect("it is kept");
     let mut wish = LabWish { model: "fast".into(), ..LabWish::default() };
+    // As few as give a chart.
     (wish.search.prompts, wish.search.times) = (1, 2);
     studio.remember_lab_wish(&wish).expect("it is kept");
-    let window = |theme: Theme| {
-        let (studio, options) = (studio.clone(), options(&place));
-        let builder = Harness::builder().with_size(Vec2::new(1440.0, 900.0)).with_theme(theme).with_step_dt(1.0 / 24.0);
-        let mut harness = builder.wgpu().build_eframe(move |context| Window::new(context, studio, options));
-        wait(&mut harness, "the device and the model", |window| window.is_ready());
-        act(&mut harness, Action::Reveal(Pane::Lab));
-        harness.run_steps(4);
-        harness
-    };
-    let mut harness = window(Theme::Dark);
+    let options = options(&place);
+    let builder = Harness::builder().with_size(Vec2::new(1440.0, 900.0)).with_theme(Theme::Dark).with_step_dt(1.0 / 24.0);
+    let mut harness = builder.wgpu().build_eframe(move |context| Window::new(context, studio, options));
+    act(&mut harness, Action::Reveal(Pane::Lab));
+    wait(&mut harness, "the device and the model", |window| window.is_ready());
+    // The samples stand still.
+    act(&mut harness, Action::ReducedMotion(true));
     start(&mut harness);
-    wait(&mut harness, "the plan", |window| is(window, &LabStage::Done));
-    stand_still(&mut harness);
-    picture(&mut harness, "lab-search-dark", PIXELS_OF_NUMBERS, &mut results);
-    drop(harness);
-
-    act_keep(&studio, &mut wish);
-    let mut harness = window(Theme::Light);
-    start(&mut harness);
-    wait(&mut harness, "losses", |window| run(window).is_some_and(|run| run.curves.len() > 5));
-    stand_still(&mut harness);
-    picture(&mut harness, "lab-student-light", PIXELS_OF_NUMBERS, &mut results);
-    click(&mut harness, "Pause");
-    wait(&mut harness, "the pause", |window| is(window, &LabStage::Paused));
-}
-
-/// Keeps the plan, and has the page be about a student of it.
-fn act_keep(studio: &Studio, wish: &mut LabWish) {
-    let kept = studio.keep_lab("searched").expect("it is kept");
-    let tilereel::studio::LabKept::Plan(plan) = kept else { panic!("a search gives a plan") };
-    (wish.work, wish.distil.plan) = (LabWork::Distil, Some(plan));
-    (wish.distil.clips, wish.distil.batch, wish.distil.part) = (4, 1, 1);
-    studio.remember_lab_wish(wish).expect("it is kept");
-}
-
-fn stand_still(harness: &mut Harness<'_, Window>) {
+    wait(&mut harness, "the search", |window| run(window).is_some_and(|run| run.has_result || !run.is_under_way()));
+    wait(&mut harness, "the samples", |window| is(window, &LabStage::Done));
+    assert!(run(harness.state()).is_some_and(|run| run.samples.is_some()));
     harness.ctx.memory_mut(|memory| memory.stop_text_input());
     harness.run_steps(4);
+    picture(&mut harness, "lab-dark", PIXELS_OF_NUMBERS, &mut results);
 }
