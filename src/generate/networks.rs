@@ -156,7 +156,7 @@ impl Networks {
             return Err(GenerateError::Stopped);
         }
         let attention =
-            recording.map(|recording| Arc::new(AttentionRecord::of_masses(call, recording, walk.plan.clone(), &masses.concat())));
+            recording.map(|recording| Arc::new(AttentionRecord::of_masses(call, recording, walk.plan.clone(), masses)));
         if !guided {
             return Ok((values, attention));
         }
