@@ -1,4 +1,5 @@
-// The mass of every tile of every layer from a record of tile_attention's log-sums, one workgroup a tile.
+// The mass of every tile of every layer from a record of tile_attention's log-sums, one workgroup a tile. What the tiles of a
+// row have in common comes from tile_mass_rows.
 //
 // A layer's log-sums are of all query rows, over the tiles that are kept. With a sample some rows' log-sums over all frames are
 // there too: from them follow the mass of skipped tiles, the share of a row's mass that is kept, and how far the estimates may
@@ -6,17 +7,20 @@
 
 const THREADS = 64u;
 const LEAST_SUM = 1.0e-37;    // so that nothing is divided by zero
-const LOWEST = -3.0e38;
+const ROW_VALUES = 2u;
+const SAMPLED_ROW_VALUES = 3u;
 
 @group(0) @binding(0) var<storage, read_write> record: array<f32>;
-@group(0) @binding(1) var<storage, read_write> mass: array<vec2<f32>>;    // [layers, heads, query frames, key frames]: mass, standard error
-@group(0) @binding(2) var<storage, read> info: array<u32>;
+@group(0) @binding(1) var<storage, read_write> rows: array<f32>;          // of tile_mass_rows
+@group(0) @binding(2) var<storage, read_write> mass: array<vec2<f32>>;    // [layers, heads, query frames, key frames]: mass, standard error
+@group(0) @binding(3) var<storage, read> info: array<u32>;
 
 // Words of `info`; the launcher writes them in this order.
 const FRAMES = 0u;
 const QUERY_TOKENS = 1u;      // of one frame
 const HEADS = 2u;
-const LAYERS = 3u;            // the layers, one after the other
+const MOST_SAMPLED_ROWS = 3u; // of one frame, of all layers
+const LAYERS = 4u;            // the layers, one after the other
 const LAYER_WORDS = 4u;
 // Words of a layer.
 const LOG_SUMS_AT = 0u;       // in the record: [heads, kept tiles, query tokens of a frame]
@@ -25,6 +29,7 @@ const SAMPLED_ROWS = 2u;      // of one frame; 0 without a sample
 const TABLE = 3u;             // where in info: the offsets of each query frame, then the key frames
 
 var<workgroup> parts: array<vec3<f32>, THREADS>;
+var<workgroup> kept_tile: u32;
 
 /// The sum over all threads.
 fn total(thread: u32, part: vec3<f32>) -> vec3<f32> {
@@ -40,38 +45,13 @@ fn total(thread: u32, part: vec3<f32>) -> vec3<f32> {
     return parts[0];
 }
 
-/// Of a sampled row: the tile's mass, the kept tiles' mass, and the tile's share of that (0 for a skipped tile).
-fn of_row(layer: u32, row: u32, head: u32, query_frame: u32, key_frame: u32) -> vec3<f32> {
-    let frames = info[FRAMES];
-    let rows = frames * info[layer + SAMPLED_ROWS];
-    let table = info[layer + TABLE];
-    let first = info[layer + SAMPLE_AT] + head * frames * rows + query_frame * info[layer + SAMPLED_ROWS] + row;
-    var largest = LOWEST;
-    for (var frame = 0u; frame < frames; frame += 1u) {
-        largest = max(largest, record[first + frame * rows]);
-    }
-    var entry = info[table + query_frame];
-    let end = info[table + query_frame + 1u];
-    var all = 0.0;
-    var kept = 0.0;
-    var own = 0.0;
-    var own_kept = 0.0;
-    for (var frame = 0u; frame < frames; frame += 1u) {
-        let weight = exp(record[first + frame * rows] - largest);
-        all += weight;
-        if frame == key_frame {
-            own = weight;
-        }
-        // Kept frames are in ascending order.
-        if entry < end && info[table + frames + 1u + min(entry, end - 1u)] == frame {
-            entry += 1u;
-            kept += weight;
-            if frame == key_frame {
-                own_kept = weight;
-            }
-        }
-    }
-    return vec3<f32>(own / all, kept / all, own_kept / max(kept, LEAST_SUM));
+/// Of a sampled row, whose log-sum on the tile and whose sums are at these places: the tile's mass, the kept tiles' mass, and the
+/// tile's share of that (0 for a skipped tile).
+fn of_row(log_sum_at: u32, sums_at: u32, is_kept: bool) -> vec3<f32> {
+    let own = exp(record[log_sum_at] - rows[sums_at]);
+    let all = rows[sums_at + 1u];
+    let kept = rows[sums_at + 2u];
+    return vec3<f32>(own / all, kept / all, select(0.0, own, is_kept) / max(kept, LEAST_SUM));
 }
 
 @compute @workgroup_size(64)
@@ -85,48 +65,50 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let table = info[layer + TABLE];
     let first = info[table + query_frame];
     let end = info[table + query_frame + 1u];
-    var tile = end;
-    for (var entry = first; entry < end; entry += 1u) {
+    if thread == 0u {
+        kept_tile = end;
+    }
+    workgroupBarrier();
+    for (var entry = first + thread; entry < end; entry += THREADS) {
         if info[table + frames + 1u + entry] == key_frame {
-            tile = entry;
+            kept_tile = entry;
         }
     }
+    workgroupBarrier();
+    let tile = kept_tile;
+    let all_rows = frames * query_tokens;
+    let of_head = (group.z * info[HEADS] + head) * (ROW_VALUES * all_rows + SAMPLED_ROW_VALUES * frames * info[MOST_SAMPLED_ROWS]);
 
     // The tile's share among those that are kept, on all rows.
     var share = 0.0;
     if tile < end {
-        let base = info[layer + LOG_SUMS_AT] + head * info[table + frames] * query_tokens;
+        let base = info[layer + LOG_SUMS_AT] + (head * info[table + frames] + tile) * query_tokens;
+        let sums_at = of_head + ROW_VALUES * query_frame * query_tokens;
         for (var row = thread; row < query_tokens; row += THREADS) {
-            var largest = LOWEST;
-            for (var entry = first; entry < end; entry += 1u) {
-                largest = max(largest, record[base + entry * query_tokens + row]);
-            }
-            var sum = 0.0;
-            for (var entry = first; entry < end; entry += 1u) {
-                sum += exp(record[base + entry * query_tokens + row] - largest);
-            }
-            share += exp(record[base + tile * query_tokens + row] - largest) / sum;
+            share += exp(record[base + row] - rows[sums_at + ROW_VALUES * row]) / rows[sums_at + ROW_VALUES * row + 1u];
         }
     }
     share = total(thread, vec3<f32>(share, 0.0, 0.0)).x / f32(query_tokens);
     var result = vec2<f32>(share, 0.0);
-    let rows = info[layer + SAMPLED_ROWS];
-    if rows > 0u {
+    let sampled_rows = info[layer + SAMPLED_ROWS];
+    if sampled_rows > 0u {
+        let base = info[layer + SAMPLE_AT] + ((head * frames + key_frame) * frames + query_frame) * sampled_rows;
+        let sums_at = of_head + ROW_VALUES * all_rows + SAMPLED_ROW_VALUES * query_frame * sampled_rows;
         var part = vec3<f32>();
-        for (var row = thread; row < rows; row += THREADS) {
-            part += of_row(layer, row, head, query_frame, key_frame);
+        for (var row = thread; row < sampled_rows; row += THREADS) {
+            part += of_row(base + row, sums_at + SAMPLED_ROW_VALUES * row, tile < end);
         }
-        let mean = total(thread, part) / f32(rows);
+        let mean = total(thread, part) / f32(sampled_rows);
         var squares = 0.0;
-        for (var row = thread; row < rows; row += THREADS) {
-            let own = of_row(layer, row, head, query_frame, key_frame);
+        for (var row = thread; row < sampled_rows; row += THREADS) {
+            let own = of_row(base + row, sums_at + SAMPLED_ROW_VALUES * row, tile < end);
             let residual = (own.x - mean.x) - mean.y * (own.z - mean.z);
             squares += residual * residual;
         }
-        let variance = total(thread, vec3<f32>(squares, 0.0, 0.0)).x / max(f32(rows) - 1.0, 1.0);
+        let variance = total(thread, vec3<f32>(squares, 0.0, 0.0)).x / max(f32(sampled_rows) - 1.0, 1.0);
         // A quotient may be off by a little, and there is no root of less than nothing.
-        let left_out = max(1.0 - f32(rows) / f32(query_tokens), 0.0);
-        result = vec2<f32>(max(mean.x + mean.y * (share - mean.z), 0.0), sqrt(variance * left_out / f32(rows)));
+        let left_out = max(1.0 - f32(sampled_rows) / f32(query_tokens), 0.0);
+        result = vec2<f32>(max(mean.x + mean.y * (share - mean.z), 0.0), sqrt(variance * left_out / f32(sampled_rows)));
     }
     if thread == 0u {
         mass[((group.z * info[HEADS] + head) * frames + query_frame) * frames + key_frame] = result;

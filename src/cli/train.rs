@@ -128,9 +128,6 @@ pub struct BaseArguments {
     /// Begin with the weights of --like instead of from nothing
     #[arg(long)]
     fine_tune: bool,
-    /// Weight of the error's means over blocks of a frame and over whole clips, beside the error itself
-    #[arg(long, value_parser = share, default_value_t = crate::training::pretrain::base::COARSE_WEIGHT)]
-    coarse: f64,
     /// Clips of other numbers of frames, each with its share of the steps, or none [default: 93:0.1,1:0.05 for the world's
     /// clips of 29 frames]
     #[arg(long, value_name = "FRAMES:SHARE,..")]

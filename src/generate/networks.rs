@@ -194,8 +194,8 @@ impl Networks {
         if observer.stop() {
             return Err(GenerateError::Stopped);
         }
-        let attention = recording
-            .map(|recording| Arc::new(AttentionRecord::of_masses(call, recording, masks.plan.clone(), &masses.concat())));
+        let attention =
+            recording.map(|recording| Arc::new(AttentionRecord::of_masses(call, recording, masks.plan.clone(), masses)));
         if !guided {
             return Ok((values, attention));
         }

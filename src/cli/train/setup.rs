@@ -83,7 +83,7 @@ pub fn vae(arguments: &VaeArguments) -> anyhow::Result<Ended> {
 }
 
 pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
-    let BaseArguments { run, world_clips, clips, fine_tune, coarse, also } = arguments;
+    let BaseArguments { run, world_clips, clips, fine_tune, also } = arguments;
     let session = &run.session;
     let plan = session.plan(base::SCHEDULE)?;
     let mut terminal = Terminal::new(session.quiet);
@@ -124,9 +124,7 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
     let (seed, samples) = (session.seed, data.mix.samples_a_step([batch, part]));
     let make = |device: &ComputeDevice| {
         let trainer = base::trainer(&configs, &start, settings, seed, device)?;
-        let mut task = base::BaseTask::new(configs.clone(), samples, device);
-        task.coarse_weight = *coarse;
-        Ok((task, trainer))
+        Ok((base::BaseTask::new(configs.clone(), samples, device), trainer))
     };
     let (mut task, mut trainer) = make(&setup.device)?;
     if plan.sheet_every.is_some() {

@@ -16,6 +16,7 @@ use png::{BitDepth, ColorType, Compression, DecodeOptions, Decoder, Encoder, Inf
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::values::{Halves, Values};
 use super::{AttentionRecord, Recording};
 use crate::generate::GenerateError;
 use crate::mask::MaskPlan;
@@ -94,7 +95,8 @@ impl AttentionRecord {
     fn to_bytes(&self) -> Result<Vec<u8>, String> {
         let [width, height] = self.size();
         let mut samples = Vec::with_capacity(2 * width * height);
-        for values in [&self.mass, &self.standard_error] {
+        let Halves { mass, standard_error } = self.values.halves();
+        for values in [mass, standard_error] {
             for row in 0..self.layers() * self.frames() {
                 let (layer, query_frame) = (row / self.frames(), row % self.frames());
                 for head in 0..self.heads {
@@ -158,8 +160,7 @@ impl AttentionRecord {
             recording: description.recording,
             plan: Arc::new(plan),
             heads: description.heads,
-            mass: Vec::new(),
-            standard_error: Vec::new(),
+            values: Values::of_halves(Halves::default()),
         };
         let ([width, height], frames, heads) = (record.size(), record.frames(), record.heads);
         if (output.color_type, output.bit_depth) != (ColorType::Grayscale, BitDepth::Sixteen)
@@ -179,7 +180,7 @@ impl AttentionRecord {
             };
             (0..width * height / 2).map(tile).collect::<Vec<f16>>()
         };
-        (record.mass, record.standard_error) = (values(0), values(height / 2));
+        record.values = Values::of_halves(Halves { mass: values(0), standard_error: values(height / 2) });
         Ok(record)
     }
 }

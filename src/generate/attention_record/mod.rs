@@ -10,6 +10,7 @@ mod file;
 mod heatmap;
 mod table;
 mod tile_map;
+mod values;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ pub use table::{TileRow, to_csv};
 pub use tile_map::TileMap;
 
 use crate::mask::{LayerMask, Layout, MaskPlan};
+use values::{Halves, Values};
 
 /// The attention of one step, which is one call of the transformer. Of a guided step it is the prompt's row of the batch, not
 /// the negative prompt's.
@@ -33,10 +35,7 @@ pub struct AttentionRecord {
     pub recording: Recording,
     plan: Arc<MaskPlan>,
     heads: usize,
-    /// `[layers, heads, query frames, key frames]`.
-    mass: Vec<f16>,
-    /// As the mass.
-    standard_error: Vec<f16>,
+    values: Values,
 }
 
 /// What the layer's plan does with a tile.
@@ -77,22 +76,16 @@ impl AttentionRecord {
     ) -> Self {
         let values = plan.layers().len() * heads * plan.frames() * plan.frames();
         assert!(heads > 0 && mass.len() == values && standard_error.len() == values, "one value a layer, head and tile");
-        let halves = |values: &[f32]| values.iter().map(|&value| f16::from_f32(value)).collect();
-        Self { call, recording, plan, heads, mass: halves(mass), standard_error: halves(standard_error) }
+        let halves = Halves { mass: values::rounded(mass), standard_error: values::rounded(standard_error) };
+        Self { call, recording, plan, heads, values: Values::of_halves(halves) }
     }
 
-    /// A record from what the networks measured: mass and standard error, `[layers, heads, query frames, key frames, 2]`.
-    /// Rows are brought to a sum of 1, from which rounding has moved them a little.
-    pub(super) fn of_masses(call: usize, recording: Recording, plan: Arc<MaskPlan>, masses: &[f32]) -> Self {
+    /// A record from what the networks measured: mass and standard error, `[layers, heads, query frames, key frames, 2]`, some
+    /// layers a vector. It is cheap: values are brought into shape when they are first asked for.
+    pub(super) fn of_masses(call: usize, recording: Recording, plan: Arc<MaskPlan>, masses: Vec<Vec<f32>>) -> Self {
         let frames = plan.frames();
-        let heads = masses.len() / (plan.layers().len() * 2 * frames * frames);
-        let (mut mass, mut standard_error) = (Vec::new(), Vec::new());
-        for row in masses.chunks_exact(2 * frames) {
-            let sum: f32 = row.iter().step_by(2).sum();
-            mass.extend(row.iter().step_by(2).map(|value| value / sum));
-            standard_error.extend(row.iter().skip(1).step_by(2));
-        }
-        Self::new(call, recording, plan, heads, &mass, &standard_error)
+        let heads = masses.iter().map(Vec::len).sum::<usize>() / (plan.layers().len() * 2 * frames * frames);
+        Self { call, recording, plan, heads, values: Values::of_measurement(masses, frames) }
     }
 
     pub fn layers(&self) -> usize {
@@ -123,13 +116,13 @@ impl AttentionRecord {
 
     /// The mass of every tile of a layer, of one head or as the mean of all; each row sums to 1.
     pub fn mass(&self, layer: usize, head: Option<usize>) -> TileMap {
-        self.map_of(&self.mass, layer, head)
+        self.map_of(&self.values.halves().mass, layer, head)
     }
 
     /// How far the mass of each tile may be off (one standard error); 0 where it was measured on all rows. That of the mean is
     /// an upper bound, because the heads share their sample.
     pub fn standard_error(&self, layer: usize, head: Option<usize>) -> TileMap {
-        self.map_of(&self.standard_error, layer, head)
+        self.map_of(&self.values.halves().standard_error, layer, head)
     }
 
     /// What the plan does with a tile.

@@ -69,24 +69,50 @@ pub fn tile_mass(record: Tensor<1>, layers: Vec<RecordedLayer>, sizes: RecordSiz
 }
 
 const WORKGROUP_SIZE: u32 = 64;
-/// Words of `info` in front of the layers, and those of a layer: LAYERS and LAYER_WORDS of the shader.
-const LAYERS: usize = 3;
+/// Words of `info` in front of the layers, and those of a layer: LAYERS and LAYER_WORDS of the shaders.
+const LAYERS: usize = 4;
 const LAYER_WORDS: usize = 4;
+/// What the shader of the rows gives for a row, and for a sampled one.
+const ROW_VALUES: usize = 2;
+const SAMPLED_ROW_VALUES: usize = 3;
+const CONSTANTS: [(&str, usize); 5] = [
+    ("THREADS", WORKGROUP_SIZE as usize),
+    ("LAYERS", LAYERS),
+    ("LAYER_WORDS", LAYER_WORDS),
+    ("ROW_VALUES", ROW_VALUES),
+    ("SAMPLED_ROW_VALUES", SAMPLED_ROW_VALUES),
+];
 
-pub fn shader() -> Shader {
+/// The shader of what the tiles of a row have in common: found once for all of them.
+pub fn rows_shader() -> Shader {
     Shader {
-        name: "tile_mass",
-        template: include_str!("../../../shaders/attention/tile_mass.wgsl"),
+        name: "tile_mass_rows",
+        template: include_str!("../../../shaders/attention/tile_mass_rows.wgsl"),
         variant: Variant::default(),
         workgroup_size: WORKGROUP_SIZE,
-        constants: &[("THREADS", WORKGROUP_SIZE as usize), ("LAYERS", LAYERS), ("LAYER_WORDS", LAYER_WORDS)],
+        constants: &CONSTANTS,
     }
 }
 
-/// The launch for a record of such layers.
-pub fn shader_call(layers: &[RecordedLayer], sizes: RecordSizes) -> ShaderCall {
+pub fn shader() -> Shader {
+    Shader { name: "tile_mass", template: include_str!("../../../shaders/attention/tile_mass.wgsl"), ..rows_shader() }
+}
+
+fn most_sampled_rows(layers: &[RecordedLayer]) -> usize {
+    layers.iter().filter_map(|layer| layer.sample).map(|sample| sample.rows).max().unwrap_or_default()
+}
+
+/// The values that the rows of all layers have in common.
+pub fn row_values(layers: &[RecordedLayer], sizes: RecordSizes) -> usize {
+    let of_frame = ROW_VALUES * sizes.query_tokens + SAMPLED_ROW_VALUES * most_sampled_rows(layers);
+    layers.len() * sizes.heads * sizes.frames * of_frame
+}
+
+/// The launches for a record of such layers: that of the rows, and that of the tiles, which reads the former's result.
+pub fn shader_calls(layers: &[RecordedLayer], sizes: RecordSizes) -> [ShaderCall; 2] {
     let RecordSizes { heads, query_tokens, frames } = sizes;
-    let mut info: Vec<u32> = [frames, query_tokens, heads].map(|size| size as u32).to_vec();
+    let most_sampled_rows = most_sampled_rows(layers);
+    let mut info: Vec<u32> = [frames, query_tokens, heads, most_sampled_rows].map(|size| size as u32).to_vec();
     let mut table = LAYERS + LAYER_WORDS * layers.len();
     for RecordedLayer { log_sums_at, sample, key_frames } in layers {
         let (sample_at, rows) = sample.map_or((0, 0), |sample| (sample.at, sample.rows));
@@ -96,15 +122,23 @@ pub fn shader_call(layers: &[RecordedLayer], sizes: RecordSizes) -> ShaderCall {
     for RecordedLayer { key_frames, .. } in layers {
         info.extend(key_frames.offsets().iter().chain(key_frames.frames()));
     }
-    ShaderCall { shader: shader(), workgroups: [(frames * frames) as u32, heads as u32, layers.len() as u32], info }
+    let rows = (frames * (query_tokens + most_sampled_rows)).div_ceil(WORKGROUP_SIZE as usize);
+    let call = |shader, across: usize, info| {
+        let workgroups = [across as u32, heads as u32, layers.len() as u32];
+        ShaderCall { shader, workgroups, info }
+    };
+    [call(rows_shader(), rows, info.clone()), call(shader(), frames * frames, info)]
 }
 
 impl TileMassKernel for CubeBackend {
     fn tile_mass(record: FloatTensor<Self>, layers: Vec<RecordedLayer>, sizes: RecordSizes) -> FloatTensor<Self> {
         let record = launch::row_major(record, DType::F32);
         let RecordSizes { heads, frames, .. } = sizes;
+        let rows = launch::empty(&record, Shape::new([row_values(&layers, sizes)]), DType::F32);
         let output = launch::empty(&record, Shape::new([layers.len(), heads, frames, frames, 2]), DType::F32);
-        launch::launch(shader_call(&layers, sizes), &[&record], &[&output]);
+        let [of_rows, of_tiles] = shader_calls(&layers, sizes);
+        launch::launch(of_rows, &[&record], &[&rows]);
+        launch::launch(of_tiles, &[&record, &rows], &[&output]);
         output
     }
 }

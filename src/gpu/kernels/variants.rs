@@ -60,6 +60,7 @@ pub fn all() -> Vec<(String, Shader)> {
         }
     }
     variants.extend(between_products());
+    variants.push(("tile_mass_rows".to_owned(), tile_mass::rows_shader()));
     variants.push(("tile_mass".to_owned(), tile_mass::shader()));
     variants.extend(norms_and_doublings());
     variants.push(("sum_of_parts".into(), gradient::sums::sum_of_parts_shader()));

@@ -53,10 +53,6 @@ pub const BATCH: usize = 128;
 pub const DROPPED: f64 = 0.12;
 /// The signal-to-noise ratio from which on samples weigh less.
 const GAMMA: f64 = 5.0;
-/// Of each coarse level of the error in the loss; the recipe has none.
-pub const COARSE_WEIGHT: f64 = 0.0;
-/// The longest side of a block over which the error is averaged, in latent values.
-const LARGEST_BLOCK: usize = 8;
 /// Different sentences about a clip.
 pub const SENTENCES: usize = 16;
 
@@ -202,26 +198,8 @@ pub struct BaseTask {
     pub batch: usize,
     pub device: Device,
     schedule: NoiseSchedule,
-    /// What each coarse level of the error counts beside the error itself.
-    pub coarse_weight: f64,
     /// Draws samples with the networks as they are.
     pub sheet: Option<SheetOf>,
-}
-
-/// Squares of the error's means over blocks of a frame, and over whole clips, `[samples, channels, ..]`, each times the number
-/// of values in a mean: an error without any order has the same mean square at every level.
-///
-/// A clip's light, ground and composition are decided while nearly everything is noise. There a small error of the predicted
-/// noise that many values share moves the clean latent far, and among thousands of values it hardly shows in their squares.
-fn coarse_levels(error: Tensor<5>) -> [Tensor<5>; 2] {
-    let [samples, channels, frames, height, width] = error.dims();
-    let block = |side: usize| (1..=LARGEST_BLOCK.min(side)).rev().find(|block| side.is_multiple_of(*block)).unwrap_or(1);
-    let (high, wide) = (block(height), block(width));
-    let blocks = error.reshape([samples * channels * frames, height / high, high, width / wide, wide]);
-    let blocks = blocks.mean_dim(2).mean_dim(4).reshape([samples, channels, frames, height / high, width / wide]);
-    let whole = blocks.clone().reshape([samples, channels, 1, 1, frames * (height / high) * (width / wide)]).mean_dim(4);
-    let squared = |means: Tensor<5>, values: usize| means.clone() * means * values as f64;
-    [squared(blocks, high * wide), squared(whole, frames * height * width)]
 }
 
 /// Draws a sheet of samples.
@@ -231,7 +209,7 @@ impl BaseTask {
     /// `batch` are the samples of a step in the mean.
     pub fn new(configs: BaseConfigs, batch: usize, device: &ComputeDevice) -> Self {
         let (device, schedule) = (device.device.clone().autodiff(), NoiseSchedule::trained());
-        Self { configs, batch, device, schedule, coarse_weight: COARSE_WEIGHT, sheet: None }
+        Self { configs, batch, device, schedule, sheet: None }
     }
 }
 
@@ -268,17 +246,12 @@ impl Task for BaseTask {
         let predicted = network.transformer.forward(noisy, &timesteps, &text, None, &key_frames, &mut Probe::default());
         let predicted = predicted.narrow(1, 0, shape[1]);
         let error = predicted - noise;
-        let squared = error.clone() * error.clone();
+        let squared = error.clone() * error;
         let weight = a_sample(&|alpha_bar| {
             let ratio = alpha_bar / (1.0 - alpha_bar);
             ratio.min(GAMMA) / ratio
         });
-        let mut total = mean(squared.clone() * weight.clone());
-        if self.coarse_weight > 0.0 {
-            let coarse = coarse_levels(error).into_iter().map(|level| mean(level * weight.clone()));
-            total = coarse.fold(total, |total, level| total + level * self.coarse_weight);
-        }
-        Loss { total, numbers: vec![mean(squared)] }
+        Loss { total: mean(squared.clone() * weight), numbers: vec![mean(squared)] }
     }
 
     fn sheet(&self, network: &BaseNetworks, path: &Path) -> Result<(), TrainError> {
@@ -297,37 +270,5 @@ impl Task for BaseTask {
             write_whole(&place.join("config.json"), format!("{config:#}\n").as_bytes())?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Against the definition in f64. A side of 9 is longer than a block may be, so its blocks are 3 high; those of 10 are 5 wide.
-    #[test]
-    fn coarse_levels_are_squares_of_means() {
-        let shape = [2, 3, 2, 9, 10];
-        let values = Random::new(1).normal(Stream::Noise, 0, shape.iter().product());
-        let at = |s: usize, c: usize, f: usize, y: usize, x: usize| {
-            f64::from(values[(((s * shape[1] + c) * shape[2] + f) * shape[3] + y) * shape[4] + x])
-        };
-        let error = Tensor::<5>::from_data(TensorData::new(values.clone(), shape), &Device::flex());
-        let [blocks, whole] = coarse_levels(error);
-        assert_eq!((blocks.dims(), whole.dims()), ([2, 3, 2, 3, 2], [2, 3, 1, 1, 1]));
-        let read = |x: Tensor<5>| x.try_into_vec_as::<f32>().expect("readable");
-        let (blocks, whole) = (read(blocks), read(whole));
-        for clip in 0..6 {
-            let (s, c) = (clip / 3, clip % 3);
-            let mut all = 0.0;
-            for block in 0..12 {
-                let (f, top, left) = (block / 6, block / 2 % 3 * 3, block % 2 * 5);
-                let cells = (top..top + 3).flat_map(|y| (left..left + 5).map(move |x| (y, x)));
-                let sum: f64 = cells.map(|(y, x)| at(s, c, f, y, x)).sum();
-                assert!((f64::from(blocks[12 * clip + block]) - sum * sum / 15.0).abs() < 1e-4, "{clip} {block}");
-                all += sum;
-            }
-            assert!((f64::from(whole[clip]) - all * all / 180.0).abs() < 1e-4, "{clip}");
-        }
     }
 }

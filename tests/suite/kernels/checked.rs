@@ -1,6 +1,8 @@
 //! The same shaders as modules with wgpu's runtime checks on. The program runs them unchecked, as burn launches everything;
 //! a kernel that reads or writes outside of its buffers gives other values here.
 
+use std::sync::Arc;
+
 use burn::tensor::DType;
 use tilereel::gpu::kernels::block_product::{self, Block};
 use tilereel::gpu::kernels::conv3d::{self, Geometry};
@@ -10,6 +12,7 @@ use tilereel::gpu::kernels::reference::{self, relative_l2, seeded, transformer};
 use tilereel::gpu::kernels::rows::RowCut;
 use tilereel::gpu::kernels::tile_attention::backward::{self, Of};
 use tilereel::gpu::kernels::tile_attention::{self, Gives, subgroup};
+use tilereel::gpu::kernels::tile_mass::{self, RecordSizes, RecordedLayer, RecordedSample};
 use tilereel::gpu::kernels::{ShaderCall, Vectors, gate_residual, gelu, heads, norm_modulate, rows};
 use tilereel::mask::MaskFamily;
 use wgpu::util::DeviceExt;
@@ -263,6 +266,26 @@ fn gradient_of_the_query_stays_inside_its_buffers() {
         let error = relative_l2(&got, &want);
         assert!(error <= 3e-6, "head {head}: {error:.2e}");
     }
+}
+
+#[test]
+fn masses_stay_inside_their_buffers() {
+    let Some(checked) = Checked::open() else { return assert!(device::adapters().is_empty()) };
+    let (frames, heads, query_tokens, rows) = (3, 2, 67, 5);
+    let key_frames = Arc::new(MaskFamily::paper(1).frame_mask(frames).expect("a mask").key_frames());
+    let log_sums = seeded(66, heads * key_frames.frames().len() * query_tokens);
+    let sample = seeded(67, heads * frames * frames * rows);
+    let record = [log_sums.as_slice(), &sample].concat();
+    let sizes = RecordSizes { heads, query_tokens, frames };
+    let sampled = RecordedSample { at: log_sums.len(), rows };
+    let layer = |sample| RecordedLayer { log_sums_at: 0, sample, key_frames: key_frames.clone() };
+    let layers = [layer(None), layer(Some(sampled))];
+    let [of_rows, of_tiles] = tile_mass::shader_calls(&layers, sizes);
+    let common = checked.run(&of_rows, &[&record], tile_mass::row_values(&layers, sizes));
+    let got = checked.run(&of_tiles, &[&record, &common], layers.len() * heads * frames * frames * 2);
+    let want = |sample| reference::tile_mass([1, heads, query_tokens], &log_sums, sample, &key_frames);
+    let error = relative_l2(&got, &[want(None), want(Some(&sample[..]))].concat());
+    assert!(error <= 1e-5, "{error:.2e}");
 }
 
 #[test]
