@@ -106,6 +106,13 @@ pub struct VaeArguments {
     /// Weight of the mean square in the loss, beside the mean error: more of it for more decibels
     #[arg(long, value_parser = positive, default_value_t = crate::training::pretrain::vae::SQUARES)]
     squares: f64,
+    /// Share of the steps in which latents of half the height and width are decoded: latents that are smoother, and easier for a
+    /// transformer, for fewer decibels
+    #[arg(long, value_parser = share, default_value_t = 0.0)]
+    halved: f64,
+    /// Deviation of noise on the latents, in deviations of their channel; for the same
+    #[arg(long, value_parser = share, default_value_t = 0.0)]
+    latent_noise: f64,
     /// Begin with the weights of the VAE of --like instead of from nothing
     #[arg(long)]
     fine_tune: bool,

@@ -30,6 +30,8 @@ pub enum Stream {
     Snapped,
     /// How long the clips of a step are.
     Length,
+    /// Whether latents are halved before they are decoded.
+    Halved,
 }
 
 /// The generator of a run.

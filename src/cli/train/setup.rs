@@ -47,7 +47,7 @@ pub fn begin_session<'a>(session: &SessionArguments, start: Start, terminal: &'a
 }
 
 pub fn vae(arguments: &VaeArguments) -> anyhow::Result<Ended> {
-    let VaeArguments { run, squares, fine_tune, freeze_encoder } = arguments;
+    let VaeArguments { run, squares, halved, latent_noise, fine_tune, freeze_encoder } = arguments;
     let session = &run.session;
     let plan = session.plan(vae::SCHEDULE)?;
     let mut terminal = Terminal::new(session.quiet);
@@ -61,6 +61,7 @@ pub fn vae(arguments: &VaeArguments) -> anyhow::Result<Ended> {
         size,
         clip_frames: setup.size.frames,
         latent_channels: config.embed_dim,
+        halved_share: *halved,
         random: Random::new(session.seed),
     };
     let weights = if *fine_tune { Some(setup.template.vae_weights()?) } else { None };
@@ -74,7 +75,7 @@ pub fn vae(arguments: &VaeArguments) -> anyhow::Result<Ended> {
             weights => (vae::trainer(&config, weights.as_ref(), settings, seed, device), None),
         };
         let mut task = vae::VaeTask::new(config.clone(), json.clone(), batch, size, clip_frames, device);
-        (task.squares, task.frozen) = (*squares, frozen);
+        (task.squares, task.latent_noise, task.frozen) = (*squares, *latent_noise, frozen);
         Ok((task, trainer?))
     };
     let (task, mut trainer) = make(&setup.device)?;

@@ -139,6 +139,8 @@ pub struct VaeBatch {
     /// For the latents, `[samples, channels, frames, height, width]`.
     pub noise: Vec<f32>,
     pub noise_shape: [usize; 5],
+    /// Whether latents of half the height and width are decoded, to the video of half its height and width.
+    pub is_halved: bool,
 }
 
 /// Makes batches of fresh clips.
@@ -152,6 +154,9 @@ pub struct VaeData {
     /// Of the clip that a sample is cut from.
     pub clip_frames: usize,
     pub latent_channels: usize,
+    /// Share of the steps with halved latents. An encoder whose latents are to mean the same at half the size cannot hide
+    /// details in single values, which a transformer would have to guess one by one (EQ-VAE, Kouzelis et al. 2025).
+    pub halved_share: f64,
     pub random: Random,
 }
 
@@ -163,6 +168,8 @@ impl Batches for VaeData {
         let values = channels * frames * height * width;
         let noise = self.random.normal(Stream::Noise, step, self.batch * values);
         let samples: Vec<u64> = (0..self.batch as u64).collect();
+        let can_halve = height.is_multiple_of(2) && width.is_multiple_of(2);
+        let is_halved = can_halve && self.random.uniform(Stream::Halved, step, 0) < self.halved_share;
         let parts = samples.chunks(self.part.max(1)).map(|samples| {
             let shots = samples.iter().flat_map(|&sample| {
                 // Every clip is new: the world has no end.
@@ -176,6 +183,7 @@ impl Batches for VaeData {
                 shots: shots.collect(),
                 noise: noise[begin..begin + samples.len() * values].to_vec(),
                 noise_shape: [samples.len(), channels, frames, height, width],
+                is_halved,
             }
         });
         Ok(parts.collect())
@@ -195,6 +203,9 @@ pub struct VaeTask {
     pub statistics_clips: usize,
     /// Weight of the mean square in the loss, beside L1.
     pub squares: f64,
+    /// Deviation of further noise on the latents, in deviations of their channel: what is smaller than that is of no use to the
+    /// decoder, which also learns to bear a transformer's errors.
+    pub latent_noise: f64,
     /// Takes the place of the network's own encoder, if the decoder alone learns ([`decoder_trainer`]).
     pub frozen: Option<FrozenEncoder>,
     tracked: Device,
@@ -219,6 +230,7 @@ impl VaeTask {
             device: device.clone(),
             statistics_clips: STATISTICS_CLIPS,
             squares: SQUARES,
+            latent_noise: 0.0,
             frozen: None,
         }
     }
@@ -245,14 +257,18 @@ impl Task for VaeTask {
         let noise = TensorData::new(batch.noise, batch.noise_shape);
         let encode =
             |network: &Vae, video: &Tensor<5>| network.encode(channels_first(video.clone()), None, &mut Sites::default());
-        let (latents, video, kl) = if let Some(frozen) = &self.frozen {
+        let (mut latents, mut video, kl) = if let Some(frozen) = &self.frozen {
             let noise = Tensor::from_data(noise, &self.device.device);
-            (encode(&frozen.vae, &video).sample(noise).autodiff(), video.autodiff(), None)
+            let latents = self.noisy(encode(&frozen.vae, &video).sample(noise.clone()), noise);
+            (latents.autodiff(), video.autodiff(), None)
         } else {
             let (video, noise) = (video.autodiff(), Tensor::from_data(noise, &self.tracked));
             let posterior = encode(network, &video);
-            (posterior.sample(noise), video, Some(divergence(&posterior)))
+            (self.noisy(posterior.sample(noise.clone()), noise), video, Some(divergence(&posterior)))
         };
+        if batch.is_halved {
+            (latents, video) = (halved(latents, [3, 4]), halved(video, [2, 3]));
+        }
         let error = network.decode_whole(latents) - video;
         let (l1, mean_square) = (mean(error.clone().abs()), mean(error.clone() * error.clone()));
         let mut total = l1.clone() + mean_square.clone() * self.squares + differences(error) * DIFFERENCES;
@@ -297,6 +313,19 @@ impl Task for VaeTask {
 }
 
 impl VaeTask {
+    /// Latents with further noise in the direction in which they were drawn.
+    fn noisy(&self, latents: Tensor<5>, noise: Tensor<5>) -> Tensor<5> {
+        if self.latent_noise <= 0.0 {
+            return latents;
+        }
+        let [samples, channels, frames, height, width] = latents.dims();
+        let by_channel: Tensor<2> =
+            latents.clone().detach().swap_dims(0, 1).reshape([channels, samples * frames * height * width]);
+        let centred = by_channel.clone() - by_channel.mean_dim(1);
+        let deviations = (centred.clone() * centred).mean_dim(1).sqrt().reshape([1, channels, 1, 1, 1]);
+        latents + noise * deviations * self.latent_noise
+    }
+
     /// Mean and deviation of every channel of the latents of fresh clips.
     fn statistics(&self, network: &Vae) -> Result<Vec<[f64; 2]>, TrainError> {
         const CLIPS_A_CALL: usize = 4;
@@ -349,6 +378,21 @@ fn divergence(posterior: &Posterior) -> Tensor<1> {
     let Posterior { mean: middle, log_variance } = posterior;
     let (squared, variance) = (middle.clone() * middle.clone(), log_variance.clone().exp());
     (mean(squared + variance - log_variance.clone()) - 1.0) * 0.5
+}
+
+/// Means over two by two values along two neighbouring axes, whose lengths are even.
+fn halved(x: Tensor<5>, [rows, columns]: [usize; 2]) -> Tensor<5> {
+    let half = |x: Tensor<5>, axis: usize| {
+        let places = x.dims()[axis] / 2;
+        let mut split = [0; 6];
+        split[..axis].copy_from_slice(&x.dims()[..axis]);
+        (split[axis], split[axis + 1]) = (places, 2);
+        split[axis + 2..].copy_from_slice(&x.dims()[axis + 1..]);
+        let mut shape = x.dims();
+        shape[axis] = places;
+        x.reshape::<6, _>(split).mean_dim(axis + 1).reshape(shape)
+    };
+    half(half(x, rows), columns)
 }
 
 /// L1 of the differences of neighbours `[batch, frames, height, width, 3]`: half that in space, at full and half size, and
@@ -409,6 +453,18 @@ pub fn scaled_latents(network: &Vae, video: Tensor<5>, noise: Tensor<5>) -> Tens
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn halves_are_means_of_four() {
+        let shape = [1, 2, 1, 4, 6];
+        let values: Vec<f32> = (0..48).map(|i| (i * 29 % 17) as f32).collect();
+        let x = Tensor::<5>::from_data(TensorData::new(values.clone(), shape), &Device::flex());
+        let got: Vec<f32> = halved(x, [3, 4]).try_into_vec_as().expect("readable");
+        let four =
+            |c: usize, y: usize, x: usize| (0..4).map(|i| values[(c * 4 + 2 * y + i / 2) * 6 + 2 * x + i % 2]).sum::<f32>() / 4.0;
+        let want: Vec<f32> = (0..12).map(|i| four(i / 6, i / 3 % 2, i % 3)).collect();
+        assert_eq!(got, want);
+    }
 
     #[test]
     fn differences_are_those_of_their_definition() {

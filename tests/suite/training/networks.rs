@@ -241,8 +241,15 @@ fn vae_json() -> Value {
 fn the_vae_learns_and_its_latents_are_normal_when_published() {
     let (device, folder) = (cpu(), tempfile::tempdir().expect("a folder"));
     let config: tilereel::model::vae::VaeConfig = serde_json::from_value(vae_json()).expect("a configuration");
-    let data =
-        vae::VaeData { batch: 2, part: 2, size: TINY, clip_frames: 9, latent_channels: config.embed_dim, random: Random::new(1) };
+    let data = vae::VaeData {
+        batch: 2,
+        part: 2,
+        size: TINY,
+        clip_frames: 9,
+        latent_channels: config.embed_dim,
+        halved_share: 0.0,
+        random: Random::new(1),
+    };
     let batch = data.make(0).expect("a batch").remove(0);
     let mut trainer = vae::trainer(&config, None, fast(vae::OPTIMISER), 1, &device).expect("a trainer");
     let mut task = vae::VaeTask::new(config.clone(), vae_json(), 2, TINY, TINY.frames, &device);
@@ -252,6 +259,13 @@ fn the_vae_learns_and_its_latents_are_normal_when_published() {
     assert!(losses[losses.len() - 1] < 0.75 * losses[0], "{losses:?}");
     task.sheet(&trainer.averaged(), &run.sheet(3)).expect("a sheet");
     assert!(run.sheet(3).is_file());
+    // Half of the height and width, noise on the latents: other losses, which are learnt as well.
+    let halving = vae::VaeData { halved_share: 1.0, ..data.clone() };
+    let batch = halving.make(0).expect("a batch").remove(0);
+    assert!(batch.is_halved && !data.make(0).expect("a batch")[0].is_halved);
+    task.latent_noise = 0.1;
+    let losses = by_heart(&task, batch, &mut trainer, 60, &run);
+    assert!(losses[losses.len() - 1] < losses[0], "{losses:?}");
 
     let source = WeightSource::open(&folder.path().join("vae/diffusion_pytorch_model.safetensors")).expect("a file");
     let published = Vae::load(Loader::new(&source, &device), &config).expect("it fits");
@@ -321,8 +335,15 @@ fn a_decoder_that_learns_alone_keeps_its_encoder_bit_for_bit() {
         task.statistics_clips = 2;
         task
     };
-    let data =
-        vae::VaeData { batch: 2, part: 2, size: TINY, clip_frames: 9, latent_channels: config.embed_dim, random: Random::new(1) };
+    let data = vae::VaeData {
+        batch: 2,
+        part: 2,
+        size: TINY,
+        clip_frames: 9,
+        latent_channels: config.embed_dim,
+        halved_share: 0.0,
+        random: Random::new(1),
+    };
     let batch = || data.make(0).expect("a batch").remove(0);
     let first = RunFolder::new(&folder.path().join("first"), "vae");
     by_heart(&task(), batch(), &mut vae::trainer(&config, None, vae::OPTIMISER, 1, &device).expect("a trainer"), 2, &first);
