@@ -299,7 +299,7 @@ impl Team {
         }
         let latents = latents.to_tensor(1, &device.device);
         own.assemble(latents.clone(), &mut |number| match found[number].take() {
-            Some(Tile::Here(tile)) => Ok(tile),
+            Some(Tile::Here(tile)) => Ok(*tile),
             Some(Tile::Bytes { bytes, shape }) => Ok(uploader.upload(bytes, shape, DType::F32)),
             // Of a device that failed.
             None => decode_tile(own, latents.clone(), &places[number], &own_stop).map_err(failed),
