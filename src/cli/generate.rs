@@ -477,8 +477,13 @@ fn dry_run_text(plan: &Plan) -> String {
             recipe.sampler, recipe.steps, recipe.guidance_scale, recipe.seed
         ),
         format!("attention  {:.1} % of the tiles", 100.0 * estimate.density),
-        format!("device     {}, {}", plan.device.name, recipe.precision),
-        format!("time       about {} ({})", duration(estimate.seconds), estimate.basis),
+        format!("device     {}, {}", plan.device.name_with_others(), recipe.precision),
+        format!(
+            "time       about {} ({}{})",
+            duration(estimate.seconds),
+            estimate.basis,
+            if plan.device.others.is_empty() { "" } else { ", on the first device alone" }
+        ),
         format!("memory     about {}", bytes(estimate.memory_bytes)),
         format!("file       {}", plan.out.display()),
     ]

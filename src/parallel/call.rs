@@ -159,7 +159,7 @@ pub(super) fn predict(
         let (&member, own) = from;
         for row in group.rows.clone().filter(|_| member != 0) {
             let parts = transport.receive(member, output_tag(row))?.into_parts();
-            put(row, own, &parts.iter().flat_map(|bytes| floats(bytes)).collect::<Vec<_>>())?;
+            put(row, own, &parts.iter().flat_map(floats).collect::<Vec<_>>())?;
         }
     }
     Ok(Done { prediction: Some((values, output_channels)), busy_seconds, traffic })

@@ -28,7 +28,7 @@ pub(super) struct DecodeJob {
 
 /// A decoded tile `[1, frames, height, width, 3]` in f32.
 pub(super) enum Tile {
-    Here(Tensor<5>),
+    Here(Box<Tensor<5>>),
     /// From another device.
     Bytes {
         bytes: Bytes,
@@ -45,7 +45,7 @@ impl DecodeJob {
         let latents = self.latents.to_tensor(1, &device.device);
         let mut tiles = Vec::new();
         while let Some((number, place)) = self.begin() {
-            tiles.push((number, Tile::Here(decode_tile(vae, latents.clone(), place, stop)?)));
+            tiles.push((number, Tile::Here(Box::new(decode_tile(vae, latents.clone(), place, stop)?))));
             // Whoever only queues its work would take all tiles at once.
             device.device.sync().map_err(|error| RankError::Device(error.to_string()))?;
         }

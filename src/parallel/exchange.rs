@@ -110,7 +110,9 @@ impl FrameExchange {
                 for key in key_frames.of(query).iter().map(|&key| key as usize) {
                     let other = owner[key];
                     if other == to {
-                    } else if shared[query] {
+                        continue;
+                    }
+                    if shared[query] {
                         queries[other][to].insert(query);
                     } else {
                         keys[to][other].insert(key);

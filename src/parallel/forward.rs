@@ -12,7 +12,7 @@ use std::sync::Arc;
 use burn::tensor::{DType, Tensor};
 
 use super::exchange::{FrameExchange, LayerExchange, Scheme};
-use super::group::{Group, RankError};
+use super::group::{Group, RankError, Reading};
 use super::merge::merge;
 use super::pieces::{Pieces, join};
 use super::transport::{Kind, Tag};
@@ -306,7 +306,7 @@ impl Part<'_> {
         let groups: Vec<Vec<Range<usize>>> = heads.iter().map(head_groups).collect();
         let most = groups.iter().map(Vec::len).max().unwrap_or_default();
         let receivers = |step: usize| others.iter().copied().filter(|&to| step < groups[to].len()).collect::<Vec<_>>();
-        let mut readings: Vec<_> = (0..most)
+        let readings: Vec<_> = (0..most)
             .map(|step| {
                 let to = receivers(step);
                 (!to.is_empty()).then(|| group.start_reading(to.iter().map(|&to| packed(&groups[to][step]))))
@@ -316,8 +316,8 @@ impl Part<'_> {
         let all = exchange.frames.iter().map(Range::len).sum::<usize>();
         let tiles = Tiles { key_frames: exchange.key_frames.clone(), query_tokens: frame_tokens, key_tokens: frame_tokens };
         let mut kept = Vec::new();
-        let mut waiting: Option<(usize, super::group::Reading)> = None;
-        let send_back = |waiting: &mut Option<(usize, super::group::Reading)>| -> Result<(), RankError> {
+        let mut waiting: Option<(usize, Reading)> = None;
+        let send_back = |waiting: &mut Option<(usize, Reading)>| -> Result<(), RankError> {
             if let Some((step, reading)) = waiting.take() {
                 for (&to, bytes) in others.iter().zip(reading.wait()?) {
                     group.send(&[to], self.tag(index, Kind::HeadsBack(step as u32)), vec![bytes])?;
@@ -325,9 +325,9 @@ impl Part<'_> {
             }
             Ok(())
         };
-        for step in 0..most {
+        for (step, reading) in readings.into_iter().enumerate() {
             let tag = self.tag(index, Kind::Heads(step as u32));
-            if let Some(reading) = readings[step].take() {
+            if let Some(reading) = reading {
                 for (to, bytes) in receivers(step).into_iter().zip(reading.wait()?) {
                     group.send(&[to], tag, vec![bytes])?;
                 }
@@ -354,12 +354,12 @@ impl Part<'_> {
         }
         send_back(&mut waiting)?;
         let mut parts = Vec::new();
-        for member in 0..group.members() {
+        for (member, of_member) in groups.iter().enumerate() {
             if member == me {
                 parts.append(&mut kept);
                 continue;
             }
-            for (step, range) in groups[member].iter().enumerate() {
+            for (step, range) in of_member.iter().enumerate() {
                 let bytes = only(group.receive(member, self.tag(index, Kind::HeadsBack(step as u32)))?)?;
                 parts.push(group.upload(bytes, [batch, range.len(), own_tokens, head], stored)?);
             }

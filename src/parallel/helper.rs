@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use super::call::{Done, PredictJob, predict};
 use super::decode::{DecodeJob, decode_tiles};
@@ -19,6 +20,10 @@ use crate::model::weights::WeightError;
 
 /// What the threads are named.
 pub const THREAD_NAME: &str = "tilereel device";
+
+/// How long a thread may take to give its networks back.
+const LONGEST_END: Duration = Duration::from_secs(5);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(2);
 
 /// The networks that a device shares the work of.
 pub struct Loaded {
@@ -45,7 +50,7 @@ pub(super) struct Helper {
 }
 
 /// A helper, and word of whether its networks are there.
-pub(super) type Started = (Helper, ComputeDevice, Receiver<Result<(), String>>);
+pub(super) type Started = (Helper, Receiver<Result<(), String>>);
 
 impl Helper {
     /// Whether the thread is there to do it.
@@ -53,7 +58,9 @@ impl Helper {
         self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok())
     }
 
-    pub fn start(device: ComputeDevice, load: Load) -> Result<Started, (ComputeDevice, io::Error)> {
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(device: ComputeDevice, load: Load) -> io::Result<Started> {
         let (jobs, jobs_out) = channel::<Job>();
         let (done, done_out) = channel();
         let (ready, ready_out) = channel();
@@ -87,25 +94,24 @@ impl Helper {
             let _ = catch_unwind(AssertUnwindSafe(move || drop(networks)));
             let _ = catch_unwind(AssertUnwindSafe(|| own_device.device.memory_cleanup()));
         };
-        match thread::Builder::new().name(THREAD_NAME.into()).spawn(work) {
-            Ok(thread) => {
-                let helper = Self { device: device.clone(), jobs: Some(jobs), done: done_out, thread: Some(thread) };
-                Ok((helper, device, ready_out))
-            }
-            Err(error) => Err((device, error)),
-        }
+        let thread = thread::Builder::new().name(THREAD_NAME.into()).spawn(work)?;
+        Ok((Self { device, jobs: Some(jobs), done: done_out, thread: Some(thread) }, ready_out))
     }
 }
 
 impl Drop for Helper {
     fn drop(&mut self) {
         self.jobs = None;
-        // A device that hangs must not hang who goes on without it: its thread is left to itself then.
-        if let Some(thread) = self.thread.take()
-            && thread.is_finished()
-        {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        let asked = Instant::now();
+        while !thread.is_finished() {
+            // A device that hangs must not hang who goes on without it.
+            if asked.elapsed() > LONGEST_END {
+                return;
+            }
+            thread::sleep(BETWEEN_LOOKS);
         }
+        let _ = thread.join();
     }
 }
 

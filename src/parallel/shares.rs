@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(deal(9, &[2.0, 1.0]), [0..6, 6..9]);
         assert_eq!(deal(3, &[100.0, 1.0, 1.0]), [0..1, 1..2, 2..3]);
         assert_eq!(deal(2, &[1.0; 4]), [0..1, 1..2]);
-        assert_eq!(deal(5, &[1.0]), [0..5]);
+        assert_eq!(deal(5, &[1.0]), vec![0..5; 1]);
         assert_eq!(deal_heads(4, &[1.0; 3]), [0..2, 2..3, 3..4]);
         assert_eq!(deal_heads(1, &[1.0, 1.0]), [0..1, 1..1]);
     }

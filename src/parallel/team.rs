@@ -85,13 +85,14 @@ impl Team {
     /// # Errors
     /// A device cannot take part.
     pub fn start(devices: &[ComputeDevice], load: &Load) -> Result<Self, TeamError> {
-        let helpers = devices.iter().map(|device| Helper::start(device.clone(), load.clone()));
-        let helpers = helpers.collect::<Vec<_>>().into_iter().map(|started| {
-            let (helper, device, ready) = started.map_err(|(device, error)| no_start(&device, &error))?;
+        // All of them load at once.
+        let started: Vec<_> = devices.iter().map(|device| (device, Helper::start(device.clone(), load.clone()))).collect();
+        let helpers = started.into_iter().map(|(device, started)| {
+            let (helper, ready) = started.map_err(|error| no_start(device, &error))?;
             match ready.recv() {
                 Ok(Ok(())) => Ok(helper),
-                Ok(Err(reason)) => Err(no_start(&device, &reason)),
-                Err(_) => Err(no_start(&device, &"its thread ended")),
+                Ok(Err(reason)) => Err(no_start(device, &reason)),
+                Err(_) => Err(no_start(device, &"its thread ended")),
             }
         });
         let helpers = helpers.collect::<Result<Vec<_>, TeamError>>()?;
@@ -298,7 +299,7 @@ impl Team {
         }
         let latents = latents.to_tensor(1, &device.device);
         own.assemble(latents.clone(), &mut |number| match found[number].take() {
-            Some(Tile::Here(tile)) => Ok(tile),
+            Some(Tile::Here(tile)) => Ok(*tile),
             Some(Tile::Bytes { bytes, shape }) => Ok(uploader.upload(bytes, shape, DType::F32)),
             // Of a device that failed.
             None => decode_tile(own, latents.clone(), &places[number], &own_stop).map_err(failed),

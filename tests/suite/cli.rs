@@ -7,6 +7,7 @@ mod bad_settings;
 mod clips;
 mod commands;
 mod compare;
+mod devices;
 mod distill;
 mod export;
 mod import;

@@ -66,10 +66,16 @@ pub struct ParallelBench {
     #[arg(long, value_name = "FILE.json", requires = "simulate")]
     measured: Option<PathBuf>,
     /// GB/s from a device and to it, both at once, for --simulate; without it they are measured now
-    #[arg(long, value_name = "FROM,TO", value_delimiter = ',', num_args = 2, requires = "simulate")]
-    bandwidth: Vec<f64>,
+    #[arg(long, value_name = "FROM,TO", value_parser = parse_bandwidth, requires = "simulate")]
+    bandwidth: Option<[f64; 2]>,
     #[arg(long)]
     json: bool,
+}
+
+fn parse_bandwidth(text: &str) -> Result<[f64; 2], String> {
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    let both = text.split_once(',').and_then(|(from, to)| Some([number(from)?, number(to)?]));
+    both.ok_or_else(|| "use two numbers with a comma, such as 25,20".to_owned())
 }
 
 impl ParallelBench {

@@ -82,7 +82,7 @@ fn measure_now(bench: &ParallelBench, device: &ComputeDevice) -> anyhow::Result<
 }
 
 pub(super) fn run(bench: &ParallelBench) -> anyhow::Result<Status> {
-    let needs_device = bench.measured.is_none() || bench.bandwidth.is_empty();
+    let needs_device = bench.measured.is_none() || bench.bandwidth.is_none();
     let device = needs_device.then(|| bench.device.open()).transpose()?;
     let file = match (&bench.measured, &device) {
         (Some(path), _) => {
@@ -93,8 +93,10 @@ pub(super) fn run(bench: &ParallelBench) -> anyhow::Result<Status> {
         (None, Some(device)) => measure_now(bench, device)?,
         (None, None) => bail!("There is neither a file of times nor a device."),
     };
-    let link = match (bench.bandwidth.as_slice(), &device) {
-        ([from, to], _) => Link { read_bytes_per_second: from * 1e9, write_bytes_per_second: to * 1e9, round_trip_seconds: 2e-4 },
+    let link = match (bench.bandwidth, &device) {
+        (Some([from, to]), _) => {
+            Link { read_bytes_per_second: from * 1e9, write_bytes_per_second: to * 1e9, round_trip_seconds: 2e-4 }
+        }
         (_, Some(device)) => {
             let found = bandwidth(device)?;
             Link {
