@@ -59,6 +59,6 @@ pub enum TrainError {
 impl TrainError {
     /// Whether the person's own input is at fault, rather than a file or the device.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::TeachersPlace { .. } | Self::NoPlan { .. })
+        matches!(self, Self::TeachersPlace { .. } | Self::NoPlan { .. } | Self::Settings(_))
     }
 }
