@@ -10,11 +10,13 @@ use eframe::egui::Vec2;
 use egui_kittest::Harness;
 use tilereel::app::{Report, Window};
 use tilereel::gpu::device::DeviceChoice;
-use tilereel::studio::{DeviceWish, Studio};
+use tilereel::model::folder::{ModelFolder, SearchPath};
+use tilereel::studio::{DeviceWish, Draft, Studio};
 
 use super::whole::options;
 use crate::studio::Place;
 
+const MODEL: &str = "base";
 /// As often as a usual screen.
 const PACE: Duration = Duration::from_millis(16);
 
@@ -24,6 +26,9 @@ fn the_window_beside_the_engine() {
     let place = Place::new();
     let device = DeviceWish { choice: DeviceChoice::Auto, precision: None, residency: Default::default() };
     let studio = Arc::new(Studio::open(place.home.clone(), device.clone()).expect("a studio"));
+    // A clip that takes a second or more on a fast card: below that clocks and first uses decide, and nobody waits.
+    let folder = ModelFolder::resolve(MODEL, &SearchPath::standard()).expect("the built-in model");
+    studio.database().set_preference("draft", &Draft::of_model(MODEL, folder.facts())).expect("it is kept");
     let report = Report::default();
     let mut options = options(&place);
     (options.device, options.bench) = (device, Some(report.clone()));
