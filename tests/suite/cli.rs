@@ -63,7 +63,7 @@ impl Workplace {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tilereel"));
         command.args(arguments).current_dir(self.path("")).stdin(Stdio::null());
-        for variable in ["RUST_LOG", "RUST_BACKTRACE", "TILEREEL_MODELS"] {
+        for variable in ["RUST_LOG", "RUST_BACKTRACE", "TILEREEL_MODELS", "TILEREEL_SELF_TEST"] {
             command.env_remove(variable);
         }
         command.env("TILEREEL_DATA", self.root.path().join("data"));

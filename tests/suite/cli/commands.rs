@@ -1,6 +1,9 @@
 //! The commands that make no clip.
 
+use std::fs;
 use std::process::Stdio;
+
+use serde_json::Value;
 
 use super::Workplace;
 
@@ -59,6 +62,39 @@ fn doctor_checks_the_device() {
         "tile attention",
     ]);
     assert!(!ran.stdout.contains("FAILED"), "{ran:?}");
+}
+
+/// The next start believes it, tells another tier to run where one failed, and tests again where nothing can be read.
+#[test]
+fn what_the_self_test_found_is_kept() {
+    if tilereel::gpu::device::adapters().is_empty() {
+        return;
+    }
+    let place = Workplace::new();
+    let clip = ["generate", "--device", "0", "--frames", "1", "--size", "64x48", "--steps", "1", "--seed", "3", "--quiet"];
+    let clip = [&clip[..], &["--out", "clip.png", "a red ball"]].concat();
+    let kernels = || {
+        place.run(&clip).succeeds();
+        let shown = place.run(&["show", "clip.png"]).succeeds();
+        let line = shown.stdout.lines().find(|line| line.starts_with("made on")).expect("a line").to_owned();
+        line.rsplit(", ").next().expect("the kernels").trim_end_matches(" kernels").to_owned()
+    };
+    let file = place.root.path().join("data").join("self_test.json");
+    let fastest = kernels();
+    let mut kept: Value = serde_json::from_slice(&fs::read(&file).expect("the file is written")).expect("it is JSON");
+    let results = kept["of"].as_object_mut().expect("results");
+    let (_, result) = results.iter_mut().find(|(key, _)| key.ends_with(&format!(", {fastest}, Forward"))).expect("its result");
+    assert_eq!(result["lines"][0]["ok"], true);
+    result["lines"][0]["ok"] = false.into();
+    result["lines"][0]["failure"] = "the driver said no".into();
+    fs::write(&file, kept.to_string()).expect("the file can be written");
+    if fastest == "plain" {
+        place.run(&clip).complains(1, &["the driver said no", "tilereel doctor"]);
+    } else {
+        assert_ne!(kernels(), fastest, "a tier that failed runs");
+    }
+    fs::write(&file, "junk").expect("the file can be written");
+    assert_eq!(kernels(), fastest);
 }
 
 #[test]
