@@ -420,7 +420,7 @@ mod tests {
         assert_eq!(names(8), ["full", "full", "2:6", "2:6", "1:7", "1:7", "1:7", "1:7"]);
         assert_eq!(names(4), ["full", "2:6", "1:7", "1:7"]);
         // With fewer steps than ranges the later one holds.
-        assert_eq!(names(1), ["full"]);
+        assert_eq!(names(1), ["2:6"]);
         assert_eq!(names(2), ["full", "1:7"]);
         assert!((plan.density() - (0.25 + 0.25 * 34.0 / 64.0 + 0.5 * 22.0 / 64.0)).abs() < 1e-12);
         assert_eq!((plan.tile_share(0, 5), plan.tile_share(5, 4)), (1.0, 0.5));
