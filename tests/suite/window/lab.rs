@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use eframe::egui::Vec2;
-use egui_kittest::Harness;
+use eframe::egui::{Theme, Vec2};
 use egui_kittest::kittest::Queryable;
+use egui_kittest::{Harness, SnapshotResults};
 use tilereel::app::Window;
 use tilereel::app::action::Action;
 use tilereel::app::lab::LabAction;
@@ -19,6 +19,7 @@ use tilereel::studio::{
 };
 
 use super::feel::offered;
+use super::states::{PIXELS_OF_NUMBERS, paints_in_software, picture};
 use super::whole::{act, options, wait};
 use crate::studio::Place;
 use crate::training::toy;
@@ -248,4 +249,33 @@ fn a_plan_of_another_model_is_refused() {
     });
     let nothing: &Studio = harness.state().studio();
     assert!(nothing.state().queue.iter().all(|item| item.state != ItemState::Running));
+}
+
+#[test]
+fn it_looks_as_it_should() {
+    if !paints_in_software() {
+        return;
+    }
+    let mut results = SnapshotResults::new();
+    let place = Place::new();
+    let studio = Arc::new(place.open());
+    studio.database().set_preference("window", &serde_json::json!({ "hint_seen": true })).expect("it is kept");
+    let mut wish = LabWish { model: "fast".into(), ..LabWish::default() };
+    // As few as give a chart.
+    (wish.search.prompts, wish.search.times) = (1, 2);
+    studio.remember_lab_wish(&wish).expect("it is kept");
+    let options = options(&place);
+    let builder = Harness::builder().with_size(Vec2::new(1440.0, 900.0)).with_theme(Theme::Dark).with_step_dt(1.0 / 24.0);
+    let mut harness = builder.wgpu().build_eframe(move |context| Window::new(context, studio, options));
+    act(&mut harness, Action::Reveal(Pane::Lab));
+    wait(&mut harness, "the device and the model", |window| window.is_ready());
+    // The samples stand still.
+    act(&mut harness, Action::ReducedMotion(true));
+    start(&mut harness);
+    wait(&mut harness, "the search", |window| run(window).is_some_and(|run| run.has_result || !run.is_under_way()));
+    wait(&mut harness, "the samples", |window| is(window, &LabStage::Done));
+    assert!(run(harness.state()).is_some_and(|run| run.samples.is_some()));
+    harness.ctx.memory_mut(|memory| memory.stop_text_input());
+    harness.run_steps(4);
+    picture(&mut harness, "lab-dark", PIXELS_OF_NUMBERS, &mut results);
 }
