@@ -117,3 +117,10 @@ impl Home {
         std::fs::create_dir_all(&self.folder).map_err(StudioError::files("made", &self.folder))
     }
 }
+/// The name in a folder, or the first with a number behind it that nothing has.
+pub fn first_free(folder: &Path, name: &str, ending: &str) -> PathBuf {
+    let numbered = (2..).map(|number: usize| format!("{name}-{number}{ending}"));
+    let mut paths = std::iter::once(format!("{name}{ending}")).chain(numbered).map(|name| folder.join(name));
+    // The numbers do not end before a folder is full.
+    paths.find(|path| !path.exists()).unwrap_or_else(|| folder.join(name))
+}

@@ -43,7 +43,7 @@ pub use draft::{
 pub use engine::{Engine, EngineError, Event, Feed, Ticket, Workshop, quiet_engine_panics};
 pub use error::StudioError;
 pub use export::{Export, ExportError, ExportRequest};
-pub use home::Home;
+pub use home::{Home, first_free};
 pub use lab::{
     DistilWish, LabCost, LabGoal, LabKept, LabLength, LabRun, LabStage, LabWish, LabWork, PlanPoint, SearchWish, Trade,
 };

@@ -8,7 +8,7 @@ use eframe::egui::{Button, Label, Margin, RichText, Sides, TextEdit, Ui, vec2};
 use crate::app::file_dialog::{Answer, FileDialog};
 use crate::app::theme::{self, Palette};
 use crate::mask::MaskPlan;
-use crate::studio::Home;
+use crate::studio::{Home, first_free};
 
 const FIRST_NAME: &str = "painted";
 
@@ -38,7 +38,7 @@ impl Saving {
     /// Into the file that was `opened`, or a new one in the studio's folder.
     pub fn new(home: &Home, opened: Option<&Path>) -> Self {
         let own_folder = home.masks_folder();
-        let path = opened.map_or_else(|| free_name(&own_folder), Path::to_owned).display().to_string();
+        let path = opened.map_or_else(|| first_free(&own_folder, FIRST_NAME, ".json"), Path::to_owned).display().to_string();
         let mut saving =
             Self { place: (String::new(), Place::NoName), path, own_folder, opened: opened.map(Path::to_owned), dialog: None };
         saving.place = (saving.path.clone(), saving.look());
@@ -126,19 +126,6 @@ impl Saving {
             _ if file.exists() && self.opened.as_ref() != Some(&file) => Place::Replaces,
             _ => Place::Free,
         }
-    }
-}
-
-/// The first name that no file has.
-fn free_name(folder: &Path) -> PathBuf {
-    let mut number = 1_usize;
-    loop {
-        let name = if number == 1 { format!("{FIRST_NAME}.json") } else { format!("{FIRST_NAME}-{number}.json") };
-        let path = folder.join(name);
-        if !path.exists() {
-            return path;
-        }
-        number += 1;
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{LabRun, LabStage, LabWish, LabWork, Trade};
 use crate::clip::{self, Frames, WriteOptions};
 use crate::model::weights::write_whole;
-use crate::studio::{ErrorReport, Home, StudioError};
+use crate::studio::{ErrorReport, Home, StudioError, first_free};
 use crate::training::curves::Curves;
 use crate::training::distill::kd;
 use crate::training::folder::RunFolder;
@@ -208,15 +208,7 @@ fn free_path(folder: &Path, name: &str, ending: &str) -> PathBuf {
     let name: String = name.trim().chars().map(|c| if c.is_alphanumeric() || "-_. ".contains(c) { c } else { '-' }).collect();
     let name = name.trim_start_matches('.').trim_end_matches(".json");
     let name = if name.is_empty() { "from-the-lab" } else { name };
-    let mut number = 1_usize;
-    loop {
-        let path = if number == 1 { format!("{name}{ending}") } else { format!("{name}-{number}{ending}") };
-        let path = folder.join(path);
-        if !path.exists() {
-            return path;
-        }
-        number += 1;
-    }
+    first_free(folder, name, ending)
 }
 
 #[cfg(test)]
