@@ -77,6 +77,16 @@ fn a_model_becomes_fast_and_is_compared() {
         .run(&[&table[..], &rows, &CPU].concat())
         .succeeds()
         .says(&["| sparse, two steps | ddim-trailing | 2 | 1 |", "Minus few steps"]);
+    // The table is the same whoever makes its rows; here also with two clips of every prompt.
+    let made_by = |devices: &str| {
+        let more = ["--clips-a-prompt", "2", "--no-times", "--device", devices];
+        let other = table.iter().map(|&word| if word == "table" { "shared" } else { word }).collect::<Vec<_>>();
+        place.run(&[&other[..], &rows, &more].concat()).succeeds();
+        json(&place, "shared.json")["rows"].clone()
+    };
+    let alone = made_by("cpu");
+    assert_eq!(alone[2]["clips"].as_u64(), Some(4));
+    assert_eq!(alone, made_by("cpu,cpu"));
     let table = json(&place, "table.json");
     let rows = table["rows"].as_array().expect("rows");
     // Real clips, the one VAE, and three models.
