@@ -240,7 +240,12 @@ impl<'a, T: Task> Session<'a, T> {
         let share = others.deal(batch, factor, &trainer.progress.loss_scale);
         let run = AssertUnwindSafe(|| trainer.step(share, factor, |network, part| task.loss(network, part), others));
         // burn's operations return no errors: a device that fails, or has no memory left, panics.
-        let numbers = catch_unwind(run).map_err(|panic| device_failed(step, &words(panic.as_ref())))??;
+        let numbers = catch_unwind(run).map_err(|panic| device_failed(step, &words(panic.as_ref())))?;
+        // Other devices do not always know the step in which they failed.
+        let numbers = numbers.map_err(|error| match error {
+            TrainError::DeviceFailed { reason, .. } => TrainError::DeviceFailed { step, reason },
+            other => other,
+        })?;
         self.pending.push(numbers);
         Ok(())
     }

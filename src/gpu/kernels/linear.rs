@@ -174,17 +174,9 @@ impl LinearKernel for CubeBackend {
         activation: Activation,
         tile: Tile,
     ) -> FloatTensor<Self> {
-        let dtype = x.dtype;
-        let [x, weight] = [x, weight].map(|tensor| launch::row_major(tensor, dtype));
-        let bias = bias.into_option().map(|bias| launch::row_major(bias, dtype));
-        let [rows, inner]: [usize; 2] = x.meta.shape().dims();
-        let [_, columns]: [usize; 2] = weight.meta.shape().dims();
-        let output = launch::empty(&x, Shape::new([rows, columns]), dtype);
-        let shader = shader(&tile, inner, columns, bias.is_some(), activation);
-        let mut inputs = vec![&x, &weight];
-        inputs.extend(bias.as_ref());
-        launch::launch(shader_call(shader, &tile, rows, columns), &inputs, &[&output]);
-        output
+        launch_product(x, weight, bias, |[rows, inner, columns], has_bias| {
+            shader_call(shader(&tile, inner, columns, has_bias, activation), &tile, rows, columns)
+        })
     }
 
     fn linear_in_blocks(
@@ -194,18 +186,30 @@ impl LinearKernel for CubeBackend {
         activation: Activation,
         block: Block,
     ) -> FloatTensor<Self> {
-        let dtype = x.dtype;
-        let [x, weight] = [x, weight].map(|tensor| launch::row_major(tensor, dtype));
-        let bias = bias.into_option().map(|bias| launch::row_major(bias, dtype));
-        let [rows, inner]: [usize; 2] = x.meta.shape().dims();
-        let [_, columns]: [usize; 2] = weight.meta.shape().dims();
-        let output = launch::empty(&x, Shape::new([rows, columns]), dtype);
-        let shader = block_shader(launch::element(dtype), block, bias.is_some(), activation);
-        let mut inputs = vec![&x, &weight];
-        inputs.extend(bias.as_ref());
-        launch::launch(block_product::shader_call(shader, block, [rows, inner, columns]), &inputs, &[&output]);
-        output
+        let element = launch::element(x.dtype);
+        launch_product(x, weight, bias, |sizes, has_bias| {
+            block_product::shader_call(block_shader(element, block, has_bias, activation), block, sizes)
+        })
     }
+}
+
+/// Launches what `call` makes of `[rows, inner, columns]` and of whether there is a bias.
+fn launch_product(
+    x: FloatTensor<CubeBackend>,
+    weight: FloatTensor<CubeBackend>,
+    bias: OptionalTensor<CubeBackend>,
+    call: impl FnOnce([usize; 3], bool) -> ShaderCall,
+) -> FloatTensor<CubeBackend> {
+    let dtype = x.dtype;
+    let [x, weight] = [x, weight].map(|tensor| launch::row_major(tensor, dtype));
+    let bias = bias.into_option().map(|bias| launch::row_major(bias, dtype));
+    let [rows, inner]: [usize; 2] = x.meta.shape().dims();
+    let [_, columns]: [usize; 2] = weight.meta.shape().dims();
+    let output = launch::empty(&x, Shape::new([rows, columns]), dtype);
+    let mut inputs = vec![&x, &weight];
+    inputs.extend(bias.as_ref());
+    launch::launch(call([rows, inner, columns], bias.is_some()), &inputs, &[&output]);
+    output
 }
 
 impl<B: Backend + LinearKernel + GradientKernel, C: CheckpointStrategy> LinearKernel for Autodiff<B, C> {
