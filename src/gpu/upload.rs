@@ -55,7 +55,7 @@ impl std::fmt::Debug for Uploader {
 #[derive(Clone)]
 pub(crate) struct Upload {
     staging: Arc<Staging>,
-    bytes: Bytes,
+    bytes: Arc<Bytes>,
 }
 
 impl std::fmt::Debug for Upload {
@@ -76,8 +76,9 @@ impl Uploader {
         Self { device: device.clone(), staging }
     }
 
-    /// A tensor of these bytes, which are as many as its shape and type say.
-    pub fn upload<const D: usize>(&self, bytes: Bytes, shape: [usize; D], dtype: DType) -> Tensor<D> {
+    /// A tensor of these bytes, which are as many as its shape and type say. They may be shared: several devices get the same.
+    pub fn upload<const D: usize>(&self, bytes: impl Into<Arc<Bytes>>, shape: [usize; D], dtype: DType) -> Tensor<D> {
+        let bytes = bytes.into();
         let length = bytes.len();
         match &self.staging {
             Some(staging) if length >= SMALL_BYTES && length.is_multiple_of(ALIGNMENT) => {
@@ -85,7 +86,9 @@ impl Uploader {
                 let upload = Upload { staging: staging.clone(), bytes };
                 Tensor::from_dispatch(Dispatch::upload(tensor.into_dispatch(), upload))
             }
-            _ => Tensor::from_data(TensorData::from_bytes(bytes, shape, dtype), (&self.device.device, dtype)),
+            _ => {
+                Tensor::from_data(TensorData::from_bytes(Arc::unwrap_or_clone(bytes), shape, dtype), (&self.device.device, dtype))
+            }
         }
     }
 }

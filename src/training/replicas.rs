@@ -6,10 +6,11 @@
 //! that devices whose arithmetic rounds differently do not drift apart.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 
+use burn::tensor::Bytes;
 use rayon::prelude::*;
 
 use super::checkpoint::Checkpoint;
@@ -28,8 +29,10 @@ pub struct Replicas<'a, T: Task> {
 /// Makes a task and its trainer on a device, in the thread that works there.
 pub type MakeReplica<'a, T> = dyn Fn(&ComputeDevice) -> Result<(T, Trainer<<T as Task>::Network>), TrainError> + Sync + 'a;
 
-/// Values that are added over the devices; empty from one that had no part.
-type Values = Vec<f32>;
+/// Values in f32 that are added over the devices; none from one that had no part.
+type Values = Option<Bytes>;
+/// The same for all devices.
+type Sum = Option<Arc<Bytes>>;
 
 /// What the leader tells another device.
 enum Order<B> {
@@ -47,13 +50,14 @@ struct Remote<B> {
     orders: Sender<Order<B>>,
     /// Of its parts, or why it failed.
     own: Receiver<Result<Values, TrainError>>,
-    /// Sums travel back in the memory in which the values came: new pages would cost more than the copy.
-    sums: Sender<Values>,
+    sums: Sender<Sum>,
 }
 
 /// The other devices, as the leader sees them.
 pub(super) struct Others<B> {
     remotes: Vec<Remote<B>>,
+    /// The sum of the step before, whose memory is used again: new pages would cost more than the sum.
+    last: Mutex<Option<Arc<Bytes>>>,
 }
 
 impl<B: Send> Others<B> {
@@ -66,7 +70,7 @@ impl<B: Send> Others<B> {
     where
         B: 'scope,
     {
-        let Some(Replicas { devices, make }) = replicas else { return Ok(Self { remotes: Vec::new() }) };
+        let Some(Replicas { devices, make }) = replicas else { return Ok(Self { remotes: Vec::new(), last: Mutex::default() }) };
         let remotes = devices.iter().map(|device| {
             let (orders, received) = channel();
             let (send_own, own) = channel();
@@ -84,7 +88,7 @@ impl<B: Send> Others<B> {
             });
             Remote { name: device.name.clone(), orders, own, sums }
         });
-        let others = Self { remotes: remotes.collect() };
+        let others = Self { remotes: remotes.collect(), last: Mutex::default() };
         if !others.remotes.is_empty() {
             others.set_state(state()?);
         }
@@ -126,45 +130,45 @@ impl<B> Exchange for Others<B> {
         !self.remotes.is_empty()
     }
 
-    fn add(&self, mut own: Values) -> Result<Values, TrainError> {
+    fn add(&self, own: Values) -> Result<Sum, TrainError> {
         let theirs = self.remotes.iter().map(|remote| {
             let gone = || TrainError::DeviceFailed { step: 0, reason: format!("{} does not answer any more", remote.name) };
             remote.own.recv().map_err(|_| gone())?
         });
-        let mut theirs = theirs.collect::<Result<Vec<Values>, TrainError>>()?;
-        add_up(&mut own, &mut theirs);
-        for (remote, sum) in self.remotes.iter().zip(theirs) {
-            let _ = remote.sums.send(sum);
+        let all = std::iter::once(Ok(own)).chain(theirs).collect::<Result<Vec<Values>, TrainError>>()?;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = add_up(&all, last.take()).map(Arc::new);
+        last.clone_from(&sum);
+        for remote in &self.remotes {
+            let _ = remote.sums.send(sum.clone());
         }
-        Ok(own)
+        Ok(sum)
     }
 }
 
-/// Everybody's values become the sum of all, added in the order of the devices; those that are empty count as nothing.
-fn add_up(own: &mut Values, theirs: &mut [Values]) {
+/// The sum of all values, added in the order of the devices, in the memory of the sum before if nobody reads it any more.
+fn add_up(all: &[Values], last: Option<Arc<Bytes>>) -> Values {
     /// Values that one thread adds at a time.
-    const PIECE: usize = 1 << 16;
-    let length = theirs.iter().map(Vec::len).fold(own.len(), usize::max);
-    own.resize(length, 0.0);
-    theirs.iter_mut().for_each(|values| values.resize(length, 0.0));
-    let mut pieces: Vec<Vec<&mut [f32]>> = own.chunks_mut(PIECE).map(|piece| vec![piece]).collect();
-    for values in theirs {
-        pieces.iter_mut().zip(values.chunks_mut(PIECE)).for_each(|(of_all, piece)| of_all.push(piece));
-    }
-    pieces.par_iter_mut().for_each(|of_all| {
-        if let Some((sum, others)) = of_all.split_first_mut() {
-            for values in others.iter() {
-                sum.iter_mut().zip(values.iter()).for_each(|(sum, value)| *sum += value);
-            }
-            others.iter_mut().for_each(|values| values.copy_from_slice(sum));
+    const PIECE: usize = 1 << 14;
+    let mut all = all.iter().flatten().map(|bytes| bytemuck::cast_slice::<u8, f32>(bytes));
+    let first = all.next()?;
+    let others: Vec<&[f32]> = all.collect();
+    let last = last.and_then(Arc::into_inner).filter(|last| last.len() == size_of_val(first));
+    let mut sum = last.unwrap_or_else(|| Bytes::from_elems(vec![0.0f32; first.len()]));
+    let pieces = bytemuck::cast_slice_mut::<u8, f32>(&mut sum).par_chunks_mut(PIECE).zip(first.par_chunks(PIECE));
+    pieces.enumerate().for_each(|(index, (sum, first))| {
+        sum.copy_from_slice(first);
+        for values in &others {
+            sum.iter_mut().zip(&values[index * PIECE..]).for_each(|(sum, value)| *sum += value);
         }
     });
+    Some(sum)
 }
 
 /// The leader, as another device sees it.
 struct Leader<'a> {
     own: &'a Sender<Result<Values, TrainError>>,
-    sums: &'a Receiver<Values>,
+    sums: &'a Receiver<Sum>,
 }
 
 impl Exchange for Leader<'_> {
@@ -172,7 +176,7 @@ impl Exchange for Leader<'_> {
         true
     }
 
-    fn add(&self, own: Values) -> Result<Values, TrainError> {
+    fn add(&self, own: Values) -> Result<Sum, TrainError> {
         let gone = || TrainError::DeviceFailed { step: 0, reason: "the first device ended".into() };
         self.own.send(Ok(own)).map_err(|_| gone())?;
         self.sums.recv().map_err(|_| gone())
@@ -185,7 +189,7 @@ fn work<T: Task>(
     device: &ComputeDevice,
     orders: &Receiver<Order<T::Batch>>,
     own: &Sender<Result<Values, TrainError>>,
-    sums: &Receiver<Values>,
+    sums: &Receiver<Sum>,
 ) -> Result<(), TrainError> {
     let (task, mut trainer) = make(device)?;
     let leader = Leader { own, sums };
@@ -205,17 +209,22 @@ fn work<T: Task>(
 mod tests {
     use super::*;
 
+    /// Also in the memory of a sum before, and never in that of one which somebody still reads.
     #[test]
-    fn everybody_has_the_sum() {
+    fn sums_are_of_all_that_had_a_part() {
         const LENGTH: usize = 150_000;
-        let of = |device: usize| (0..LENGTH).map(|i| (i * (device + 3) % 101) as f32).collect::<Values>();
-        // The second device had no part.
-        let (mut own, mut theirs) = (of(0), vec![Vec::new(), of(2)]);
-        add_up(&mut own, &mut theirs);
-        let want: Values = of(0).iter().zip(of(2)).map(|(a, b)| a + b).collect();
-        assert!(own == want && theirs.iter().all(|values| *values == want));
-        let (mut own, mut theirs) = (Vec::new(), vec![of(1)]);
-        add_up(&mut own, &mut theirs);
-        assert!(own == of(1) && theirs[0] == of(1));
+        let of = |device: usize| (0..LENGTH).map(|i| (i * (device + 3) % 101) as f32).collect::<Vec<f32>>();
+        let values = |device: usize| Some(Bytes::from_elems(of(device)));
+        let want: Vec<f32> = of(0).iter().zip(of(2)).map(|(a, b)| a + b).collect();
+        let last = Arc::new(Bytes::from_elems(of(7)));
+        let read = last.clone();
+        for (last, all) in [(None, vec![values(0), None, values(2)]), (Some(last), vec![None, values(0), values(2)])] {
+            let sum = Arc::new(add_up(&all, last).unwrap());
+            assert!(bytemuck::cast_slice::<u8, f32>(&sum) == want);
+            let again = add_up(&[values(1)], Some(sum)).unwrap();
+            assert!(bytemuck::cast_slice::<u8, f32>(&again) == of(1));
+        }
+        assert!(bytemuck::cast_slice::<u8, f32>(&read) == of(7));
+        assert!(add_up(&[None, None], None).is_none());
     }
 }

@@ -1,9 +1,10 @@
 //! A network with its optimiser: takes steps, goes into checkpoints and comes out of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use burn::module::Module;
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn::tensor::{Bytes, DType, Device, FloatDType, Tensor, TensorData};
 
 use super::checkpoint::{Checkpoint, Identity, Progress, Vectors};
 use super::error::TrainError;
@@ -11,6 +12,7 @@ use super::loss_scale::LossScale;
 use super::optimiser::{Optimiser, OptimiserSettings, OptimiserState};
 use super::parameters::Parameters;
 use crate::gpu::device::{ComputeDevice, Precision};
+use crate::gpu::upload::Uploader;
 
 /// What a batch has lost, each number `[1]` and not yet read from the device.
 pub struct Loss {
@@ -39,11 +41,11 @@ pub trait Exchange {
     /// Whether there is any other device.
     fn is_needed(&self) -> bool;
 
-    /// The sum of everybody's values; nothing from a device that had no part.
+    /// The sum of everybody's values in f32; nothing from a device that had no part.
     ///
     /// # Errors
     /// A device failed.
-    fn add(&self, own: Vec<f32>) -> Result<Vec<f32>, TrainError>;
+    fn add(&self, own: Option<Bytes>) -> Result<Option<Arc<Bytes>>, TrainError>;
 }
 
 /// One device alone.
@@ -54,8 +56,8 @@ impl Exchange for Alone {
         false
     }
 
-    fn add(&self, own: Vec<f32>) -> Result<Vec<f32>, TrainError> {
-        Ok(own)
+    fn add(&self, own: Option<Bytes>) -> Result<Option<Arc<Bytes>>, TrainError> {
+        Ok(own.map(Arc::new))
     }
 }
 
@@ -67,6 +69,7 @@ pub struct Trainer<M: Module> {
     optimiser: Optimiser,
     state: OptimiserState,
     device: Device,
+    uploader: Uploader,
     storage: FloatDType,
     identity: Identity,
     pub progress: Progress,
@@ -95,6 +98,7 @@ impl<M: Module> Trainer<M> {
             structure,
             state,
             device: device.device.clone(),
+            uploader: Uploader::new(device),
             storage: device.precision.dtype(),
             identity,
             progress,
@@ -152,14 +156,13 @@ impl<M: Module> Trainer<M> {
 
     /// Gradients and numbers of all devices' shares; none where nobody had a part.
     fn exchanged(&self, found: Option<[Tensor<1>; 2]>, exchange: &dyn Exchange) -> Result<Option<[Tensor<1>; 2]>, TrainError> {
-        let own = found.map_or_else(|| Ok(Vec::new()), |found| self.read(Tensor::cat(found.to_vec(), 0)))?;
-        let sum = exchange.add(own)?;
-        let (all, length) = (sum.len(), self.parameters.length());
-        if all == 0 {
-            return Ok(None);
-        }
-        let sum = Tensor::<1>::from_data(TensorData::new(sum, [all]), &self.device);
-        Ok(Some([sum.clone().narrow(0, 0, length), sum.narrow(0, length, all - length)]))
+        let own = found.map(|found| Tensor::cat(found.to_vec(), 0).try_into_data_as::<f32>());
+        let own = own.transpose().map_err(|error| self.failed(&error))?.map(|data| data.into_parts().0);
+        Ok(exchange.add(own)?.map(|sum| {
+            let (all, length) = (sum.len() / size_of::<f32>(), self.parameters.length());
+            let sum: Tensor<1> = self.uploader.upload(sum, [all], DType::F32);
+            [sum.clone().narrow(0, 0, length), sum.narrow(0, length, all - length)]
+        }))
     }
 
     /// The network with the average of its parameters, as it is used: without gradients, in the device's storage type.
@@ -207,6 +210,10 @@ impl<M: Module> Trainer<M> {
     }
 
     fn read(&self, vector: Tensor<1>) -> Result<Vec<f32>, TrainError> {
-        vector.try_into_vec_as().map_err(|error| TrainError::DeviceFailed { step: self.progress.step, reason: error.to_string() })
+        vector.try_into_vec_as().map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &dyn std::error::Error) -> TrainError {
+        TrainError::DeviceFailed { step: self.progress.step, reason: error.to_string() }
     }
 }
