@@ -298,13 +298,13 @@ fn mini_on_disk_states_its_facts() {
         let defaults = &model.facts().defaults;
         (defaults.sampler, defaults.steps, defaults.guidance_scale)
     };
-    assert_eq!(settings(&base), (SamplerKind::Ddim, 50, 3.0));
+    assert_eq!(settings(&base), (SamplerKind::Ddim, 50, 2.0));
     assert_eq!(settings(&fast), (SamplerKind::DdimTrailing, 8, 1.0));
     for model in [&base, &fast] {
         let ModelFacts { defaults, trained, .. } = model.facts();
         assert_eq!((defaults.frames, defaults.width, defaults.height), (29, 256, 144));
         assert_eq!((trained.max_tokens, defaults.prompt_template.as_str()), (48, "{}"));
-        assert_eq!((&trained.frames[..], &trained.sizes[..]), (&[29][..], &[[256, 144]][..]));
+        assert_eq!((&trained.frames[..], &trained.sizes[..]), (&[1, 29, 93][..], &[[256, 144]][..]));
         assert_eq!(model.transformer_weights().unwrap().tensors().len(), 12 * 21 + 15);
     }
     assert_eq!(base.mask_plan().unwrap(), None);
