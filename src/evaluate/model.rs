@@ -41,6 +41,15 @@ pub enum Masks {
     Plan(MaskPlan),
 }
 
+/// What one clip takes, alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClipSeconds {
+    /// All calls of the transformer, with the sampler between them.
+    pub transformer: f64,
+    /// From the prompt to pixels.
+    pub whole: f64,
+}
+
 /// A model on a device.
 pub struct EvaluatedModel {
     pub name: String,
@@ -113,10 +122,15 @@ impl EvaluatedModel {
     /// # Errors
     /// The device failed.
     pub fn sample(&self, prompts: &[String], batch: u64) -> Result<Vec<f32>, EvaluateError> {
-        let defaults = &self.folder.facts().defaults;
-        let text = self.encode(prompts, &defaults.prompt_template)?;
-        let empty = self.encode(&vec![defaults.negative_prompt.clone(); prompts.len()], "{}")?;
+        let [text, empty] = self.texts(prompts)?;
         Ok(self.sampling.run(&self.transformer, &text, &empty, batch, &self.device.device)?)
+    }
+
+    /// What the transformer is told: the prompts, and as many times what stands for no words.
+    fn texts(&self, prompts: &[String]) -> Result<[TextContext; 2], EvaluateError> {
+        let defaults = &self.folder.facts().defaults;
+        let empty = vec![defaults.negative_prompt.clone(); prompts.len()];
+        Ok([self.encode(prompts, &defaults.prompt_template)?, self.encode(&empty, "{}")?])
     }
 
     /// Identifies the VAE: models with the same one have the same ceiling.
@@ -150,16 +164,24 @@ impl EvaluatedModel {
         Ok(self.sampling.key_frames.iter().map(of).sum())
     }
 
-    /// Seconds from a prompt to the pixels of one clip, alone.
+    /// What one clip of a prompt takes, alone.
     ///
     /// # Errors
     /// The device failed.
-    pub fn clip_seconds(&self, prompt: &str) -> Result<f64, EvaluateError> {
+    pub fn clip_seconds(&self, prompt: &str) -> Result<ClipSeconds, EvaluateError> {
+        let device_failed = |error: &dyn std::fmt::Display| EvaluateError::Device(error.to_string());
         let started = Instant::now();
-        let latent = self.sample(&[prompt.to_owned()], 0)?;
+        let [text, empty] = self.texts(&[prompt.to_owned()])?;
+        // Work is done when its values are asked for: those of the text here, those of the latent at the sampler's end.
+        for text in [&text, &empty] {
+            text.embedding.clone().try_into_data().map_err(|error| device_failed(&error))?;
+        }
+        let of_text = started.elapsed().as_secs_f64();
+        let latent = self.sampling.run(&self.transformer, &text, &empty, 0, &self.device.device)?;
+        let transformer = started.elapsed().as_secs_f64() - of_text;
         let video: Result<Vec<f32>, _> = self.decode(&latent).try_into_vec_as();
-        video.map_err(|error| EvaluateError::Device(error.to_string()))?;
-        Ok(started.elapsed().as_secs_f64())
+        video.map_err(|error| device_failed(&error))?;
+        Ok(ClipSeconds { transformer, whole: started.elapsed().as_secs_f64() })
     }
 
     /// The video of one latent, `[1, frames, height, width, 3]` around [-1, 1].
