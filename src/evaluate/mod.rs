@@ -1,9 +1,11 @@
 //! How good a model is: its clips through the eyes of the judge, its VAE by decibels.
 //!
 //! Prompts name every attribute of a clip, and the judge says which of them it sees. What it sees in real clips, as they are
-//! and through the VAE, is the ceiling. Features of real and generated clips give a Frechet distance. All means have intervals.
+//! and through the VAE, is the ceiling. Features of real and generated clips give a Frechet distance, and those of a clip's frames
+//! its consistency. All means have intervals. The table is a text, JSON, and a chart.
 
 pub mod bootstrap;
+mod chart;
 pub mod consistency;
 mod error;
 pub mod frechet;
