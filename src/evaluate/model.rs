@@ -13,8 +13,8 @@ use crate::model::attention_time::AttentionShape;
 use crate::model::dit::{TextContext, Transformer, TransformerConfig};
 use crate::model::folder::ModelFolder;
 use crate::model::latent::ClipSize;
-use crate::model::sampler::SamplerKind;
-use crate::model::sampling::Sampling;
+use crate::model::sampler::{Sampler, SamplerKind};
+use crate::model::sampling::{Sampling, SamplingError, StepMasks};
 use crate::model::text::encoder::{TextEncoder, TextEncoderConfig};
 use crate::model::text::{Tokenizer, prompt_text};
 use crate::model::vae::{Vae, VaeConfig};
@@ -89,14 +89,12 @@ impl EvaluatedModel {
             (Masks::Own, None) => MaskPlan::dense(layers, frames)?,
         };
         plan.check(layers, frames)?;
-        plan.check_for_all_steps()?;
-        let key_frames: Vec<Arc<KeyFrames>> = plan.layers().iter().map(|layer| Arc::new(layer.mask().key_frames())).collect();
         let sampling = Sampling {
             sampler: overrides.sampler.unwrap_or(defaults.sampler),
             steps: overrides.steps.unwrap_or(defaults.steps),
             guidance_scale: overrides.guidance_scale.unwrap_or(defaults.guidance_scale),
             shape: size.latent_shape(transformer_config.in_channels),
-            key_frames,
+            masks: StepMasks::of(&plan),
             seed: overrides.seed,
         };
         let (name, tokenizer) = (folder.location(), folder.tokenizer()?.tokenizer()?);
@@ -141,7 +139,8 @@ impl EvaluatedModel {
         Ok(self.folder.vae_hash()?)
     }
 
-    /// Milliseconds that the self-attention of one call takes for one clip, all layers together, measured.
+    /// Milliseconds that the self-attention of one call takes for one clip, all layers together, measured. The mean over the calls
+    /// of a clip, where masks are of ranges of steps.
     ///
     /// # Errors
     /// The device failed.
@@ -152,16 +151,18 @@ impl EvaluatedModel {
             head: config.attention_head_dim,
             frame_tokens: self.size.tokens_per_frame(),
         };
+        let calls = Sampler::new(self.sampling.sampler, self.sampling.steps).map_err(SamplingError::from)?.calls();
+        let of_calls: Vec<&[Arc<KeyFrames>]> = (0..calls).map(|call| self.sampling.masks.at(call, calls)).collect();
         // Layers with the same mask are measured once.
         let mut different: Vec<Arc<KeyFrames>> = Vec::new();
-        for mask in &self.sampling.key_frames {
+        for mask in of_calls.iter().copied().flatten() {
             if !different.contains(mask) {
                 different.push(mask.clone());
             }
         }
         let millis = shape.millis(&different, &self.device).map_err(EvaluateError::Device)?;
         let of = |mask: &Arc<KeyFrames>| different.iter().position(|other| other == mask).map_or(0.0, |place| millis[place]);
-        Ok(self.sampling.key_frames.iter().map(of).sum())
+        Ok(of_calls.iter().copied().flatten().map(of).sum::<f64>() / calls.max(1) as f64)
     }
 
     /// What one clip of a prompt takes, alone.

@@ -8,9 +8,9 @@ const RINGS: [f64; 4] = [9.0, 18.0, 30.0, 48.0];
 /// Places on a ring.
 const DIRECTIONS: usize = 16;
 /// Further out is worse, but better than to cover so many square pixels.
-const COST_OF_RING: f64 = 12.0;
+const COST_OF_RING: f64 = 4.0;
 /// Towards the right is a little better, so that equal choices do not depend on the order.
-const COST_OF_TURN: f64 = 0.2;
+const COST_OF_TURN: f64 = 0.1;
 
 /// The places of labels of the size `sizes` beside `points`, one after the other, each where it covers the least of `obstacles`
 /// and of the labels before it, within `bounds`. Gives the labels' areas.
