@@ -54,10 +54,15 @@ impl Axis {
         ticks.map(|percent| (percent as f64 / 100.0, percent.to_string())).collect()
     }
 
-    /// 1, 2 and 5 of every power of ten, or powers alone where there are many.
+    /// 1, 2 and 5 of every power of ten; powers alone where there are many, and more factors where there are few.
     fn ticks_of_times(&self) -> Vec<(f64, String)> {
+        let decades = (self.high / self.low).log10();
+        let factors: &[f64] = match decades {
+            _ if decades > 2.5 => &[1.0],
+            _ if decades > 1.0 => &[1.0, 2.0, 5.0],
+            _ => &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0],
+        };
         let powers = self.low.log10().floor() as i32..=self.high.log10().floor() as i32;
-        let factors: &[f64] = if (self.high / self.low).log10() > 2.5 { &[1.0] } else { &[1.0, 2.0, 5.0] };
         let all = powers.flat_map(|power| factors.iter().map(move |factor| factor * 10f64.powi(power)));
         all.filter(|value| (self.low..=self.high).contains(value)).map(|value| (value, seconds(value))).collect()
     }
@@ -94,9 +99,9 @@ mod tests {
         assert!(axis.place(0.02) > 5.0 && axis.place(0.3) < 95.0);
         // Equal steps for equal factors.
         assert!((axis.place(0.2) - axis.place(0.1) - (axis.place(0.1) - axis.place(0.05))).abs() < 1e-9);
-        let alone = Axis::of_times([3.0].into_iter(), [0.0, 100.0]).expect("a time");
-        assert!((alone.place(3.0) - 50.0).abs() < 1e-9);
-        assert_eq!(names(alone), "2 s, 5 s");
+        let alone = Axis::of_times([3.3].into_iter(), [0.0, 100.0]).expect("a time");
+        assert!((alone.place(3.3) - 50.0).abs() < 1e-9);
+        assert_eq!(names(alone), "2 s, 3 s, 5 s");
         assert_eq!(names(Axis::of_times([0.001, 40.0].into_iter(), [0.0, 9.0]).expect("times")), "1 ms, 10 ms, 0.1 s, 1 s, 10 s");
         assert_eq!(Axis::of_times([0.0, f64::NAN].into_iter(), [0.0, 9.0]), None);
     }
