@@ -8,6 +8,7 @@ use clap::Args;
 use super::progress::Bar;
 use super::settings::DeviceArguments;
 use super::{Status, UsageError};
+use crate::clip::{WriteOptions, write_clip};
 use crate::evaluate::{Amounts, Bench, EvaluateError, EvaluatedModel, Masks, Overrides, Station, Watcher, evaluate};
 use crate::gpu::device::ComputeDevice;
 use crate::mask::MaskPlan;
@@ -54,7 +55,7 @@ pub struct Arguments {
     /// Number that the noise is made from
     #[arg(long, default_value_t = 21)]
     seed: u64,
-    /// Write NAME.md and NAME.json
+    /// Write NAME.md, NAME.json and a chart of them, NAME.png
     #[arg(long, short, value_name = "NAME")]
     out: Option<PathBuf>,
     /// Print the table as JSON
@@ -185,6 +186,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     if let Some(out) = &arguments.out {
         write_whole(&out.with_extension("md"), evaluation.to_markdown().as_bytes())?;
         write_whole(&out.with_extension("json"), evaluation.to_json().as_bytes())?;
+        write_clip(&out.with_extension("png"), &evaluation.to_chart(), None, &WriteOptions::default())?;
     }
     Ok(Status::Done)
 }

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::settings::DeviceArguments;
 use super::train::watch::Terminal;
 use super::{Status, UsageError};
-use crate::mask::MaskPlan;
+use crate::mask::{MOST_RANGES, MaskPlan};
 use crate::training::run::Watcher;
 use crate::training::search::candidates::Candidates;
 use crate::training::search::choose::Goal;
@@ -49,9 +49,12 @@ pub struct Arguments {
     /// A text file with one prompt a line, instead of those of the world
     #[arg(long, value_name = "FILE", conflicts_with = "prompts")]
     prompt_file: Option<PathBuf>,
-    /// Calls of the sampler that are looked at, evenly over its steps
+    /// Calls of the sampler that are looked at, evenly over its steps, and at least one in each of its ranges
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1000))]
     times: u32,
+    /// Split the sampler's steps into so many equal ranges, each with masks of its own; limits then hold for the mean over them
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=MOST_RANGES as i64), value_name = "RANGES")]
+    step_ranges: u32,
     /// Prompts that are sampled together
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch: u32,
@@ -123,7 +126,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let mut terminal = Terminal::new(arguments.quiet);
     terminal.note(&format!("{}, {}, {} kernels", device.name, device.precision, device.tier.name()));
     let (times, batch, seed) = (arguments.times as usize, arguments.batch as usize, arguments.seed);
-    let search = Search { template, size, candidates, goal, order, prompts, times, batch, seed };
+    let step_ranges = arguments.step_ranges as usize;
+    let search = Search { template, size, candidates, goal, order, prompts, times, step_ranges, batch, seed };
     let outcome = search.run(&arguments.out, &device, &mut terminal, &mut |_, _| {})?;
     drop(terminal);
     let Some(outcome) = outcome else {
@@ -138,14 +142,17 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
 }
 
 fn tell(found: &Found<'_>, plan: &MaskPlan, path: &Path) {
-    let names = found.candidates.names();
-    say!("| layer | {} | mask |", names[..found.candidates.dense()].join(" | "));
-    say!("|---|{}---|", "---|".repeat(found.candidates.dense()));
-    for (layer, (row, &mask)) in found.rows.iter().zip(found.chosen).enumerate() {
+    let (names, ranges) = (found.candidates.names(), found.of.step_ranges);
+    // With ranges of steps they have a column in front.
+    let column = |text: String| if ranges > 1 { format!("| {text} ") } else { String::new() };
+    say!("{}| layer | {} | mask |", column("range of steps".into()), names[..found.candidates.dense()].join(" | "));
+    say!("{}|---|{}---|", if ranges > 1 { "|---" } else { "" }, "---|".repeat(found.candidates.dense()));
+    for (place, (row, &mask)) in found.rows.iter().zip(found.chosen).enumerate() {
         let losses: Vec<String> = row.losses.iter().map(|loss| format!("{loss:.5}")).collect();
-        say!("| {} | {} | {} |", layer + 1, losses.join(" | "), names[mask]);
+        let (range, layer) = (place / found.layers() + 1, place % found.layers() + 1);
+        say!("{}| {layer} | {} | {} |", column(format!("{range} of {ranges}")), losses.join(" | "), names[mask]);
     }
-    let dense = found.millis.last().copied().unwrap_or(0.0) * found.rows.len() as f64;
+    let dense = found.millis.last().copied().unwrap_or(0.0) * found.layers() as f64;
     say!();
     say!(
         "{}: {:.1} % of the tiles, mean error {:.5}, attention {:.3} ms a call (dense {dense:.3} ms) on {}",

@@ -8,6 +8,7 @@
 mod av1;
 mod canvas;
 mod compare;
+pub mod drawing;
 mod edit;
 mod error;
 mod files;

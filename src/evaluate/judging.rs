@@ -4,6 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Tensor;
 
+use super::consistency::subject_consistency;
 use super::error::EvaluateError;
 use crate::gpu::device::ComputeDevice;
 use crate::model::judge::{FRAME_STEP, Judge, JudgeConfig, Statistics};
@@ -25,12 +26,15 @@ pub struct Readings {
     /// The likeliest class of each attribute, one entry a clip.
     pub classes: Vec<[usize; JUDGED.len()]>,
     pub features: Vec<Vec<f32>>,
+    /// See [`subject_consistency`].
+    pub subject_consistency: Vec<f64>,
 }
 
 impl Readings {
     pub fn extend(&mut self, more: Self) {
         self.classes.extend(more.classes);
         self.features.extend(more.features);
+        self.subject_consistency.extend(more.subject_consistency);
     }
 
     /// Whether each attribute was read as it was asked for, one entry a clip.
@@ -76,20 +80,12 @@ impl Bench {
     /// # Errors
     /// The device failed.
     pub fn read(&self, video: Tensor<5>) -> Result<Readings, EvaluateError> {
-        let [_, frames, ..] = video.dims();
+        let [clips, frames, height, width, channels] = video.dims();
         let seen = (0..frames).step_by(FRAME_STEP).map(|frame| video.clone().narrow(1, frame, 1));
-        self.read_seen(Tensor::cat(seen.collect(), 1))
-    }
-
-    /// As [`Self::read`], for clips of which only every [`FRAME_STEP`]th frame is given.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub fn read_seen(&self, video: Tensor<5>) -> Result<Readings, EvaluateError> {
-        let reading = self.judge.forward(video, Statistics::Running);
-        let [clips, _] = reading.features.dims();
+        let reading = self.judge.forward(Tensor::cat(seen.collect(), 1), Statistics::Running);
+        let of_frames = self.judge.features_of_stills(video.reshape([clips * frames, height, width, channels]));
         let values = |x: Tensor<2>| x.try_into_vec_as::<f32>().map_err(|error| EvaluateError::Device(error.to_string()));
-        let (logits, features) = (values(reading.logits)?, values(reading.features)?);
+        let (logits, features, of_frames) = (values(reading.logits)?, values(reading.features)?, values(of_frames)?);
         let classes = logits.chunks_exact(self.config.outputs()).map(|mut logits| {
             JUDGED.map(|(_, values)| {
                 let (own, rest) = logits.split_at(values.len());
@@ -97,8 +93,11 @@ impl Bench {
                 largest(own)
             })
         });
-        let features = features.chunks_exact(self.config.features).map(<[f32]>::to_vec);
-        let readings = Readings { classes: classes.collect(), features: features.collect() };
+        let rows = |values: &[f32]| values.chunks_exact(self.config.features).map(<[f32]>::to_vec).collect::<Vec<_>>();
+        let consistency =
+            of_frames.chunks_exact(frames * self.config.features).map(|of_clip| subject_consistency(&rows(of_clip)));
+        let readings =
+            Readings { classes: classes.collect(), features: rows(&features), subject_consistency: consistency.collect() };
         debug_assert_eq!(readings.classes.len(), clips);
         Ok(readings)
     }
@@ -107,4 +106,85 @@ impl Bench {
 /// The place of the largest.
 fn largest(values: &[f32]) -> usize {
     (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b])).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::device::{self, DeviceChoice};
+    use crate::model::latent::ClipSize;
+    use crate::model::weights::InitialValues;
+    use crate::world::attributes::{Camera, Colour, Motion, Shape};
+    use crate::world::renderer::render_every;
+    use crate::world::scene::Scene;
+    use crate::world::seeds;
+
+    const SIZE: ClipSize = ClipSize { frames: 9, width: 64, height: 48 };
+
+    /// Weights that nobody has trained: features differ where pictures do.
+    #[derive(Debug)]
+    struct Drawn;
+
+    impl InitialValues for Drawn {
+        fn values(&self, name: &str, shape: &[usize]) -> Vec<f32> {
+            let inputs = shape[1..].iter().product::<usize>().max(1) as f32;
+            let value = |place: u64| match name {
+                _ if name.ends_with("running_variance") || name.ends_with("norm.weight") => 1.0,
+                _ if name.ends_with("weight") => crate::model::noise::normal(7, name.len() as u64, place) / inputs.sqrt(),
+                _ => 0.0,
+            };
+            (0..shape.iter().product::<usize>() as u64).map(value).collect()
+        }
+    }
+
+    fn bench(device: &ComputeDevice) -> Bench {
+        let attributes =
+            JUDGED.iter().map(|(name, values)| (name.to_string(), values.iter().map(|value| value.to_string()).collect()));
+        let config = JudgeConfig { channels: [8, 8, 8, 8, 8], features: 12, frames: 5, attributes: attributes.collect() };
+        Bench { judge: Judge::load(Loader::initial(&Drawn, device), &config).expect("a judge"), config }
+    }
+
+    /// One frame of the world, `[1, 1, height, width, 3]`.
+    fn frame(attributes: Attributes, device: &ComputeDevice) -> Tensor<5> {
+        render_every(&[Scene::with_attributes(seeds::STATISTICS, 3, attributes)], SIZE, SIZE.frames, &device.device)
+    }
+
+    #[test]
+    fn clips_are_consistent_as_far_as_their_object_stays_the_same() {
+        let device = device::open(&DeviceChoice::Cpu, None).expect("the CPU");
+        let bench = bench(&device);
+        let red_ball = Attributes {
+            shape: Shape::Ball,
+            colour: Colour::Red,
+            motion: Motion::StaysStill,
+            camera: Camera::Static,
+            second: None,
+            ..Attributes::of_clip(seeds::STATISTICS, 3)
+        };
+        let blue_cube = Attributes { shape: Shape::Cube, colour: Colour::Blue, ..red_ball };
+        let [red, blue] = [red_ball, blue_cube].map(|attributes| frame(attributes, &device));
+        let clip = |is_blue: &dyn Fn(usize) -> bool| {
+            Tensor::cat((0..SIZE.frames).map(|at| if is_blue(at) { blue.clone() } else { red.clone() }).collect(), 1)
+        };
+        let (still, changes, blinks) = (clip(&|_| false), clip(&|at| at >= 4), clip(&|at| at == 4));
+        let read = bench.read(Tensor::cat(vec![still, changes.clone(), blinks], 0)).expect("readings");
+        let [still, changed, blinked] = read.subject_consistency[..] else { panic!("three clips") };
+        assert!((still - 1.0).abs() < 1e-6, "{still}");
+        assert!(changed < blinked && blinked < 1.0 - 1e-3, "{changed} {blinked}");
+
+        // By force: every frame as the clip that shows it alone, and the definition in full.
+        let features: Vec<Vec<f64>> = (0..SIZE.frames)
+            .map(|at| {
+                let alone = changes.clone().narrow(1, at, 1).repeat_dim(1, bench.config.frames);
+                let features: Vec<f32> =
+                    bench.judge.forward(alone, Statistics::Running).features.try_into_vec_as().expect("values");
+                let length = features.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+                features.iter().map(|&value| f64::from(value) / length).collect()
+            })
+            .collect();
+        let product = |a: usize, b: usize| features[a].iter().zip(&features[b]).map(|(a, b)| a * b).sum::<f64>().max(0.0);
+        let both = (1..SIZE.frames).map(|at| 0.5 * product(0, at) + 0.5 * product(at - 1, at));
+        let want = both.sum::<f64>() / (SIZE.frames - 1) as f64;
+        assert!((changed - want).abs() < 1e-5, "{changed} {want}");
+    }
 }

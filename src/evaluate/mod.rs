@@ -1,9 +1,12 @@
 //! How good a model is: its clips through the eyes of the judge, its VAE by decibels.
 //!
 //! Prompts name every attribute of a clip, and the judge says which of them it sees. What it sees in real clips, as they are
-//! and through the VAE, is the ceiling. Features of real and generated clips give a Frechet distance. All means have intervals.
+//! and through the VAE, is the ceiling. Features of real and generated clips give a Frechet distance, and those of a clip's frames
+//! its consistency. All means have intervals. The table is a text, JSON, and a chart.
 
 pub mod bootstrap;
+mod chart;
+pub mod consistency;
 mod error;
 pub mod frechet;
 mod judging;
@@ -20,13 +23,12 @@ use burn::tensor::Tensor;
 use serde::Serialize;
 
 use crate::gpu::device::ComputeDevice;
-use crate::model::judge::FRAME_STEP;
 use crate::model::latent::ClipSize;
 use crate::model::sampler::SamplerKind;
 use crate::model::vae::to_rgb8;
 use crate::world::attributes::{Attributes, JUDGED};
 use crate::world::grammar::{Detail, caption};
-use crate::world::renderer::{render_clips, render_every};
+use crate::world::renderer::render_clips;
 use crate::world::scene::Scene;
 use crate::world::seeds;
 use bootstrap::{Estimate, estimate, paired_difference};
@@ -72,6 +74,8 @@ pub struct Row {
     /// From real clips through the same VAE.
     pub frechet: Option<f64>,
     pub pictures: Pictures,
+    /// Whether clips show the same from the first frame to the last, see [`consistency`].
+    pub subject_consistency: Estimate,
     /// How the clips were made, unless they are real.
     pub made: Option<Made>,
     /// This row minus the first generated one, on the same prompts and noise; only in the others.
@@ -108,6 +112,8 @@ pub struct Made {
     pub density: f64,
     /// Self-attention of all layers of one call for one clip.
     pub attention_millis: Option<f64>,
+    /// All calls of the transformer with the sampler between them, one clip alone.
+    pub transformer_seconds: Option<f64>,
     /// From the prompt to pixels, one clip alone.
     pub clip_seconds: Option<f64>,
 }
@@ -118,6 +124,7 @@ pub struct Differences {
     /// Of the means over the attributes.
     pub mean: Estimate,
     pub pictures: Pictures,
+    pub subject_consistency: Estimate,
 }
 
 /// What was read from each clip.
@@ -125,6 +132,7 @@ pub struct Differences {
 struct Samples {
     hits: Vec<[bool; JUDGED.len()]>,
     pictures: Vec<PictureNumbers>,
+    subject_consistency: Vec<f64>,
     /// The first clip of every prompt, then the second of every one, and so on.
     prompts: usize,
 }
@@ -146,20 +154,29 @@ impl Samples {
         self.of_prompts(&|clip| of(&self.pictures[clip]))
     }
 
+    fn consistencies(&self) -> Vec<f64> {
+        self.of_prompts(&|clip| self.subject_consistency[clip])
+    }
+
     fn means(&self) -> Vec<f64> {
         self.of_prompts(&|clip| mean_of(&self.hits[clip]))
     }
 
     fn minus(&self, other: &Self) -> Differences {
         let pictures = |of: fn(&PictureNumbers) -> f64| paired_difference(&self.of_pictures(of), &other.of_pictures(of));
-        Differences { mean: paired_difference(&self.means(), &other.means()), pictures: Pictures::of(pictures) }
+        Differences {
+            mean: paired_difference(&self.means(), &other.means()),
+            pictures: Pictures::of(pictures),
+            subject_consistency: paired_difference(&self.consistencies(), &other.consistencies()),
+        }
     }
 }
 
 impl Row {
     /// Of clips of `asked`, the first clip of every prompt before the second ones.
     fn of(name: String, readings: &Readings, pictures: Vec<PictureNumbers>, asked: &[Attributes], prompts: usize) -> Self {
-        let samples = Samples { hits: readings.hits(asked), pictures, prompts };
+        let subject_consistency = readings.subject_consistency.clone();
+        let samples = Samples { hits: readings.hits(asked), pictures, subject_consistency, prompts };
         let share = |of: &dyn Fn(&[bool; JUDGED.len()]) -> f64| estimate(&samples.of_prompts(&|clip| of(&samples.hits[clip])));
         let attribute = |index: usize| share(&|hits| f64::from(u8::from(hits[index])));
         Self {
@@ -170,6 +187,7 @@ impl Row {
             all: share(&|hits| f64::from(u8::from(hits.iter().all(|&hit| hit)))),
             frechet: None,
             pictures: Pictures::of(|of| estimate(&samples.of_pictures(of))),
+            subject_consistency: estimate(&samples.consistencies()),
             made: None,
             against_first: None,
             samples,
@@ -319,8 +337,8 @@ impl Work<'_> {
         for (index, scene) in self.held_out.iter().enumerate() {
             go_on(watcher, "judges real clips", index, self.held_out.len())?;
             let video = render_clips(&[*scene], size, device);
+            rendered.extend(bench.read(video.clone())?);
             pictures.push(picture_numbers(&to_rgb8(&values(video)?), [size.height, size.width]));
-            rendered.extend(bench.read_seen(render_every(&[*scene], size, FRAME_STEP, device))?);
         }
         let row = Row::of("real clips".into(), &rendered, pictures, &self.known(), self.held_out.len());
         Ok((row, rendered))
@@ -379,11 +397,12 @@ impl Watcher for Unwatched<'_> {
 /// The model's settings, and how long it takes with them; its kernels are compiled by now.
 fn made(model: &EvaluatedModel, amounts: Amounts, watcher: &mut dyn Watcher) -> Result<Made, EvaluateError> {
     let sampling = &model.sampling;
-    let (mut attention_millis, mut clip_seconds) = (None, None);
+    let (mut attention_millis, mut transformer_seconds, mut clip_seconds) = (None, None, None);
     if amounts.times {
         go_on(watcher, "measures times", 0, 1)?;
         attention_millis = Some(model.attention_millis()?);
-        clip_seconds = Some(model.clip_seconds(&sentence(0))?);
+        let seconds = model.clip_seconds(&sentence(0))?;
+        (transformer_seconds, clip_seconds) = (Some(seconds.transformer), Some(seconds.whole));
     }
     Ok(Made {
         sampler: sampling.sampler,
@@ -391,6 +410,7 @@ fn made(model: &EvaluatedModel, amounts: Amounts, watcher: &mut dyn Watcher) -> 
         guidance_scale: sampling.guidance_scale,
         density: model.plan.density(),
         attention_millis,
+        transformer_seconds,
         clip_seconds,
     })
 }

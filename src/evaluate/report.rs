@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::bootstrap::Estimate;
-use super::{Differences, Evaluation, Pictures, Row};
+use super::{Differences, Evaluation, Made, Pictures, Row};
 use crate::world::attributes::JUDGED;
 
 impl Evaluation {
@@ -20,6 +20,7 @@ impl Evaluation {
             let _ = writeln!(text, "{}", line(row));
         }
         self.write_costs(&mut text);
+        self.write_looks(&mut text);
         for vae in &self.vaes {
             let Estimate { mean, low, high } = vae.psnr;
             let _ = writeln!(
@@ -32,32 +33,55 @@ impl Evaluation {
         text
     }
 
-    /// How clips were made, what that costs, and what their pixels tell.
+    /// How clips were made, and what that costs.
     fn write_costs(&self, text: &mut String) {
+        if self.rows.iter().all(|row| row.made.is_none()) {
+            return;
+        }
         let _ = writeln!(
             text,
-            "\nHow the clips were made, attention of one call and a whole clip on this device, and what the pixels tell: variance of \
-             the Laplacian, and VBench's form of flicker and smoothness (higher is better).\n"
+            "\nHow the clips were made, and what it takes on this device: attention of one call, all calls of the transformer for \
+             one clip, and a whole clip from prompt to pixels.\n"
         );
-        let titles = "| clips | sampler | steps | guidance | tiles | attention | clip | sharpness | temporal flicker | motion smoothness |";
-        let _ = writeln!(text, "{titles}\n|---|---|---|---|---|---|---|---|---|---|");
+        let titles = "| clips | sampler | steps | guidance | tiles | attention | transformer | clip |";
+        let _ = writeln!(text, "{titles}\n|---|---|---|---|---|---|---|---|");
         for row in &self.rows {
-            let _ = writeln!(text, "{}", cost_line(row));
+            let Some(made) = &row.made else { continue };
+            let _ = writeln!(text, "{}", cost_line(&row.name, made));
+        }
+    }
+
+    /// What clips look like, and how rows differ from the first.
+    fn write_looks(&self, text: &mut String) {
+        let _ = writeln!(
+            text,
+            "\nWhat clips look like, with 95 % intervals: variance of the Laplacian, and VBench's form of flicker, smoothness and \
+             subject consistency, the last by the judge's features of each frame (higher is better).\n"
+        );
+        let titles = "sharpness | temporal flicker | motion smoothness | subject consistency";
+        let _ = writeln!(text, "| clips | {titles} |\n|---|---|---|---|---|");
+        for row in &self.rows {
+            let Pictures { sharpness: Estimate { mean, low, high }, temporal_flicker, motion_smoothness } = row.pictures;
+            let [flicker, smooth, consistent] = [temporal_flicker, motion_smoothness, row.subject_consistency].map(hundredths);
+            let _ = writeln!(text, "| {} | {mean:.1} ({low:.1}-{high:.1}) | {flicker} | {smooth} | {consistent} |", row.name);
         }
         let Some(first) = self.rows.iter().find(|row| row.made.is_some()) else { return };
         if self.rows.iter().all(|row| row.against_first.is_none()) {
             return;
         }
         let _ = writeln!(text, "\nMinus {}, on the same prompts and noise, with paired 95 % intervals.\n", first.name);
-        let _ = writeln!(text, "| clips | mean, points | sharpness | temporal flicker, points | motion smoothness, points |");
-        let _ = writeln!(text, "|---|---|---|---|---|");
+        let titles =
+            "mean, points | sharpness | temporal flicker, points | motion smoothness, points | subject consistency, points";
+        let _ = writeln!(text, "| clips | {titles} |\n|---|---|---|---|---|---|");
         for row in &self.rows {
-            let Some(Differences { mean, pictures }) = &row.against_first else { continue };
+            let Some(Differences { mean, pictures, subject_consistency }) = &row.against_first else { continue };
             let Pictures { sharpness, temporal_flicker, motion_smoothness } = pictures;
-            let (mean, flicker, smooth) = (points(*mean, 1), points(*temporal_flicker, 2), points(*motion_smoothness, 2));
+            let mean = points(*mean, 1);
+            let [flicker, smooth, consistent] =
+                [temporal_flicker, motion_smoothness, subject_consistency].map(|difference| points(*difference, 2));
             let Estimate { mean: sharper, low, high } = sharpness;
             let sharpness = format!("{sharper:+.1} ({low:+.1} to {high:+.1})");
-            let _ = writeln!(text, "| {} | {mean} | {sharpness} | {flicker} | {smooth} |", row.name);
+            let _ = writeln!(text, "| {} | {mean} | {sharpness} | {flicker} | {smooth} | {consistent} |", row.name);
         }
     }
 
@@ -80,19 +104,19 @@ fn percent(Estimate { mean, low, high }: Estimate) -> String {
     format!("{:.1} ({:.0}-{:.0})", of(mean), of(low), of(high))
 }
 
-fn cost_line(row: &Row) -> String {
-    let Pictures { sharpness, temporal_flicker, motion_smoothness } = row.pictures;
-    let [flicker, smooth] = [temporal_flicker, motion_smoothness].map(|share| format!("{:.2}", 100.0 * share.mean));
-    let how = row.made.as_ref().map_or_else(
-        || "- | - | - | - | - | -".to_owned(),
-        |made| {
-            let attention = made.attention_millis.map_or_else(|| "-".to_owned(), |millis| format!("{millis:.3} ms"));
-            let clip = made.clip_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.3} s"));
-            let (tiles, guidance) = (100.0 * made.density, made.guidance_scale);
-            format!("{} | {} | {guidance} | {tiles:.1} % | {attention} | {clip}", made.sampler, made.steps)
-        },
-    );
-    format!("| {} | {how} | {:.1} | {flicker} | {smooth} |", row.name, sharpness.mean)
+/// With two digits, for shares that are all near to 100 %.
+fn hundredths(Estimate { mean, low, high }: Estimate) -> String {
+    let of = |share: f64| share * 100.0;
+    format!("{:.2} ({:.2}-{:.2})", of(mean), of(low), of(high))
+}
+
+fn cost_line(name: &str, made: &Made) -> String {
+    let Made { sampler, steps, guidance_scale, density, attention_millis, transformer_seconds, clip_seconds } = made;
+    let attention = attention_millis.map_or_else(|| "-".to_owned(), |millis| format!("{millis:.3} ms"));
+    let [transformer, clip] = [transformer_seconds, clip_seconds]
+        .map(|seconds| seconds.map_or_else(|| "-".to_owned(), |value| format!("{value:.3} s")));
+    let tiles = 100.0 * density;
+    format!("| {name} | {sampler} | {steps} | {guidance_scale} | {tiles:.1} % | {attention} | {transformer} | {clip} |")
 }
 
 /// A difference of shares in percentage points.

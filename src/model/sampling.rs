@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::dit::{Probe, TextContext, Transformer};
 use super::noise::fill_normal;
 use super::sampler::{Sampler, SamplerError, SamplerKind, guidance};
-use crate::mask::KeyFrames;
+use crate::mask::{KeyFrames, LayerMask, MaskPlan};
 
 /// How samples are made.
 #[derive(Clone, Debug)]
@@ -20,9 +20,33 @@ pub struct Sampling {
     pub guidance_scale: f64,
     /// `[channels, frames, height, width]` of a latent.
     pub shape: [usize; 4],
-    /// One entry a layer.
-    pub key_frames: Vec<Arc<KeyFrames>>,
+    pub masks: StepMasks,
     pub seed: u64,
+}
+
+/// The masks of all layers, for every call of a sampler.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepMasks {
+    plan: MaskPlan,
+    /// Of each range of the plan, one entry a layer.
+    ranges: Vec<Vec<Arc<KeyFrames>>>,
+}
+
+impl StepMasks {
+    pub fn of(plan: &MaskPlan) -> Self {
+        let of_layers =
+            |(_, layers): (f64, &[LayerMask])| layers.iter().map(|layer| Arc::new(layer.mask().key_frames())).collect();
+        Self { plan: plan.clone(), ranges: plan.ranges().map(of_layers).collect() }
+    }
+
+    /// Of one call of so many, one entry a layer.
+    pub fn at(&self, call: usize, calls: usize) -> &[Arc<KeyFrames>] {
+        &self.ranges[self.plan.range_of(call, calls)]
+    }
+
+    pub fn plan(&self) -> &MaskPlan {
+        &self.plan
+    }
 }
 
 /// Why samples could not be made.
@@ -93,7 +117,8 @@ impl Sampling {
             let data = TensorData::new(input, [copies * count, channels, frames, height, width]);
             let timesteps = vec![sampler.timestep(call); copies * count];
             let input = Tensor::<5>::from_data(data, device);
-            let output = transformer.forward(input, &timesteps, &text, None, &self.key_frames, &mut Probe::default());
+            let masks = self.masks.at(call, sampler.calls());
+            let output = transformer.forward(input, &timesteps, &text, None, masks, &mut Probe::default());
             let values: Vec<f32> =
                 output.narrow(1, 0, channels).try_into_vec_as().map_err(|error| SamplingError::Device(error.to_string()))?;
             if values.iter().any(|value| !value.is_finite()) {

@@ -111,6 +111,9 @@ pub struct Judge {
     layers: Vec<Layer>,
     neck: Linear,
     heads: Linear,
+    /// That the neck sees.
+    #[module(skip)]
+    moments: usize,
 }
 
 impl Judge {
@@ -133,6 +136,7 @@ impl Judge {
             layers,
             neck: loader.exact_linear("neck", config.moments() * 2 * inputs, config.features, true),
             heads: loader.exact_linear("heads", config.features, config.outputs(), true),
+            moments: config.moments(),
         };
         loader.finish(|_| false)?;
         Ok(judge)
@@ -144,7 +148,30 @@ impl Judge {
     }
 
     /// Reads clips `[clips, frames, height, width, 3]` in [-1, 1], already reduced to every [`FRAME_STEP`]th frame.
-    pub fn forward(&self, video: Tensor<5>, mut statistics: Statistics<'_>) -> Reading {
+    pub fn forward(&self, video: Tensor<5>, statistics: Statistics<'_>) -> Reading {
+        let features = self.features(self.pooled(video, statistics));
+        let logits = self.heads.forward(silu(features.clone()));
+        Reading { logits, features }
+    }
+
+    /// The features of pictures `[pictures, height, width, 3]` in [-1, 1], each for itself: those of a clip that shows nothing
+    /// but the picture, `[pictures, features]`. By fixed statistics.
+    ///
+    /// The convolutions see copies of the first frame in front of it, so that all moments of such a clip are its first one.
+    pub fn features_of_stills(&self, pictures: Tensor<4>) -> Tensor<2> {
+        let [count, height, width, channels] = pictures.dims();
+        let of_one_frame = self.pooled(pictures.reshape([count, 1, height, width, channels]), Statistics::Running);
+        self.features(of_one_frame.repeat_dim(1, self.moments))
+    }
+
+    /// What the neck makes of all moments, `[clips, moments, values]`.
+    fn features(&self, pooled: Tensor<3>) -> Tensor<2> {
+        let [clips, moments, values] = pooled.dims();
+        self.neck.forward(pooled.reshape([clips, moments * values]))
+    }
+
+    /// The mean and the maximum of every channel at every moment behind the convolutions, `[clips, moments, 2 * channels]`.
+    fn pooled(&self, video: Tensor<5>, mut statistics: Statistics<'_>) -> Tensor<3> {
         let mut x = video;
         let mut affine: Option<Tensor<3>> = None;
         for layer in &self.layers {
@@ -179,9 +206,7 @@ impl Judge {
         }
         let pixels: Tensor<4> = x.reshape([clips, frames, height * width, channels]);
         let both = Tensor::cat(vec![pixels.clone().mean_dim(2), pixels.max_dim(2)], 3); // [clips, frames, 1, 2 * channels]
-        let features = self.neck.forward(both.reshape([clips, frames * 2 * channels]));
-        let logits = self.heads.forward(silu(features.clone()));
-        Reading { logits, features }
+        both.reshape([clips, frames, 2 * channels])
     }
 }
 
@@ -244,6 +269,19 @@ mod tests {
         let want: Vec<f32> = of_batch.logits.try_into_vec_as().expect("values");
         let got: Vec<f32> = fixed.forward(video, Statistics::Running).logits.try_into_vec_as().expect("values");
         assert!(want.iter().zip(&got).all(|(a, b)| (a - b).abs() < 1e-4), "{want:?} {got:?}");
+    }
+
+    #[test]
+    fn features_of_a_picture_are_those_of_its_still_clip() {
+        let device = device::open(&DeviceChoice::Cpu, None).expect("the CPU");
+        let judge = Judge::load(Loader::initial(&Waves, &device), &config()).expect("a judge");
+        let values: Vec<f32> = (0..2 * 16 * 32 * 3).map(|i| (i as f32 * 0.37).sin()).collect();
+        let pictures = Tensor::<4>::from_data(TensorData::new(values, [2, 16, 32, 3]), &device.device);
+        let still = pictures.clone().reshape([2, 1, 16, 32, 3]).repeat_dim(1, 5);
+        let read = |x: Tensor<2>| -> Vec<f32> { x.try_into_vec_as().expect("values") };
+        let (got, want) = (read(judge.features_of_stills(pictures)), read(judge.forward(still, Statistics::Running).features));
+        assert!(got.len() == 16 && got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-5), "{got:?} {want:?}");
+        assert!(got[..8].iter().zip(&got[8..]).any(|(a, b)| (a - b).abs() > 1e-3), "the pictures differ: {got:?}");
     }
 
     #[test]

@@ -245,6 +245,7 @@ impl LabWish {
             order,
             prompts: prompts_of_world(*prompts as usize),
             times: *times as usize,
+            step_ranges: 1,
             batch: TOGETHER as usize,
             seed: SEED,
         })

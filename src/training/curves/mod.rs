@@ -1,6 +1,5 @@
 //! The curves of a run: a table that spreadsheets read, and a picture of it.
 
-mod glyphs;
 mod plot;
 
 use std::fmt::Write as _;

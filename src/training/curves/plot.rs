@@ -1,31 +1,32 @@
 //! Curves as a picture: one panel a curve, one above the other, with the range of both axes.
 
-use super::glyphs::{SIZE, is_dark};
 use crate::clip::Frames;
+use crate::clip::drawing::{Colour, Drawing, text_width};
 
 const WIDTH: usize = 720;
 const PANEL: usize = 170;
 /// Around the area of a panel: left, top, right, bottom.
-const MARGINS: [usize; 4] = [14, 22, 14, 20];
-/// Points of a letter's point.
+const MARGINS: [usize; 4] = [14, 25, 14, 21];
+/// Pixels of a letter's point.
 const LETTER: usize = 2;
+const CURVE_WIDTH: f64 = 2.0;
 
-const PAPER: [u8; 3] = [255, 255, 255];
-const INK: [u8; 3] = [40, 44, 52];
-const FRAME: [u8; 3] = [205, 208, 214];
-const CURVE: [u8; 3] = [38, 98, 196];
+const PAPER: Colour = [255, 255, 255];
+const INK: Colour = [40, 44, 52];
+const FRAME: Colour = [205, 208, 214];
+const CURVE: Colour = [38, 98, 196];
 
 /// A curve over `steps` for every name. One that is positive and spans more than a factor of 20 is drawn by its logarithm.
 pub fn plot(steps: &[f64], series: &[(&str, Vec<f64>)]) -> Frames {
     let height = PANEL * series.len().max(1);
-    let mut picture = Picture { width: WIDTH, height, rgb: PAPER.repeat(WIDTH * height) };
+    let mut picture = Drawing::new(WIDTH, height, PAPER);
     for (index, (name, values)) in series.iter().enumerate() {
         panel(&mut picture, index * PANEL, name, steps, values);
     }
-    Frames { width: WIDTH, height, frames_per_second: 1.0, rgb: picture.rgb }
+    picture.into_frames()
 }
 
-fn panel(picture: &mut Picture, top: usize, name: &str, steps: &[f64], values: &[f64]) {
+fn panel(picture: &mut Drawing, top: usize, name: &str, steps: &[f64], values: &[f64]) {
     let [left, above, right, below] = MARGINS;
     let area = [left, top + above, WIDTH - right, top + PANEL - below];
     let finite = || values.iter().copied().filter(|value| value.is_finite());
@@ -34,12 +35,14 @@ fn panel(picture: &mut Picture, top: usize, name: &str, steps: &[f64], values: &
     let scale = |value: f64| if is_logarithmic { value.ln() } else { value };
     let last = values.iter().rev().find(|value| value.is_finite()).copied().unwrap_or(f64::NAN);
     let how = if is_logarithmic { " log" } else { "" };
-    picture.text(left, top + 6, &format!("{name}{how}  {} to {}  now {}", number(low), number(high), number(last)));
-    picture.outline(area);
+    let title = format!("{name}{how}   {} to {}   now {}", number(low), number(high), number(last));
+    picture.text([left, top + 5], &title, LETTER, INK);
+    picture.outline(area, FRAME);
     let (Some(&first), Some(&end)) = (steps.first(), steps.last()) else { return };
     let last_step = number(end);
-    picture.text(left, area[3] + 6, &number(first));
-    picture.text(area[2].saturating_sub(text_width(&last_step)), area[3] + 6, &last_step);
+    picture.text([left, area[3] + 4], &number(first), LETTER, INK);
+    let end_of_panel = area[2].saturating_sub(text_width(&last_step, LETTER));
+    picture.text([end_of_panel, area[3] + 4], &last_step, LETTER, INK);
     if low > high {
         return;
     }
@@ -52,7 +55,7 @@ fn panel(picture: &mut Picture, top: usize, name: &str, steps: &[f64], values: &
     };
     let points: Vec<[f64; 2]> =
         steps.iter().zip(values).filter(|(_, value)| value.is_finite()).map(|(&step, &value)| place(step, value)).collect();
-    points.windows(2).for_each(|pair| picture.line(pair[0], pair[1]));
+    points.windows(2).for_each(|pair| picture.line(pair[0], pair[1], CURVE_WIDTH, CURVE));
 }
 
 /// Short, in letters that there are.
@@ -66,57 +69,6 @@ fn number(value: f64) -> String {
         format!("{value:.0}")
     } else {
         format!("{value:.4}")
-    }
-}
-
-fn text_width(text: &str) -> usize {
-    text.chars().count() * (SIZE[0] + 1) * LETTER
-}
-
-struct Picture {
-    width: usize,
-    height: usize,
-    rgb: Vec<u8>,
-}
-
-impl Picture {
-    fn dot(&mut self, x: usize, y: usize, colour: [u8; 3]) {
-        if x < self.width && y < self.height {
-            let at = (y * self.width + x) * 3;
-            self.rgb[at..at + 3].copy_from_slice(&colour);
-        }
-    }
-
-    fn outline(&mut self, [left, top, right, bottom]: [usize; 4]) {
-        for x in left..right {
-            self.dot(x, top, FRAME);
-            self.dot(x, bottom - 1, FRAME);
-        }
-        for y in top..bottom {
-            self.dot(left, y, FRAME);
-            self.dot(right - 1, y, FRAME);
-        }
-    }
-
-    fn line(&mut self, [x0, y0]: [f64; 2], [x1, y1]: [f64; 2]) {
-        let length = (x1 - x0).abs().max((y1 - y0).abs()).ceil().max(1.0) as usize;
-        for i in 0..=length {
-            let share = i as f64 / length as f64;
-            let (x, y) = ((x0 + share * (x1 - x0)).round() as usize, (y0 + share * (y1 - y0)).round() as usize);
-            self.dot(x, y, CURVE);
-            self.dot(x, y + 1, CURVE);
-        }
-    }
-
-    fn text(&mut self, left: usize, top: usize, text: &str) {
-        for (index, letter) in text.chars().enumerate() {
-            let begin = left + index * (SIZE[0] + 1) * LETTER;
-            for y in 0..SIZE[1] * LETTER {
-                for x in (0..SIZE[0] * LETTER).filter(|x| is_dark(letter, x / LETTER, y / LETTER)) {
-                    self.dot(begin + x, top + y, INK);
-                }
-            }
-        }
     }
 }
 

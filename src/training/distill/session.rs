@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::data::{Clips, DistillData, Snap};
 use super::jump::Segments;
-use super::masks::{Masks, key_frames};
+use super::masks::Masks;
 use super::student::{self, Description, SheetOfStudent};
 use super::teacher::Teacher;
 use super::{kd, mlcd};
@@ -14,6 +14,7 @@ use crate::model::dit::{TextContext, Transformer};
 use crate::model::folder::{ModelFacts, SamplingDefaults};
 use crate::model::latent::ClipSize;
 use crate::model::sampler::{Sampler, SamplerKind};
+use crate::model::sampling::StepMasks;
 use crate::model::weights::Loader;
 use crate::training::data::clip_folder::list;
 use crate::training::data::latents::Latents;
@@ -322,14 +323,14 @@ fn sheet(setup: &Setup<'_>, description: &Description, plan: &MaskPlan) -> Resul
     let (vae, ..) = load_vae(&setup.folder, &setup.device)?;
     let painter = samples::Painter { vae, size: setup.size, device: setup.device.clone() };
     let prompts = samples::prompts(&setup.template.tokenizer()?, setup.template.max_tokens())?;
-    let (defaults, masks) = (description.facts.defaults.clone(), key_frames(plan));
+    let (defaults, masks) = (description.facts.defaults.clone(), StepMasks::of(plan));
     Ok(Box::new(move |network: &Transformer, teacher: &Teacher, path: &Path| {
         let text: TextContext = teacher.embed(prompts.clone());
         let way = samples::Way {
             sampler: defaults.sampler,
             steps: defaults.steps,
             guidance_scale: defaults.guidance_scale,
-            key_frames: masks.clone(),
+            masks: masks.clone(),
         };
         painter.draw(network, [&text, &teacher.without_words(prompts.sentences)], way, path)
     }))

@@ -1,7 +1,6 @@
 //! Sheets of what a transformer makes of eight prompts while it learns.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -9,11 +8,11 @@ use super::base::{BaseNetworks, SheetOf};
 use super::vae::frames_of;
 use crate::clip::{self, Frames, WriteOptions, contact_sheet};
 use crate::gpu::device::ComputeDevice;
-use crate::mask::KeyFrames;
+use crate::mask::MaskPlan;
 use crate::model::dit::{TextContext, Transformer};
 use crate::model::latent::ClipSize;
 use crate::model::sampler::SamplerKind;
-use crate::model::sampling::Sampling;
+use crate::model::sampling::{Sampling, StepMasks};
 use crate::model::text::Tokenizer;
 use crate::model::vae::Vae;
 use crate::training::data::captions::{Captions, tokens_of};
@@ -38,7 +37,7 @@ const TILE: usize = 192;
 
 /// Draws sheets with this VAE and tokenizer, in clips of this size.
 pub fn sheets(vae: Vae, tokenizer: Tokenizer, max_tokens: usize, size: ClipSize, device: &ComputeDevice) -> SheetOf {
-    let (painter, all_frames) = (Painter { vae, size, device: device.clone() }, Arc::new(KeyFrames::dense(size.latent_frames())));
+    let painter = Painter { vae, size, device: device.clone() };
     Box::new(move |network: &BaseNetworks, path: &Path| {
         let encoded = |captions: Captions| {
             let embedding = network.text_encoder.forward(&captions.ids, &captions.mask, captions.sentences);
@@ -46,8 +45,8 @@ pub fn sheets(vae: Vae, tokenizer: Tokenizer, max_tokens: usize, size: ClipSize,
         };
         let prompts = encoded(captions_of(&PROMPTS, &tokenizer, max_tokens)?);
         let empty = encoded(captions_of(&[""; PROMPTS.len()], &tokenizer, max_tokens)?);
-        let dense = vec![all_frames.clone(); network.transformer.layers()];
-        let way = Way { sampler: SamplerKind::Ddim, steps: STEPS, guidance_scale: GUIDANCE, key_frames: dense };
+        let masks = StepMasks::of(&MaskPlan::dense(network.transformer.layers(), size.latent_frames())?);
+        let way = Way { sampler: SamplerKind::Ddim, steps: STEPS, guidance_scale: GUIDANCE, masks };
         painter.draw(&network.transformer, [&prompts, &empty], way, path)
     })
 }
@@ -73,8 +72,7 @@ pub struct Way {
     pub sampler: SamplerKind,
     pub steps: usize,
     pub guidance_scale: f64,
-    /// One entry a layer.
-    pub key_frames: Vec<Arc<KeyFrames>>,
+    pub masks: StepMasks,
 }
 
 /// Makes sheets of clips of one size.
@@ -99,8 +97,8 @@ impl Painter {
         let failed = |reason: String| TrainError::DeviceFailed { step: 0, reason };
         let (size, device) = (self.size, &self.device.device);
         let shape = size.latent_shape(transformer.latent_channels());
-        let Way { sampler, steps, guidance_scale, key_frames } = way;
-        let sampling = Sampling { sampler, steps, guidance_scale, shape, key_frames, seed: SEED };
+        let Way { sampler, steps, guidance_scale, masks } = way;
+        let sampling = Sampling { sampler, steps, guidance_scale, shape, masks, seed: SEED };
         let latents = sampling.run(transformer, prompts, empty, 0, device);
         let latents = latents.map_err(|error| failed(error.to_string()))?;
         let [channels, frames, height, width] = shape;

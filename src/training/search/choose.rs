@@ -1,4 +1,6 @@
-//! From measured errors to one mask a layer.
+//! From measured errors to one mask a layer, or a layer and range of steps.
+
+use super::bound::{Bound, Problem};
 
 /// What a plan is to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,7 +45,7 @@ pub struct TradeOff {
 
 /// The plans that are not both dearer and worse than another, cheapest first, as for [`choose`].
 pub fn frontier(losses: &[Vec<f64>], costs: &[f64]) -> Vec<TradeOff> {
-    let layers = ways(losses, costs);
+    let layers = ways(losses, &in_units(costs), None);
     let of = |way: &Way| TradeOff { cost: way.cost as f64 / UNITS, loss: way.loss / losses.len() as f64 };
     layers.last().map_or(Vec::new(), |ways| ways.iter().map(of).collect())
 }
@@ -52,20 +54,32 @@ pub fn frontier(losses: &[Vec<f64>], costs: &[f64]) -> Vec<TradeOff> {
 /// for each candidate but the dense one, whose error is 0; `costs` is what each candidate costs in any layer, the dense one last:
 /// milliseconds, or tiles where the goal is a share of them. Errors of layers count as independent of each other.
 ///
-/// Only ways that are not both dearer and worse than another are followed, so the answer is exact.
+/// Only ways that are not both dearer and worse than another, and that may still lead to the best plan, are followed, so the
+/// answer is exact.
 pub fn choose(losses: &[Vec<f64>], costs: &[f64], goal: Goal) -> Option<Vec<usize>> {
-    if let Goal::Threshold(threshold) = goal {
-        return Some(losses.iter().map(|losses| below(threshold, losses)).collect());
-    }
-    let layers = ways(losses, costs);
+    choose_of_ranges(losses, costs, goal, 1)
+}
+
+/// As [`choose`] for a mask of each layer in each of several equally long ranges of steps, which lie one behind the other in
+/// `losses` and in the answer. A limit of error or cost is one of the mean over the ranges.
+pub fn choose_of_ranges(losses: &[Vec<f64>], costs: &[f64], goal: Goal, ranges: usize) -> Option<Vec<usize>> {
+    let most_cost = match goal {
+        Goal::Threshold(threshold) => return Some(losses.iter().map(|losses| below(threshold, losses)).collect()),
+        Goal::MostLoss(_) => None,
+        Goal::MostMillis(most) => Some(most * ranges as f64 * UNITS),
+        Goal::MostTiles(share) => Some(share * losses.len() as f64 * costs.last().copied().unwrap_or(0.0) * UNITS),
+    };
+    let most_loss = if let Goal::MostLoss(most) = goal { most * losses.len() as f64 } else { 0.0 };
+    let costs = in_units(costs);
+    // One of the two is limited, the other is to be the least.
+    let problem = Problem { losses, costs: &costs, limit: most_cost.unwrap_or(most_loss), is_cost_limited: most_cost.is_some() };
+    let bound = Bound::of(&problem)?;
+    let layers = ways(losses, &costs, Some(&bound));
     // Rising in cost and falling in error: the first that is good enough is the fastest, the last within the limit the best.
     let last = layers.last()?;
-    let within = |most: f64| last.iter().rposition(|way| way.cost as f64 <= most * UNITS);
-    let mut place = match goal {
-        Goal::MostLoss(most) => last.iter().position(|way| way.loss <= most * losses.len() as f64)?,
-        Goal::MostMillis(most) => within(most)?,
-        Goal::MostTiles(share) => within(share * losses.len() as f64 * costs.last().copied().unwrap_or(0.0))?,
-        Goal::Threshold(_) => return None,
+    let mut place = match most_cost {
+        None => last.iter().position(|way| way.loss <= most_loss)?,
+        Some(most) => last.iter().rposition(|way| way.cost as f64 <= most)?,
     };
     let mut chosen: Vec<usize> = Vec::with_capacity(layers.len());
     for ways in layers.iter().rev() {
@@ -76,27 +90,28 @@ pub fn choose(losses: &[Vec<f64>], costs: &[f64], goal: Goal) -> Option<Vec<usiz
     Some(chosen)
 }
 
-/// Of each layer the ways up to it that are not both dearer and worse than another, cheapest first.
-fn ways(losses: &[Vec<f64>], costs: &[f64]) -> Vec<Vec<Way>> {
-    let costs: Vec<u64> = costs.iter().map(|cost| (cost * UNITS).round() as u64).collect();
+fn in_units(costs: &[f64]) -> Vec<u64> {
+    costs.iter().map(|cost| (cost * UNITS).round() as u64).collect()
+}
+
+/// Of each layer the ways up to it that are not both dearer and worse than another, cheapest first; with a bound those alone
+/// that may lead to the best plan.
+fn ways(losses: &[Vec<f64>], costs: &[u64], bound: Option<&Bound>) -> Vec<Vec<Way>> {
     let mut layers: Vec<Vec<Way>> = Vec::with_capacity(losses.len());
-    for of_layer in losses {
+    for (layer, of_layer) in losses.iter().enumerate() {
         let start = [Way { cost: 0, loss: 0.0, candidate: 0, before: 0 }];
         let before = layers.last().map_or(&start[..], Vec::as_slice);
         let of = |candidate: usize| of_layer.get(candidate).copied().unwrap_or(0.0);
-        let mut ways: Vec<Way> = before
-            .iter()
-            .enumerate()
-            .flat_map(|(place, way)| {
-                let step = move |(candidate, cost): (usize, &u64)| Way {
-                    cost: way.cost + cost,
-                    loss: way.loss + of(candidate),
-                    candidate,
-                    before: place,
-                };
-                costs.iter().enumerate().map(step).collect::<Vec<Way>>()
-            })
-            .collect();
+        let mut ways: Vec<Way> = Vec::with_capacity(before.len() * costs.len());
+        for (place, way) in before.iter().enumerate() {
+            let steps = costs.iter().enumerate().map(|(candidate, cost)| Way {
+                cost: way.cost + cost,
+                loss: way.loss + of(candidate),
+                candidate,
+                before: place,
+            });
+            ways.extend(steps.filter(|way| bound.is_none_or(|bound| bound.may_lead_to_best(layer, way.cost, way.loss))));
+        }
         ways.sort_by(|a, b| a.cost.cmp(&b.cost).then(a.loss.total_cmp(&b.loss)));
         let mut least = f64::INFINITY;
         ways.retain(|way| {
@@ -177,5 +192,45 @@ mod tests {
         let millis = [20.65, 31.35, 40.08, 46.52, 58.36];
         let chosen = choose(&losses, &millis, Goal::MostMillis(1000.0)).expect("a plan");
         assert!(chosen.iter().map(|&mask| millis[mask]).sum::<f64>() <= 1000.0);
+        // In eight ranges of steps, with eight times the ways to choose.
+        let losses: Vec<Vec<f64>> =
+            (0..8 * 32).map(|layer| losses[layer % 32].iter().map(|loss| loss / (1 + layer / 32) as f64).collect()).collect();
+        let chosen = choose_of_ranges(&losses, &millis, Goal::MostMillis(1000.0), 8).expect("a plan");
+        assert!(chosen.iter().map(|&mask| millis[mask]).sum::<f64>() / 8.0 <= 1000.0);
+        assert!(choose_of_ranges(&losses, &millis, Goal::MostLoss(0.05), 8).is_some());
+    }
+
+    /// Two layers in two ranges of steps, by trying all plans: a limit is one of the mean over the ranges.
+    #[test]
+    fn the_choice_of_ranges_is_that_of_trying_every_plan() {
+        let (layers, ranges, millis) = (2, 2, [1.0, 1.7, 3.0]);
+        for seed in 0..20 {
+            let losses: Vec<Vec<f64>> = (0..(layers * ranges) as u64)
+                .map(|place| (0..2).map(|mask| uniform(seed, place, mask) / (1.0 + mask as f64)).collect())
+                .collect();
+            let loss = |plan: &[usize]| -> f64 {
+                let of = |(&mask, losses): (&usize, &Vec<f64>)| losses.get(mask).copied().unwrap_or(0.0);
+                plan.iter().zip(&losses).map(of).sum::<f64>() / (layers * ranges) as f64
+            };
+            // Of a call, on average.
+            let time = |plan: &[usize]| plan.iter().map(|&mask| millis[mask]).sum::<f64>() / ranges as f64;
+            let plans = || all_plans(layers * ranges, millis.len());
+            for most in [2.0, 2.6, 3.9, 6.0] {
+                let got = choose_of_ranges(&losses, &millis, Goal::MostMillis(most), ranges).expect("all sparse is 2 ms");
+                let best = plans().filter(|plan| time(plan) <= most + 1e-9).map(|plan| loss(&plan)).fold(f64::INFINITY, f64::min);
+                assert!(time(&got) <= most + 1e-6 && (loss(&got) - best).abs() < 1e-12, "{seed} {most}");
+                let got = choose_of_ranges(&losses, &millis, Goal::MostLoss(most / 20.0), ranges).expect("dense has no error");
+                let fastest =
+                    plans().filter(|plan| loss(plan) <= most / 20.0).map(|plan| time(&plan)).fold(f64::INFINITY, f64::min);
+                assert!(loss(&got) <= most / 20.0 && (time(&got) - fastest).abs() < 1e-6, "{seed} {most}");
+                let got = choose_of_ranges(&losses, &millis, Goal::MostTiles(most / 6.0), ranges).expect("a third is enough");
+                let got_of_millis = choose_of_ranges(&losses, &millis, Goal::MostMillis(most), ranges);
+                assert_eq!(Some(got), got_of_millis, "as costs of tiles the dense plan has 6 a call");
+            }
+            assert_eq!(choose_of_ranges(&losses, &millis, Goal::MostMillis(1.9), ranges), None);
+            let by_threshold = choose_of_ranges(&losses, &millis, Goal::Threshold(0.4), ranges).expect("a threshold can be kept");
+            let by_hand: Vec<usize> = losses.iter().map(|of| (0..2).find(|&mask| of[mask] < 0.4).unwrap_or(2)).collect();
+            assert_eq!(by_threshold, by_hand);
+        }
     }
 }

@@ -79,6 +79,34 @@ pub fn measure(
     Ok(Some(rows))
 }
 
+/// Measures all layers in one range of steps after the other, each with states of its own, as [`measure`] does. Rows come range
+/// by range, also those that are known already.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_ranges(
+    transformer: &Transformer,
+    ranges: Vec<Vec<State>>,
+    candidates: &Candidates,
+    order: Order,
+    known: &[Row],
+    seen: Seen<'_>,
+) -> Result<Option<Vec<Row>>, TrainError> {
+    let (layers, mut rows) = (transformer.layers(), Vec::new());
+    for (range, mut states) in ranges.into_iter().enumerate() {
+        let known = &known[(range * layers).min(known.len())..((range + 1) * layers).min(known.len())];
+        if known.len() == layers {
+            rows.extend_from_slice(known);
+            continue;
+        }
+        let mut with_earlier = |own: &[Row]| seen(&[&rows, own].concat());
+        let own = measure(transformer, &mut states, candidates, order, known.to_vec(), &mut with_earlier)?;
+        let Some(own) = own else { return Ok(None) };
+        rows.extend(own);
+    }
+    Ok(Some(rows))
+}
+
 /// `|masked - full|^2 / |full|^2` of each sample, `[samples]`.
 fn relative_error(masked: Tensor<3>, full: &Tensor<3>) -> Tensor<1> {
     let difference = masked - full.clone();

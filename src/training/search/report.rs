@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::calibration::range_starts;
 use super::candidates::Candidates;
 use super::choose::Goal;
 use super::measure::{Order, Row};
@@ -27,11 +28,19 @@ pub struct SearchOf {
     pub prompts: Vec<String>,
     /// Calls of the sampler that are looked at.
     pub times: usize,
+    /// Equally long ranges of steps with masks of their own.
+    #[serde(default = "one")]
+    pub step_ranges: usize,
     /// Prompts that are sampled together, which decides about their noise.
     pub batch: usize,
     pub seed: u64,
     pub device: String,
     pub precision: String,
+}
+
+/// Searches of earlier versions knew no ranges.
+fn one() -> usize {
+    1
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,34 +83,46 @@ pub fn kept(path: &Path, of: &SearchOf) -> Vec<Row> {
 pub struct Found<'a> {
     pub of: &'a SearchOf,
     pub candidates: &'a Candidates,
+    /// Of all layers in the first range of steps, then of all in the second, and so on.
     pub rows: &'a [Row],
     pub order: Order,
     pub goal: Goal,
     /// Of each candidate in one layer for one clip, the dense one last.
     pub millis: &'a [f64],
-    /// The place of each layer's mask.
+    /// The place of each row's mask.
     pub chosen: &'a [usize],
 }
 
 impl Found<'_> {
-    /// Mean error of the layers with their masks.
+    /// Mean error of the layers with their masks, over all ranges of steps.
     pub fn mean_loss(&self) -> f64 {
         let loss = |(row, &mask): (&Row, &usize)| row.losses.get(mask).copied().unwrap_or(0.0);
         self.rows.iter().zip(self.chosen).map(loss).sum::<f64>() / self.rows.len().max(1) as f64
     }
 
-    /// Attention of all layers of one call for one clip.
+    /// Attention of all layers of one call for one clip; the mean over the ranges of steps.
     pub fn total_millis(&self) -> f64 {
-        self.chosen.iter().filter_map(|&mask| self.millis.get(mask)).sum()
+        self.chosen.iter().filter_map(|&mask| self.millis.get(mask)).sum::<f64>() / self.of.step_ranges as f64
     }
 
-    /// The plan, with everything that was found in its file.
+    /// Layers of the model.
+    pub fn layers(&self) -> usize {
+        self.rows.len() / self.of.step_ranges
+    }
+
+    /// The plan, with everything that was found in its file. Ranges of steps that follow each other with the same masks are one.
     ///
     /// # Errors
     /// There are no layers.
     pub fn plan(&self) -> Result<MaskPlan, MaskError> {
-        let layers = self.chosen.iter().map(|&mask| self.candidates.all()[mask].clone()).collect();
-        let plan = MaskPlan::of_layers(layers)?;
+        let starts = range_starts(self.of.step_ranges).into_iter();
+        let mut ranges: Vec<(f64, &[usize])> = starts.zip(self.chosen.chunks(self.layers().max(1))).collect();
+        ranges.dedup_by(|later, earlier| later.1 == earlier.1);
+        let plan_of = |(from, masks): (f64, &[usize])| {
+            let layers = masks.iter().map(|&mask| self.candidates.all()[mask].clone()).collect();
+            Ok((from, MaskPlan::of_layers(layers)?))
+        };
+        let plan = MaskPlan::of_ranges(ranges.into_iter().map(plan_of).collect::<Result<_, MaskError>>()?)?;
         let notes = self.notes(plan.density());
         Ok(plan.with_notes(notes))
     }
@@ -109,6 +130,11 @@ impl Found<'_> {
     fn notes(&self, density: f64) -> Map<String, Value> {
         let of = self.of;
         let losses: Vec<&Vec<f64>> = self.rows.iter().map(|row| &row.losses).collect();
+        // A list a layer, or with ranges of steps such a list a range.
+        let losses = match of.step_ranges {
+            1 => json!(losses),
+            _ => json!(losses.chunks(self.layers().max(1)).collect::<Vec<_>>()),
+        };
         let goal = match self.goal {
             Goal::Threshold(threshold) => json!({ "threshold": threshold }),
             Goal::MostLoss(most) => json!({ "most_mean_loss": most }),
@@ -135,6 +161,7 @@ impl Found<'_> {
                 "model_sha256": of.model_sha256,
                 "prompts": of.prompts,
                 "times": of.times,
+                "step_ranges": of.step_ranges,
                 "batch": of.batch,
                 "seed": of.seed,
                 "device": of.device,
@@ -162,6 +189,7 @@ mod tests {
             threshold: Some(0.1),
             prompts: vec!["a red ball".into()],
             times: 2,
+            step_ranges: 1,
             batch: 1,
             seed: 4,
             device: "CPU".into(),
@@ -207,5 +235,45 @@ mod tests {
         assert_eq!(value["losses"][0][1], 0.05);
         assert_eq!(value["attention_millis"]["of_the_plan"], 2.5);
         assert!((value["mean_loss"].as_f64().expect("a number") - 0.035).abs() < 1e-12);
+    }
+    #[test]
+    fn ranges_of_steps_become_those_of_the_plan() {
+        let candidates = Candidates::standard(4).expect("masks");
+        let of = SearchOf { step_ranges: 3, ..of() };
+        let rows = [rows(), rows(), rows()].concat();
+        let found = |chosen: &[usize]| {
+            let (order, goal, millis) = (Order::Independent, Goal::MostMillis(3.0), &[1.0, 1.5, 2.0]);
+            let found = Found { of: &of, candidates: &candidates, rows: &rows, order, goal, millis, chosen };
+            assert_eq!(found.layers(), 2);
+            (found.plan().expect("a plan"), found.total_millis(), found.mean_loss())
+        };
+        let (plan, millis, loss) = found(&[2, 2, 2, 2, 1, 0]);
+        let names: Vec<(f64, Vec<String>)> =
+            plan.ranges().map(|(from, layers)| (from, layers.iter().map(crate::mask::LayerMask::name).collect())).collect();
+        // The first two of the three are alike.
+        let want = [(0.0, vec!["full".to_owned(), "full".into()]), (2.0 / 3.0, vec!["2:2".into(), "1:3".into()])];
+        assert_eq!(names, want);
+        assert!(
+            (millis - (4.0 + 4.0 + 2.5) / 3.0).abs() < 1e-12 && (loss - (0.05 + 0.02) / 6.0).abs() < 1e-12,
+            "{millis} {loss}"
+        );
+        let text = plan.to_json().expect("JSON");
+        assert_eq!(MaskPlan::from_json(&text).expect("a plan"), plan);
+        let value: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!((&value["losses"][2][1][0], &value["made"]["step_ranges"]), (&0.02.into(), &3.into()));
+        assert!(found(&[1, 0, 1, 0, 1, 0]).0.is_for_all_steps());
+    }
+
+    /// What an earlier version has kept.
+    #[test]
+    fn a_search_without_ranges_is_one_of_a_single_range() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("plan.json.progress");
+        keep(&path, &of(), &rows()).expect("written");
+        let text = std::fs::read_to_string(&path).expect("a file");
+        assert!(text.contains("\"step_ranges\":1,"));
+        std::fs::write(&path, text.replace("\"step_ranges\":1,", "")).expect("written");
+        assert_eq!(kept(&path, &of()), rows());
+        assert_eq!(kept(&path, &SearchOf { step_ranges: 2, ..of() }), []);
     }
 }

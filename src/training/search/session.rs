@@ -5,18 +5,18 @@ use std::sync::Arc;
 
 use super::calibration::{Calibration, State};
 use super::candidates::Candidates;
-use super::choose::{Goal, choose};
-use super::measure::{Order, Row, measure};
+use super::choose::{Goal, choose_of_ranges};
+use super::measure::{Order, Row, measure_ranges};
 use super::report::{Found, SearchOf, keep, kept, progress_path};
 use crate::gpu::device::ComputeDevice;
-use crate::mask::{KeyFrames, MaskPlan};
+use crate::mask::{KeyFrames, MOST_RANGES, MaskPlan};
 use crate::model::attention_time::AttentionShape;
 use crate::model::dit::Transformer;
 use crate::model::latent::ClipSize;
-use crate::model::sampling::Sampling;
+use crate::model::sampler::Sampler;
+use crate::model::sampling::{Sampling, StepMasks};
 use crate::model::weights::Loader;
 use crate::training::data::captions::{Captions, tokens_of};
-use crate::training::distill::masks::key_frames;
 use crate::training::distill::teacher::encoded;
 use crate::training::error::TrainError;
 use crate::training::run::Watcher;
@@ -47,6 +47,8 @@ pub struct Search {
     pub prompts: Vec<String>,
     /// Calls of the sampler that are looked at, evenly over its steps.
     pub times: usize,
+    /// Equally long ranges of the sampler's steps, each with masks of its own; 1 is masks that hold for all steps.
+    pub step_ranges: usize,
     /// Prompts that are sampled together.
     pub batch: usize,
     pub seed: u64,
@@ -63,7 +65,7 @@ pub struct Outcome {
     pub goal: Goal,
     /// Of each candidate in one layer for one clip, the dense one last.
     pub millis: Vec<f64>,
-    /// The place of each layer's mask.
+    /// The place of each row's mask.
     pub chosen: Vec<usize>,
 }
 
@@ -91,12 +93,14 @@ impl Search {
         measured: Measured<'_>,
     ) -> Result<Option<Outcome>, TrainError> {
         let Self { template, candidates, order, goal, .. } = self;
+        self.check_ranges()?;
         let config = template.base_configs()?.transformer;
         let of = self.of(device)?;
         let progress = progress_path(out);
         let known = kept(&progress, &of);
         if !known.is_empty() {
-            watcher.note(&format!("goes on behind {} of {} layers", known.len(), config.num_layers));
+            let layers = config.num_layers * self.step_ranges;
+            watcher.note(&format!("goes on behind {} of {layers} layers{}", known.len(), self.of_ranges()));
         }
         watcher.doing("measures the attention of each mask", 0.0);
         let shape = AttentionShape {
@@ -108,18 +112,18 @@ impl Search {
         let millis = shape.millis(&masks, device).map_err(|reason| TrainError::DeviceFailed { step: 0, reason })?;
         measured(&known, &millis);
         let transformer = Transformer::load(Loader::new(&template.transformer_weights()?, device), &config)?;
-        let Some(mut states) = self.states(&transformer, device, watcher)? else { return Ok(None) };
-        let layers = transformer.layers();
+        let Some(states) = self.states(&transformer, device, watcher)? else { return Ok(None) };
+        let layers = transformer.layers() * self.step_ranges;
         let mut seen = |rows: &[Row]| -> Result<bool, TrainError> {
             keep(&progress, &of, rows)?;
             measured(rows, &millis);
-            watcher.doing(&format!("layer {} of {layers}", rows.len()), rows.len() as f64 / layers as f64);
+            let what = format!("layer {} of {layers}{}", rows.len(), self.of_ranges());
+            watcher.doing(&what, rows.len() as f64 / layers as f64);
             Ok(!watcher.stops() || rows.len() == layers)
         };
-        let Some(rows) = measure(&transformer, &mut states, candidates, *order, known, &mut seen)? else {
+        let Some(rows) = measure_ranges(&transformer, states, candidates, *order, &known, &mut seen)? else {
             return Ok(None);
         };
-        drop(states);
         let chosen = self.choose(&rows, &millis)?;
         let (candidates, order, goal) = (candidates.clone(), *order, *goal);
         let found = Found { of: &of, candidates: &candidates, rows: &rows, order, goal, millis: &millis, chosen: &chosen };
@@ -139,6 +143,7 @@ impl Search {
             threshold: if let Order::Greedy(threshold) = self.order { Some(threshold) } else { None },
             prompts: self.prompts.clone(),
             times: self.times,
+            step_ranges: self.step_ranges,
             batch: self.batch,
             seed: self.seed,
             device: device.name.clone(),
@@ -150,19 +155,41 @@ impl Search {
         let losses: Vec<Vec<f64>> = rows.iter().map(|row| row.losses.clone()).collect();
         let tiles = self.candidates.tiles();
         let costs = if matches!(self.goal, Goal::MostTiles(_)) { &tiles[..] } else { millis };
-        choose(&losses, costs, self.goal).ok_or_else(|| TrainError::NoPlan {
+        choose_of_ranges(&losses, costs, self.goal, self.step_ranges).ok_or_else(|| TrainError::NoPlan {
             least_share: tiles.first().zip(tiles.last()).map_or(1.0, |(sparsest, dense)| sparsest / dense),
-            least_millis: rows.len() as f64 * millis.iter().copied().fold(f64::INFINITY, f64::min),
+            least_millis: (rows.len() / self.step_ranges) as f64 * millis.iter().copied().fold(f64::INFINITY, f64::min),
         })
     }
 
-    /// The model's own way from noise to clips, with every frame seeing every frame. None if it was stopped.
+    /// Said behind a number of layers, where each range of steps has all of them.
+    fn of_ranges(&self) -> String {
+        if self.step_ranges > 1 { format!(" in {} ranges of steps", self.step_ranges) } else { String::new() }
+    }
+
+    /// Fails where a range would be without a call.
+    fn check_ranges(&self) -> Result<(), TrainError> {
+        let defaults = &self.template.facts().defaults;
+        let calls =
+            Sampler::new(defaults.sampler, defaults.steps).map_err(|error| TrainError::Settings(error.to_string()))?.calls();
+        if (1..=calls.min(MOST_RANGES)).contains(&self.step_ranges) {
+            return Ok(());
+        }
+        Err(TrainError::Settings(format!(
+            "{} samples in {calls} calls, which cannot be split into {} ranges of steps. Use 1 to {} ranges",
+            self.template.name(),
+            self.step_ranges,
+            calls.min(MOST_RANGES)
+        )))
+    }
+
+    /// The model's own way from noise to clips, with every frame seeing every frame: for each range of steps the calls that are
+    /// looked at. None if it was stopped.
     fn states(
         &self,
         transformer: &Transformer,
         device: &ComputeDevice,
         watcher: &mut dyn Watcher,
-    ) -> Result<Option<Vec<State>>, TrainError> {
+    ) -> Result<Option<Vec<Vec<State>>>, TrainError> {
         let Self { template, size, .. } = self;
         let (tokenizer, encoder, tokens) = (template.tokenizer()?, template.text_encoder(device)?, template.max_tokens());
         let defaults = &template.facts().defaults;
@@ -172,10 +199,11 @@ impl Search {
             steps: defaults.steps,
             guidance_scale: defaults.guidance_scale,
             shape: size.latent_shape(transformer.latent_channels()),
-            key_frames: key_frames(&dense),
+            masks: StepMasks::of(&dense),
             seed: self.seed,
         };
-        let calibration = Calibration { transformer, sampling: &sampling, device: &device.device, times: self.times };
+        let (times, ranges) = (self.times, self.step_ranges);
+        let calibration = Calibration { transformer, sampling: &sampling, device: &device.device, times, ranges };
         let text = |texts: &[String]| -> Result<_, TrainError> {
             let mut captions = Captions::default();
             for text in texts {
@@ -183,7 +211,7 @@ impl Search {
             }
             Ok(encoded(&encoder, captions))
         };
-        let mut states = Vec::new();
+        let mut states: Vec<Vec<State>> = std::iter::repeat_with(Vec::new).take(ranges).collect();
         for (batch, prompts) in self.prompts.chunks(self.batch.max(1)).enumerate() {
             let done = (batch * self.batch) as f64 / self.prompts.len() as f64;
             watcher.doing(&format!("samples {} prompts", self.prompts.len()), done);
@@ -191,7 +219,8 @@ impl Search {
                 return Ok(None);
             }
             let empty = text(&vec![String::new(); prompts.len()])?;
-            states.extend(calibration.states(&text(prompts)?, &empty, batch as u64)?);
+            let of_batch = calibration.states(&text(prompts)?, &empty, batch as u64)?;
+            states.iter_mut().zip(of_batch).for_each(|(all, more)| all.extend(more));
         }
         Ok(Some(states))
     }

@@ -1,6 +1,7 @@
 //! The whole way at toy size: few steps, a plan, a sparse student, and a table of all of them.
 
 use serde_json::Value;
+use tilereel::mask::MaskPlan;
 
 use super::Workplace;
 use crate::training::toy;
@@ -52,6 +53,19 @@ fn a_model_becomes_fast_and_is_compared() {
     let half = ["search", "--model", "toy/mlcd", "--out", "half.json", "--prompts", "2", "--times", "1", "--most-tiles", "0.7"];
     place.run(&[&half[..], &CPU].concat()).succeeds();
     assert!(json(&place, "half.json")["mean_sparsity"].as_f64().expect("a share") >= 0.3);
+    // With masks of their own for the two halves of the steps, which the table below makes clips with.
+    let halves =
+        ["search", "--model", "toy/mlcd", "--out", "ranges.json", "--prompts", "2", "--times", "4", "--step-ranges", "2"];
+    let by_limit = [&halves[..], &["--most-tiles", "0.7"], &CPU].concat();
+    place.run(&by_limit).succeeds().says(&["| range of steps | layer | 1:3 | 2:2 | mask |", "| 2 of 2 | 3 |", "% of the tiles"]);
+    let plan_of_ranges = json(&place, "ranges.json");
+    assert_eq!(
+        (&plan_of_ranges["made"]["step_ranges"], plan_of_ranges["losses"][1].as_array().map(Vec::len)),
+        (&2.into(), Some(toy::LAYERS))
+    );
+    assert!(plan_of_ranges["mean_sparsity"].as_f64().expect("a share") >= 0.3);
+    let too_many = ["search", "--model", "toy/mlcd", "--out", "many.json", "--prompts", "2", "--step-ranges", "5"];
+    place.refuses(&[&too_many[..], &CPU].concat(), 2, &["4 calls", "1 to 4 ranges"]);
     // The other order: the sparse model becomes one of few steps. Its own place is taken by the first.
     let sparse_first = ["distill", "mlcd", "--teacher", "toy/fast", "--segments", "2", "--data-free", "--distance", "l2"];
     let sparse_first =
@@ -72,7 +86,12 @@ fn a_model_becomes_fast_and_is_compared() {
         "sparse, two steps=toy/fast,steps=2",
         "--row",
         "dense again=toy/fast,plan=dense",
+        "--row",
+        "halves=toy/mlcd,plan=halves.json",
     ];
+    let layers = |count: usize| MaskPlan::uniform(toy::LAYERS, toy::FRAMES, ["full", "1:3"][count]).expect("a plan");
+    let halves = MaskPlan::of_ranges(vec![(0.0, layers(0)), (0.5, layers(1))]).expect("a plan");
+    place.write("halves.json", halves.to_json().expect("JSON"));
     place
         .run(&[&table[..], &rows, &CPU].concat())
         .succeeds()
@@ -89,10 +108,13 @@ fn a_model_becomes_fast_and_is_compared() {
     assert_eq!(alone, made_by("cpu,cpu"));
     let table = json(&place, "table.json");
     let rows = table["rows"].as_array().expect("rows");
-    // Real clips, the one VAE, and three models.
-    assert_eq!(rows.len(), 5, "{table}");
+    // Real clips, the one VAE, and four models.
+    assert_eq!(rows.len(), 6, "{table}");
     let density = |row: usize| rows[row]["made"]["density"].as_f64().expect("a share");
-    assert!(density(2) == 1.0 && density(3) < 1.0 && density(4) == 1.0);
+    assert!(density(2) == 1.0 && density(3) < 1.0 && density(4) == 1.0 && (density(5) - halves.density()).abs() < 1e-12);
+    // The second half of the steps makes other clips than the dense model does.
+    assert_ne!(rows[5]["pictures"], rows[2]["pictures"]);
+    assert!(place.path("table.png").is_file());
     assert!(rows[3]["made"]["attention_millis"].as_f64().expect("a time") > 0.0);
     assert!(rows[2]["against_first"].is_null() && rows[3]["against_first"]["mean"]["low"].is_number());
 }

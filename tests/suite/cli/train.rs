@@ -29,6 +29,15 @@ fn a_model_is_trained_evaluated_and_makes_clips() {
     table.succeeds().says(&["| real clips | 3 |", "| model/base | 2 |", "dB"]);
     let json: serde_json::Value = serde_json::from_slice(&place.read("table.json")).expect("JSON");
     assert_eq!(json["rows"].as_array().map(Vec::len), Some(3));
+    for (row, is_generated) in [(0, false), (1, false), (2, true)] {
+        let row = &json["rows"][row];
+        let [low, mean, high] = ["low", "mean", "high"].map(|key| row["subject_consistency"][key].as_f64().expect("a number"));
+        assert!(0.0 < low && low <= mean && mean <= high && high <= 1.0, "{row}");
+        let [transformer, clip] = ["transformer_seconds", "clip_seconds"].map(|key| row["made"][key].as_f64());
+        assert_eq!(transformer.is_some_and(|seconds| seconds > 0.0) && transformer < clip, is_generated, "{row}");
+    }
+    let chart = tilereel::clip::read_frames(&place.path("table.png")).expect("a picture");
+    assert_eq!((chart.width, chart.height, chart.count()), (1200, 800, 1));
 
     // A run goes on only if it is told to, and only as what it is.
     train(&place, "base", &["--steps", "3", "--world-clips", "4"]).complains(1, &["at step 2", "--resume"]);

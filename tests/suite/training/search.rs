@@ -8,11 +8,11 @@ use tilereel::gpu::kernels::reference::seeded;
 use tilereel::mask::KeyFrames;
 use tilereel::model::dit::{Probe, Site, TextContext, Transformer};
 use tilereel::model::sampler::SamplerKind;
-use tilereel::model::sampling::Sampling;
+use tilereel::model::sampling::{Sampling, StepMasks};
 use tilereel::training::search::calibration::{Calibration, State};
 use tilereel::training::search::candidates::Candidates;
-use tilereel::training::search::choose::{Goal, choose};
-use tilereel::training::search::measure::{Order, Row, measure};
+use tilereel::training::search::choose::{Goal, choose, choose_of_ranges};
+use tilereel::training::search::measure::{Order, Row, measure, measure_ranges};
 
 use super::cpu;
 use super::toy::{self, LAYERS, SHAPE, TOKENS, read};
@@ -71,15 +71,28 @@ impl Toy {
         output.chunks(output.len() / PROMPTS).map(|sample| sample.iter().map(|&value| f64::from(value)).collect()).collect()
     }
 
+    /// Each time is a range of steps of its own.
+    fn measure_ranges(&self, order: Order, known: &[Row], stop_after: usize) -> Option<Vec<Row>> {
+        let all = TIMES.len() * LAYERS;
+        let mut seen = |rows: &[Row]| Ok(rows.len() < stop_after || rows.len() == all);
+        let ranges = self.states().into_iter().map(|state| vec![state]).collect();
+        measure_ranges(&self.transformer, ranges, &self.candidates, order, known, &mut seen).expect("no failure")
+    }
+
     /// The mean error of a mask in a layer behind the layers before with `before`, by whole calls.
     fn error(&self, layer: usize, mask: usize, before: &[usize]) -> f64 {
+        self.error_at(0..TIMES.len(), layer, mask, before)
+    }
+
+    /// As [`Self::error`], at some of the times.
+    fn error_at(&self, times: std::ops::Range<usize>, layer: usize, mask: usize, before: &[usize]) -> f64 {
         let with = |own: usize| {
             let mut masks = vec![self.candidates.dense(); LAYERS];
             masks[..layer].copy_from_slice(&before[..layer]);
             masks[layer] = own;
             masks
         };
-        let errors = (0..TIMES.len()).flat_map(|time| {
+        let errors = times.flat_map(|time| {
             let masked = self.block_output(time, layer, &with(mask));
             let full = self.block_output(time, layer, &with(self.candidates.dense()));
             masked.into_iter().zip(full).map(|(masked, full)| {
@@ -142,6 +155,63 @@ fn a_search_that_was_stopped_goes_on_to_the_same_numbers() {
     }
 }
 
+/// Errors of a layer in a range of steps are those of its steps alone, and the plan that of trying every mask in every range.
+#[test]
+fn the_plan_of_ranges_is_that_of_brute_force() {
+    let toy = Toy::new();
+    let dense = vec![toy.candidates.dense(); LAYERS];
+    let masks = toy.candidates.dense();
+    let independent = toy.measure_ranges(Order::Independent, &[], usize::MAX).expect("not stopped");
+    assert_eq!(independent.len(), TIMES.len() * LAYERS);
+    let by_force: Vec<Vec<f64>> = (0..TIMES.len() * LAYERS)
+        .map(|place| {
+            let (range, layer) = (place / LAYERS, place % LAYERS);
+            (0..masks).map(|mask| toy.error_at(range..range + 1, layer, mask, &dense)).collect()
+        })
+        .collect();
+    for (place, (row, want)) in independent.iter().zip(&by_force).enumerate() {
+        row.losses.iter().zip(want).for_each(|(&got, &want)| assert_near(got, want, &format!("row {place}")));
+    }
+    assert!((0..LAYERS).any(|layer| by_force[layer] != by_force[LAYERS + layer]), "ranges differ");
+
+    // The best plan within a mean time of a call, by trying all of them.
+    let (costs, most) = ([1.0, 1.5, 2.0], 1.45 * LAYERS as f64);
+    let losses: Vec<Vec<f64>> = independent.iter().map(|row| row.losses.clone()).collect();
+    let chosen = choose_of_ranges(&losses, &costs, Goal::MostMillis(most), TIMES.len()).expect("a plan");
+    let loss = |plan: &[usize]| -> f64 {
+        plan.iter().zip(&by_force).map(|(&mask, losses)| losses.get(mask).copied().unwrap_or(0.0)).sum()
+    };
+    let millis = |plan: &[usize]| plan.iter().map(|&mask| costs[mask]).sum::<f64>() / TIMES.len() as f64;
+    let count = by_force.len() as u32;
+    let plans = (0..3usize.pow(count)).map(|number| (0..count).map(|place| number / 3usize.pow(place) % 3).collect::<Vec<_>>());
+    let best = plans.filter(|plan| millis(plan) <= most).map(|plan| loss(&plan)).fold(f64::INFINITY, f64::min);
+    assert!(millis(&chosen) <= most);
+    assert_near(loss(&chosen), best, "the best plan of ranges");
+
+    // In greedy order the layers before have the masks of the same range.
+    let mut of_sparsest: Vec<f64> = by_force.iter().map(|losses| losses[0]).collect();
+    of_sparsest.sort_by(f64::total_cmp);
+    let threshold = (of_sparsest[2] + of_sparsest[3]) / 2.0;
+    let greedy = toy.measure_ranges(Order::Greedy(threshold), &[], usize::MAX).expect("not stopped");
+    for (range, rows) in greedy.chunks(LAYERS).enumerate() {
+        let mut chosen = dense.clone();
+        for (layer, row) in rows.iter().enumerate() {
+            let errors: Vec<f64> = (0..masks).map(|mask| toy.error_at(range..range + 1, layer, mask, &chosen)).collect();
+            let what = format!("greedy, range {range}, layer {layer}");
+            row.losses.iter().zip(&errors).for_each(|(&got, &want)| assert_near(got, want, &what));
+            chosen[layer] = errors.iter().position(|&error| error < threshold).unwrap_or(masks);
+            assert_eq!(row.fed_through, chosen[layer], "{what}");
+        }
+    }
+
+    // One that was stopped anywhere goes on to the same numbers.
+    for done in 1..greedy.len() {
+        assert_eq!(toy.measure_ranges(Order::Greedy(threshold), &[], done), None, "stopped after {done}");
+        let whole = toy.measure_ranges(Order::Greedy(threshold), &greedy[..done], usize::MAX).expect("not stopped");
+        assert_eq!(whole, greedy, "after {done}");
+    }
+}
+
 /// The calls that are looked at are those of the sampler, at its latents.
 #[test]
 fn latents_are_those_on_the_models_way() {
@@ -151,11 +221,17 @@ fn latents_are_those_on_the_models_way() {
         steps: 4,
         guidance_scale: 1.0,
         shape: SHAPE,
-        key_frames: toy::masks(&toy::dense()),
+        masks: StepMasks::of(&toy::dense()),
         seed: 3,
     };
-    let calibration = Calibration { transformer: &toy.transformer, sampling: &sampling, device: &toy.device.device, times: 2 };
-    let states = calibration.states(&toy.text, &toy.text, 0).expect("states");
+    let device = &toy.device.device;
+    let calibration = Calibration { transformer: &toy.transformer, sampling: &sampling, device, times: 2, ranges: 1 };
+    let mut all = calibration.states(&toy.text, &toy.text, 0).expect("states");
+    let in_ranges = Calibration { ranges: 2, ..calibration }.states(&toy.text, &toy.text, 0).expect("states");
+    let states = all.pop().expect("one range");
+    assert!(all.is_empty() && in_ranges.iter().map(Vec::len).eq([1, 1]), "each range has one of the calls");
+    let again = in_ranges.into_iter().flatten().map(|state| read(state.tokens));
+    assert!(again.eq(states.iter().map(|state| read(state.tokens.clone()))), "they are the same calls");
     let mut seen = Vec::new();
     let mut see = |call: usize, timestep: f32, latents: &[f32]| seen.push((call, timestep, latents.to_vec()));
     sampling.run_seen(&toy.transformer, [&toy.text, &toy.text], 0, &toy.device.device, &mut see).expect("a clip");
