@@ -30,6 +30,8 @@ pub enum RankError {
     Device(String),
     #[error(transparent)]
     Weights(#[from] WeightError),
+    #[error("it has not answered for {:.0} seconds", waited.as_secs_f64())]
+    Hung { waited: Duration },
     #[error("stopped")]
     Stopped,
 }
@@ -97,6 +99,8 @@ pub struct Group<'a> {
     members: &'a [usize],
     pub place: usize,
     pub row: u32,
+    /// How long a message is waited for.
+    patience: Duration,
     device: &'a ComputeDevice,
     wgpu: Option<wgpu::Device>,
     uploader: &'a Uploader,
@@ -106,17 +110,18 @@ pub struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// `place` is that of this rank among `members`.
+    /// `place` is that of this rank among `members`; `patience` is how long it waits for a message.
     pub fn new(
         transport: &'a dyn Transport,
         members: &'a [usize],
         place: usize,
+        patience: Duration,
         device: &'a ComputeDevice,
         uploader: &'a Uploader,
     ) -> Self {
         let wgpu = device.wgpu_device();
         let (clock, traffic) = (Clock::default(), RefCell::default());
-        Self { transport, members, place, row: 0, device, wgpu, uploader, clock, traffic }
+        Self { transport, members, place, row: 0, patience, device, wgpu, uploader, clock, traffic }
     }
 
     pub fn device(&self) -> &Device {
@@ -185,11 +190,11 @@ impl<'a> Group<'a> {
     /// Waits for a message from a member.
     ///
     /// # Errors
-    /// It has ended.
+    /// It has ended, or says nothing for too long.
     pub fn receive(&self, from: usize, tag: Tag) -> Result<Vec<Bytes>, RankError> {
         let measures = self.clock.since.get().is_some();
         self.pause_clock();
-        let message = spans::span(SpanKind::Copy, || self.transport.receive(self.members[from], tag));
+        let message = spans::span(SpanKind::Copy, || self.transport.receive(self.members[from], tag, self.patience));
         if measures {
             self.measure();
         }
