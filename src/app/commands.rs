@@ -13,8 +13,7 @@ use super::player::state::Look;
 use super::preferences::{Level, Preferences, SCALES};
 use super::stage::StagedClip;
 use crate::generate::attention_record::Recording;
-use crate::gpu::device::DeviceChoice;
-use crate::studio::{ClipEntry, DeviceState, DeviceWish, ItemId, ItemState, LabRun, QueueItem, Remedy, State};
+use crate::studio::{ChosenDevice, ClipEntry, DeviceState, ItemId, ItemState, LabRun, QueueItem, Remedy, State};
 
 /// One thing that can be done.
 pub struct Command {
@@ -570,20 +569,21 @@ fn of_item(item: &QueueItem, place: usize, last: usize) -> Vec<Entry> {
 }
 
 fn of_devices(state: &State) -> Vec<Entry> {
-    let used = match &state.device {
-        DeviceState::Ready(device) => Some(device.adapter.as_ref().map(|adapter| adapter.index)),
-        DeviceState::Opening | DeviceState::Failed(_) => None,
+    let (used, is_alone) = match &state.device {
+        DeviceState::Ready(device) => (Some(device.adapter.as_ref().map(|adapter| adapter.index)), device.others.is_empty()),
+        DeviceState::Opening | DeviceState::Failed(_) => (None, false),
     };
-    let cpu = (None, "the CPU".to_owned(), DeviceChoice::Cpu);
+    let cpu = (None, "the CPU".to_owned(), Some(ChosenDevice::Cpu));
     let adapters = state.adapters.iter().map(|adapter| {
-        (Some(adapter.index), format!("{} ({})", adapter.name, adapter.backend), DeviceChoice::Index(adapter.index))
+        let chosen = ChosenDevice::adapter(&state.adapters, adapter.index);
+        (Some(adapter.index), format!("{} ({})", adapter.name, adapter.backend), chosen)
     });
     std::iter::once(cpu)
         .chain(adapters)
-        .map(|(index, name, choice)| {
-            let action = Action::UseDevice(DeviceWish { choice, precision: None, residency: Default::default() });
+        .map(|(index, name, chosen)| {
+            let action = Action::ChooseDevices(chosen.into_iter().collect());
             let entry = entry(format!("device {name}"), &format!("Use {name}"), "Has the next runs made there", action);
-            if used == Some(index) { Entry { action: Err("It is used".into()), ..entry } } else { entry }
+            if is_alone && used == Some(index) { Entry { action: Err("It is used".into()), ..entry } } else { entry }
         })
         .collect()
 }

@@ -212,6 +212,7 @@ impl Window {
                 self.studio.decode_previews(decode);
             }
             Action::UseDevice(wish) => self.studio.use_device(wish),
+            Action::ChooseDevices(chosen) => self.studio.choose_devices(&chosen)?,
             Action::Theme(choice) => context.set_theme(choice),
             Action::ResetLayout => self.layout = super::layout::standard(),
 
