@@ -64,6 +64,15 @@ impl Reading {
         }
     }
 
+    /// Whether [`Self::wait`] would come back at once.
+    pub fn is_there(&mut self) -> bool {
+        if let Some(wgpu) = &self.wgpu {
+            let _ = wgpu.poll(wgpu::PollType::Poll);
+        }
+        self.look();
+        self.done.is_some()
+    }
+
     /// # Errors
     /// The device failed.
     pub fn wait(mut self) -> Result<Vec<Bytes>, RankError> {

@@ -21,8 +21,10 @@ pub struct Tag {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Keys, values and queries of frames.
-    Operands,
+    /// Queries of frames.
+    Queries,
+    /// Keys and values of frames.
+    Keys,
     /// Attention of the receiver's queries over the sender's frames, and its log-sums.
     Parts,
     /// Query, key and value of some heads; the number counts the groups of heads.
@@ -155,7 +157,7 @@ mod tests {
     use super::*;
 
     fn tag(layer: u32) -> Tag {
-        Tag { row: 0, layer, kind: Kind::Operands }
+        Tag { row: 0, layer, kind: Kind::Keys }
     }
 
     const WITHIN: Duration = Duration::from_secs(10);
