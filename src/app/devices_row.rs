@@ -5,7 +5,7 @@ use eframe::egui::{Align, Label, Layout, RichText, Ui};
 
 use super::action::Action;
 use super::mask_dial::notice;
-use super::theme::{self, Palette};
+use super::theme::Palette;
 use crate::gpu::device::{AdapterReport, ComputeDevice};
 use crate::studio::ChosenDevice;
 use crate::studio::words::bytes;
@@ -65,7 +65,7 @@ pub fn show(
     if there > 1 {
         let words = "They share each step and the decoding. The clip may differ in the last bits from one that a single device \
                      makes, and attention is not recorded.";
-        ui.add(Label::new(theme::caption(words).color(Palette::of(ui).text_dim)).wrap());
+        ui.add(Label::new(RichText::new(words).small().color(Palette::of(ui).text_dim)).wrap());
     } else if there == 0 && !chosen.is_empty() {
         notice(ui, "None of the chosen devices is there, so runs are made on the best one that is.");
     }

@@ -9,7 +9,9 @@ use crate::generate::estimate::{Estimate, Speeds};
 use crate::generate::recipe::{MaskChoice, Recipe};
 use crate::gpu::device::{ComputeDevice, Precision};
 use crate::mask::MaskPlan;
-use crate::studio::{Draft, Fit, ItemId, Leaving, MaskStop, ModelInfo, QueueItem, Shortage, State, Studio, free_memory, warnings};
+use crate::studio::{
+    Draft, Fit, ItemId, Leaving, MaskStop, ModelInfo, QueueItem, Shortage, State, Studio, free_memory, warnings,
+};
 
 /// How long a look at the free memory holds.
 const MEMORY_HOLDS: Duration = Duration::from_secs(1);
@@ -252,7 +254,11 @@ impl Forecast {
 
 /// `free` is that of the first device, which was looked at a moment ago; the memory of another adapter is known without a look.
 fn shortage(estimate: &Estimate, device: &ComputeDevice, free: Option<u64>) -> Option<Shortage> {
-    Shortage::find(estimate, device, |other| if other.is_cpu() == device.is_cpu() && other.is_cpu() { free } else { free_memory(other) })
+    Shortage::find(
+        estimate,
+        device,
+        |other| if other.is_cpu() == device.is_cpu() && other.is_cpu() { free } else { free_memory(other) },
+    )
 }
 
 /// The rest of a run of which so many calls are done.

@@ -427,11 +427,7 @@ mod tests {
         let (folder, recipe, device) = mini("mini/fast");
         let mut speeds = Speeds::default();
         let first = Estimate::of(&folder, &recipe, &device, &speeds).unwrap();
-        let timing = Timing {
-            text_millis: 30.0,
-            step_millis: [vec![700.0], vec![200.0; 7]].concat(),
-            decode_millis: 5000.0,
-        };
+        let timing = Timing { text_millis: 30.0, step_millis: [vec![700.0], vec![200.0; 7]].concat(), decode_millis: 5000.0 };
         speeds.add(&device, &first, &timing);
         let second = Estimate::of(&folder, &recipe, &device, &speeds).unwrap();
         assert_eq!(second.basis, Basis::Measured { runs: 1 });

@@ -33,7 +33,11 @@ pub fn lacks_room(device: &ComputeDevice, parameters: usize) -> Option<String> {
     let memory = memory_bytes(device)? as f64;
     (needed > memory).then(|| {
         let gigabytes = |bytes: f64| format!("{:.1} GB", bytes / 1e9);
-        format!("the weights take {} and its memory is {}; `--resident auto` reads them layer by layer", gigabytes(needed), gigabytes(memory))
+        format!(
+            "the weights take {} and its memory is {}; `--resident auto` reads them layer by layer",
+            gigabytes(needed),
+            gigabytes(memory)
+        )
     })
 }
 

@@ -159,7 +159,12 @@ mod tests {
         let indices = |numbers: &[usize]| DeviceChoice::Several(numbers.iter().map(|&n| DeviceChoice::Index(n)).collect());
         assert_eq!(split(&chosen, &before), (indices(&[2, 1]), Vec::new()));
         // Another adapter came, and the order changed.
-        let after = [AdapterReport::stand_in(0, "C"), AdapterReport::stand_in(1, "A"), AdapterReport::stand_in(2, "A"), AdapterReport::stand_in(3, "B")];
+        let after = [
+            AdapterReport::stand_in(0, "C"),
+            AdapterReport::stand_in(1, "A"),
+            AdapterReport::stand_in(2, "A"),
+            AdapterReport::stand_in(3, "B"),
+        ];
         assert_eq!(split(&chosen, &after), (indices(&[2, 3]), Vec::new()));
         // One of the two A went.
         let fewer = [AdapterReport::stand_in(0, "B"), AdapterReport::stand_in(1, "A")];

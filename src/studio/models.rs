@@ -137,7 +137,8 @@ impl Shortage {
         let needed = std::iter::once(estimate.memory_bytes).chain(estimate.others_memory_bytes.iter().copied());
         let devices: Vec<_> = std::iter::once(device).chain(&device.others).zip(needed).collect();
         devices.iter().enumerate().find_map(|(at, (device, _))| {
-            let needed_bytes = devices[..=at].iter().filter(|(other, _)| other.place() == device.place()).map(|(_, needed)| needed).sum();
+            let needed_bytes =
+                devices[..=at].iter().filter(|(other, _)| other.place() == device.place()).map(|(_, needed)| needed).sum();
             let free_bytes = free(device).filter(|free| needed_bytes > *free)?;
             Some(Self { device: device.name.clone(), needed_bytes, free_bytes, is_helper: at > 0 })
         })

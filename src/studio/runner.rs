@@ -171,8 +171,7 @@ impl<'a> Run<'a> {
         shared.change(|state| state.live = Some(live.clone()));
 
         let expected_call_seconds = Some(live.estimate.longest_call_seconds);
-        let options =
-            RunOptions { resume, branch, records: Some(records), expected_call_seconds, ..RunOptions::default() };
+        let options = RunOptions { resume, branch, records: Some(records), expected_call_seconds, ..RunOptions::default() };
         let (send_projection, projections) = channel();
         let (send_decoded, decoded) = channel();
         let (send_attention, attention) = channel();

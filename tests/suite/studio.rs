@@ -11,8 +11,8 @@ use tilereel::gpu::device::{DeviceChoice, Precision};
 use tilereel::mask::MaskPlan;
 use tilereel::model::latent::TokenPlace;
 use tilereel::studio::{
-    ChosenDevice, ClipEntry, ClipId, DEFAULT_RECORDING, DeviceState, DeviceWish, Draft, Fault, Home, ItemId, ItemState, Loaded, ModelInfo, NewItem, Picture,
-    State, Studio, StudioError, Task, Verdict, variations,
+    ChosenDevice, ClipEntry, ClipId, DEFAULT_RECORDING, DeviceState, DeviceWish, Draft, Fault, Home, ItemId, ItemState, Loaded,
+    ModelInfo, NewItem, Picture, State, Studio, StudioError, Task, Verdict, variations,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);

@@ -137,7 +137,7 @@ mod tests {
         assert!((alone / (860e12 / speed) - 1.0).abs() < 0.003, "{alone}");
         let (four, four_bytes) = of("2:22", 1, &[speed; 4]);
         assert!(alone / four > 2.0 && alone / four < 4.0, "{alone} {four}");
-        assert!(four_bytes.iter().all(|bytes| *bytes < 0.6 * alone_bytes[0]), "{four_bytes:?} {alone_bytes:?}");
+        assert!(four_bytes.iter().all(|bytes| *bytes < 0.7 * alone_bytes[0]), "{four_bytes:?} {alone_bytes:?}");
         // A slow device beside a fast one gets little to do, and holds nobody up for long.
         let (unlike, unlike_bytes) = of("2:22", 1, &[speed, speed / 8.0]);
         assert!(unlike < 1.1 * alone, "{unlike} {alone}");

@@ -66,7 +66,8 @@ impl Row {
 }
 
 fn harness(row: Row) -> Harness<'static, Row> {
-    let builder = Harness::builder().with_size(Vec2::new(360.0, 260.0)).with_theme(Theme::Dark).with_context_setup(theme::install);
+    let builder =
+        Harness::builder().with_size(Vec2::new(360.0, 260.0)).with_theme(Theme::Dark).with_context_setup(theme::install);
     builder.build_ui_state(|ui, row: &mut Row| row.show(ui), row)
 }
 
@@ -126,7 +127,8 @@ fn the_row_looks_as_it_should() {
     let mut row = Row::new();
     let gone = ChosenDevice::Adapter { name: "NVIDIA H100".into(), backend: "Vulkan".into(), place: 0 };
     row.chosen = vec![row.of(1), row.of(0), gone];
-    let builder = Harness::builder().with_size(Vec2::new(360.0, 260.0)).with_theme(Theme::Dark).with_context_setup(theme::install);
+    let builder =
+        Harness::builder().with_size(Vec2::new(360.0, 260.0)).with_theme(Theme::Dark).with_context_setup(theme::install);
     let mut harness = builder.wgpu().build_ui_state(|ui, row: &mut Row| row.show(ui), row);
     harness.run();
     let options = SnapshotOptions::new().output_path(FOLDER).threshold(COLOUR_DISTANCE).max_failed_pixels(200);
