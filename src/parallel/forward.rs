@@ -148,9 +148,8 @@ impl Part<'_> {
                 let sendings = frame_exchange.sendings(self.group.place);
                 let of_queries: Vec<&Sending> = sendings.iter().filter(|sending| !sending.queries.is_empty()).collect();
                 let of_keys: Vec<&Sending> = sendings.iter().filter(|sending| !sending.keys.is_empty()).collect();
-                let queries = (!of_queries.is_empty()).then(|| {
-                    self.group.start_reading(of_queries.iter().map(|sending| operands.query.select(&sending.queries)))
-                });
+                let queries = (!of_queries.is_empty())
+                    .then(|| self.group.start_reading(of_queries.iter().map(|sending| operands.query.select(&sending.queries))));
                 let keys = (!of_keys.is_empty()).then(|| {
                     self.group.start_reading(of_keys.iter().map(|Sending { keys, .. }| {
                         join(vec![operands.key.select(keys), operands.value.select(keys)], ATTENTION_AXIS)
@@ -240,8 +239,7 @@ impl Part<'_> {
             }
             let bytes = only(group.receive(from, self.tag(index, Kind::Keys))?)?;
             let got = group.upload(bytes, rows(2 * keys.len()), stored)?;
-            let half =
-                |start: usize| got.clone().narrow(ATTENTION_AXIS, start * frame_tokens, keys.len() * frame_tokens);
+            let half = |start: usize| got.clone().narrow(ATTENTION_AXIS, start * frame_tokens, keys.len() * frame_tokens);
             operands.key.add(keys, half(0));
             operands.value.add(keys, half(keys.len()));
             if let Some(reading) = reading.take_if(|reading| reading.is_there()) {

@@ -3,6 +3,9 @@
 //! A tensor leaves a device by way of the program's memory. Reading one is begun, more work is queued behind it, and only then its
 //! bytes are waited for, so that the device computes while they travel. What is sent together is read together: each read is a
 //! round trip to the device.
+//!
+//! Queued is not submitted: cubecl gathers up to 32 launches, and as many again before they are encoded, which is most of a layer.
+//! So whoever waits here has the device take what is queued first; it would idle until the next read or write otherwise.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -45,12 +48,13 @@ type Reads = Pin<Box<dyn Future<Output = Result<Vec<TensorData>, ExecutionError>
 pub struct Reading {
     future: Reads,
     done: Option<Result<Vec<TensorData>, ExecutionError>>,
+    device: Device,
     wgpu: Option<wgpu::Device>,
 }
 
 impl Reading {
-    fn start(transaction: Transaction, wgpu: Option<wgpu::Device>) -> Self {
-        let mut reading = Self { future: Box::pin(transaction.execute_async()), done: None, wgpu };
+    fn start(transaction: Transaction, device: Device, wgpu: Option<wgpu::Device>) -> Self {
+        let mut reading = Self { future: Box::pin(transaction.execute_async()), done: None, device, wgpu };
         // The first look has the copy queued.
         reading.look();
         reading
@@ -77,6 +81,7 @@ impl Reading {
     /// The device failed.
     pub fn wait(mut self) -> Result<Vec<Bytes>, RankError> {
         spans::span(SpanKind::Copy, || {
+            submit(&self.device);
             loop {
                 self.look();
                 if let Some(done) = self.done.take() {
@@ -91,6 +96,11 @@ impl Reading {
             }
         })
     }
+}
+
+/// Has the device begin with what is queued. A device that fails here fails its next read as well.
+fn submit(device: &Device) {
+    let _ = device.flush();
 }
 
 /// The time of a member, told apart: its own device at work, or waiting for others.
@@ -168,13 +178,13 @@ impl<'a> Group<'a> {
     /// Begins to read tensors of any shapes.
     pub fn start_reading<const D: usize>(&self, tensors: impl IntoIterator<Item = Tensor<D>>) -> Reading {
         let all = tensors.into_iter().fold(Transaction::default(), |all, tensor| all.register(tensor));
-        Reading::start(all, self.wgpu.clone())
+        Reading::start(all, self.device.device.clone(), self.wgpu.clone())
     }
 
     /// Begins to read attention and its log-sums, pair by pair.
     pub fn start_reading_pairs(&self, pairs: impl IntoIterator<Item = (Tensor<4>, Tensor<3>)>) -> Reading {
         let all = pairs.into_iter().fold(Transaction::default(), |all, (a, b)| all.register(a).register(b));
-        Reading::start(all, self.wgpu.clone())
+        Reading::start(all, self.device.device.clone(), self.wgpu.clone())
     }
 
     /// Sends the same to several members.
@@ -201,6 +211,7 @@ impl<'a> Group<'a> {
     /// # Errors
     /// It has ended, or says nothing for too long.
     pub fn receive(&self, from: usize, tag: Tag) -> Result<Vec<Bytes>, RankError> {
+        submit(&self.device.device);
         let measures = self.clock.since.get().is_some();
         self.pause_clock();
         let message = spans::span(SpanKind::Copy, || self.transport.receive(self.members[from], tag, self.patience));
