@@ -13,6 +13,7 @@ use super::player::state::Look;
 use super::preferences::{Level, Preferences, SCALES};
 use super::stage::StagedClip;
 use crate::generate::attention_record::Recording;
+use crate::gpu::device::AdapterReport;
 use crate::studio::{ChosenDevice, ClipEntry, DeviceState, ItemId, ItemState, LabRun, QueueItem, Remedy, State};
 
 /// One thing that can be done.
@@ -573,19 +574,23 @@ fn of_devices(state: &State) -> Vec<Entry> {
         DeviceState::Ready(device) => (Some(device.adapter.as_ref().map(|adapter| adapter.index)), device.others.is_empty()),
         DeviceState::Opening | DeviceState::Failed(_) => (None, false),
     };
-    let cpu = (None, "the CPU".to_owned(), Some(ChosenDevice::Cpu));
-    let adapters = state.adapters.iter().map(|adapter| {
-        let chosen = ChosenDevice::adapter(&state.adapters, adapter.index);
-        (Some(adapter.index), format!("{} ({})", adapter.name, adapter.backend), chosen)
-    });
-    std::iter::once(cpu)
-        .chain(adapters)
-        .map(|(index, name, chosen)| {
-            let action = Action::ChooseDevices(chosen.into_iter().collect());
-            let entry = entry(format!("device {name}"), &format!("Use {name}"), "Has the next runs made there", action);
-            if is_alone && used == Some(index) { Entry { action: Err("It is used".into()), ..entry } } else { entry }
-        })
-        .collect()
+    let use_them = |name: &str, does: &str, devices: Vec<ChosenDevice>| {
+        entry(format!("device {name}"), &format!("Use {name}"), does, Action::UseDevices { devices, remember: true })
+    };
+    let one = |device: ChosenDevice, index: Option<usize>| {
+        let entry = use_them(&device.name(), "Has the next runs made there", vec![device.clone()]);
+        if is_alone && used == Some(index) { Entry { action: Err("It is used".into()), ..entry } } else { entry }
+    };
+    let adapters = state.adapters.iter().map(|adapter| (ChosenDevice::adapter(&state.adapters, adapter.index), adapter));
+    let adapters: Vec<(ChosenDevice, &AdapterReport)> =
+        adapters.filter_map(|(device, adapter)| Some((device?, adapter))).collect();
+    let mut entries = vec![one(ChosenDevice::Cpu, None)];
+    entries.extend(adapters.iter().map(|(device, adapter)| one(device.clone(), Some(adapter.index))));
+    let hardware: Vec<_> = adapters.into_iter().filter(|(_, adapter)| !adapter.software).map(|(device, _)| device).collect();
+    if hardware.len() > 1 {
+        entries.push(use_them("all graphics adapters together", "They share each of the next runs", hardware));
+    }
+    entries
 }
 
 #[cfg(test)]

@@ -48,7 +48,7 @@ pub fn show(
                     ui.style_mut().wrap_mode = Some(eframe::egui::TextWrapMode::Truncate);
                     let name = format!("{} ({})", adapter.name, adapter.backend);
                     if ui.checkbox(&mut takes_part, name).on_hover_text(tip).clicked() {
-                        actions.push(Action::ChooseDevices(with(&used, &own, takes_part)));
+                        actions.push(Action::UseDevices { devices: with(&used, &own, takes_part), remember: true });
                     }
                 });
             });
@@ -58,7 +58,7 @@ pub fn show(
         let mut takes_part = true;
         let tip = "It takes part again when it is back; take the mark away to forget it";
         if ui.checkbox(&mut takes_part, format!("{}, not there now", gone.name())).on_hover_text(tip).clicked() {
-            actions.push(Action::ChooseDevices(with(&used, gone, false)));
+            actions.push(Action::UseDevices { devices: with(&used, gone, false), remember: true });
         }
     }
     let there = used.iter().filter(|device| device.choice(adapters).is_some()).count();

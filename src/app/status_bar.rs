@@ -116,7 +116,7 @@ fn menu(ui: &mut Ui, state: &State, preferences: &Preferences, actions: &mut Vec
         };
         let mut choice = |ui: &mut Ui, name: &str, tip: &str, is_used: bool, chosen: Option<ChosenDevice>| {
             if ui.radio(is_used, name).on_hover_text(tip).clicked() {
-                actions.push(Action::ChooseDevices(chosen.into_iter().collect()));
+                actions.push(Action::UseDevices { devices: chosen.into_iter().collect(), remember: true });
                 ui.close();
             }
         };

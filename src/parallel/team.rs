@@ -325,7 +325,8 @@ impl Team {
             Ok(Ok(tiles)) => tiles.len(),
             _ => 0,
         };
-        let tile_seconds = (own_tiles > 0).then(|| begun.elapsed().as_secs_f64() / own_tiles as f64);
+        let slowest = self.speeds.iter().copied().fold(f64::INFINITY, f64::min);
+        let tile_seconds = (own_tiles > 0).then(|| begun.elapsed().as_secs_f64() / own_tiles as f64 * self.speeds[0] / slowest);
         let until = Instant::now() + self.patience.limit(tile_seconds, self.decodings == 0);
         let results = helpers.iter().zip(&asked).map(|(helper, &asked)| helper.answer(asked, begun, until));
         let faults: Vec<Fault> =

@@ -132,18 +132,23 @@ impl Shared {
 }
 
 impl Studio {
-    /// Has the next runs made on these devices, the first of which does what is not shared; remembered for later starts. None of them
-    /// is the best device that there is.
+    /// Has the next runs made on these devices, the first of which does what is not shared; until the program ends, or remembered for
+    /// later starts. No device at all stands for the best that there is.
     ///
     /// # Errors
     /// It cannot be remembered; it holds all the same.
-    pub fn choose_devices(&self, chosen: &[ChosenDevice]) -> Result<(), StudioError> {
+    pub fn use_devices(&self, chosen: &[ChosenDevice], remember: bool) -> Result<(), StudioError> {
         self.shared().wish(|wishes| {
+            if wishes.chosen != chosen {
+                wishes.told.clear();
+            }
             wishes.chosen = chosen.to_vec();
             wishes.device.choice = DeviceChoice::Auto;
             wishes.reopen_device = true;
-            wishes.told.clear();
         });
+        if !remember {
+            return Ok(());
+        }
         self.database().set_preference(PREFERENCE, &chosen)
     }
 }
@@ -185,7 +190,7 @@ mod tests {
         let two = open(several(&[DeviceChoice::Cpu, gone.clone(), DeviceChoice::Cpu])).unwrap();
         assert_eq!(two.others.len(), 1);
         assert!(open(several(&[gone.clone(), DeviceChoice::Cpu])).unwrap().others.is_empty());
-        assert!(open(several(&[gone.clone()])).is_err());
+        assert!(open(several(std::slice::from_ref(&gone))).is_err());
         assert!(open(gone).is_err());
         assert_eq!(told.len(), 3, "{told:?}");
     }

@@ -108,14 +108,14 @@ fn chosen_devices_outlive_the_program_and_those_that_are_gone_are_left_out() {
     let told = |state: &State| state.notes.iter().filter(|note| note.contains("Gone 9000 (Vulkan) is not there")).count();
 
     let studio = open(DeviceChoice::Cpu);
-    studio.choose_devices(&chosen).expect("they are kept");
+    studio.use_devices(&chosen, true).expect("they are kept");
     are_two(&studio);
     assert_eq!(told(&studio.state()), 1, "{:?}", studio.state().notes);
     assert_eq!(studio.state().chosen, chosen);
     // What was read is not told again, however often the device is opened.
     let note = studio.state().notes[0].clone();
     studio.dismiss_note(&note);
-    studio.use_device(wish(DeviceChoice::Auto));
+    studio.use_devices(&chosen, false).expect("nothing is kept");
     let clip = make(&studio, item(recipe("a red ball", 1)));
     let made = clip.recipe.made.expect("a made clip");
     assert!(made.device.contains(" and CPU"), "{}", made.device);
@@ -135,9 +135,9 @@ fn chosen_devices_outlive_the_program_and_those_that_are_gone_are_left_out() {
     });
     assert!(studio.state().chosen.is_empty() && studio.state().notes.is_empty());
     // None of them left is no error either.
-    studio.choose_devices(&[gone]).expect("it is kept");
+    studio.use_devices(&[gone], true).expect("it is kept");
     wait(&studio, "another device", |state| (told(state) == 1 && matches!(state.device, DeviceState::Ready(_))).then_some(()));
-    studio.choose_devices(&[]).expect("nothing is kept");
+    studio.use_devices(&[], true).expect("nothing is kept");
     wait(&studio, "the best device", |state| {
         (state.chosen.is_empty() && matches!(state.device, DeviceState::Ready(_))).then_some(())
     });

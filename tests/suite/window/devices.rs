@@ -59,8 +59,8 @@ impl Row {
         });
         // As the studio does.
         for action in &self.actions {
-            let Action::ChooseDevices(chosen) = action else { panic!("{action:?}") };
-            self.chosen.clone_from(chosen);
+            let Action::UseDevices { devices, remember: true } = action else { panic!("{action:?}") };
+            self.chosen.clone_from(devices);
         }
     }
 }
