@@ -11,7 +11,7 @@ use super::player::keys::PlayerCommand;
 use super::preferences::Level;
 use crate::generate::attention_record::Recording;
 use crate::generate::recipe::Recipe;
-use crate::studio::{ClipId, DeviceWish, ItemId, Remedy};
+use crate::studio::{ChosenDevice, ClipId, ItemId, Remedy};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -118,8 +118,11 @@ pub enum Action {
     SaveAttention(MapFile),
     /// Has the parts of the next runs timed.
     TimeParts(bool),
-    /// Has the next runs made on another device.
-    UseDevice(DeviceWish),
+    /// Has the next runs made on these devices, until the program ends or in later starts too.
+    UseDevices {
+        devices: Vec<ChosenDevice>,
+        remember: bool,
+    },
     Theme(eframe::egui::ThemePreference),
     ResetLayout,
 

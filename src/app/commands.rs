@@ -13,8 +13,8 @@ use super::player::state::Look;
 use super::preferences::{Level, Preferences, SCALES};
 use super::stage::StagedClip;
 use crate::generate::attention_record::Recording;
-use crate::gpu::device::DeviceChoice;
-use crate::studio::{ClipEntry, DeviceState, DeviceWish, ItemId, ItemState, LabRun, QueueItem, Remedy, State};
+use crate::gpu::device::AdapterReport;
+use crate::studio::{ChosenDevice, ClipEntry, DeviceState, ItemId, ItemState, LabRun, QueueItem, Remedy, State};
 
 /// One thing that can be done.
 pub struct Command {
@@ -570,22 +570,27 @@ fn of_item(item: &QueueItem, place: usize, last: usize) -> Vec<Entry> {
 }
 
 fn of_devices(state: &State) -> Vec<Entry> {
-    let used = match &state.device {
-        DeviceState::Ready(device) => Some(device.adapter.as_ref().map(|adapter| adapter.index)),
-        DeviceState::Opening | DeviceState::Failed(_) => None,
+    let (used, is_alone) = match &state.device {
+        DeviceState::Ready(device) => (Some(device.adapter.as_ref().map(|adapter| adapter.index)), device.others.is_empty()),
+        DeviceState::Opening | DeviceState::Failed(_) => (None, false),
     };
-    let cpu = (None, "the CPU".to_owned(), DeviceChoice::Cpu);
-    let adapters = state.adapters.iter().map(|adapter| {
-        (Some(adapter.index), format!("{} ({})", adapter.name, adapter.backend), DeviceChoice::Index(adapter.index))
-    });
-    std::iter::once(cpu)
-        .chain(adapters)
-        .map(|(index, name, choice)| {
-            let action = Action::UseDevice(DeviceWish { choice, precision: None, residency: Default::default() });
-            let entry = entry(format!("device {name}"), &format!("Use {name}"), "Has the next runs made there", action);
-            if used == Some(index) { Entry { action: Err("It is used".into()), ..entry } } else { entry }
-        })
-        .collect()
+    let use_them = |name: &str, does: &str, devices: Vec<ChosenDevice>| {
+        entry(format!("device {name}"), &format!("Use {name}"), does, Action::UseDevices { devices, remember: true })
+    };
+    let one = |device: ChosenDevice, index: Option<usize>| {
+        let entry = use_them(&device.name(), "Has the next runs made there", vec![device.clone()]);
+        if is_alone && used == Some(index) { Entry { action: Err("It is used".into()), ..entry } } else { entry }
+    };
+    let adapters = state.adapters.iter().map(|adapter| (ChosenDevice::adapter(&state.adapters, adapter.index), adapter));
+    let adapters: Vec<(ChosenDevice, &AdapterReport)> =
+        adapters.filter_map(|(device, adapter)| Some((device?, adapter))).collect();
+    let mut entries = vec![one(ChosenDevice::Cpu, None)];
+    entries.extend(adapters.iter().map(|(device, adapter)| one(device.clone(), Some(adapter.index))));
+    let hardware: Vec<_> = adapters.into_iter().filter(|(_, adapter)| !adapter.software).map(|(device, _)| device).collect();
+    if hardware.len() > 1 {
+        entries.push(use_them("all graphics adapters together", "They share each of the next runs", hardware));
+    }
+    entries
 }
 
 #[cfg(test)]

@@ -18,10 +18,9 @@ use super::stage::{Comparing, Stage, StagedClip};
 use super::window::Window;
 use crate::generate::GenerateError;
 use crate::generate::recipe::{MaskChoice, Recipe};
-use crate::gpu::device::DeviceChoice;
 use crate::model::sampler::Sampler;
 use crate::studio::{
-    ClipId, DeviceWish, Draft, ItemId, LabKept, Loaded, ModelInfo, NewItem, Picture, QueueItem, Remedy, State, StudioError,
+    ChosenDevice, ClipId, Draft, ItemId, LabKept, Loaded, ModelInfo, NewItem, Picture, QueueItem, Remedy, State, StudioError,
     lasting_name, random_seed, read_recipe, twin, variations,
 };
 
@@ -211,7 +210,7 @@ impl Window {
                 self.player.state.look = if decode { Look::Decoder } else { Look::Projection };
                 self.studio.decode_previews(decode);
             }
-            Action::UseDevice(wish) => self.studio.use_device(wish),
+            Action::UseDevices { devices, remember } => self.studio.use_devices(&devices, remember)?,
             Action::Theme(choice) => context.set_theme(choice),
             Action::ResetLayout => self.layout = super::layout::standard(),
 
@@ -277,7 +276,7 @@ impl Window {
             Remedy::Retry => self.studio.resume(item, false)?,
             Remedy::RunAnyway => self.studio.resume(item, true)?,
             Remedy::UseCpu => {
-                self.studio.use_device(DeviceWish { choice: DeviceChoice::Cpu, precision: None, residency: Default::default() });
+                self.studio.use_devices(&[ChosenDevice::Cpu], false)?;
                 self.studio.resume(item, false)?;
             }
             Remedy::EditSettings => self.act(context, Action::Edit(item)),

@@ -9,7 +9,9 @@ use crate::generate::estimate::{Estimate, Speeds};
 use crate::generate::recipe::{MaskChoice, Recipe};
 use crate::gpu::device::{ComputeDevice, Precision};
 use crate::mask::MaskPlan;
-use crate::studio::{Draft, Fit, ItemId, Leaving, MaskStop, ModelInfo, QueueItem, State, Studio, free_memory, warnings};
+use crate::studio::{
+    Draft, Fit, ItemId, Leaving, MaskStop, ModelInfo, QueueItem, Shortage, State, Studio, free_memory, warnings,
+};
 
 /// How long a look at the free memory holds.
 const MEMORY_HOLDS: Duration = Duration::from_secs(1);
@@ -23,6 +25,7 @@ pub struct Forecast {
     revision: Option<u64>,
     device: Option<ComputeDevice>,
     memory: Option<(Instant, Option<u64>)>,
+    shortage: Option<Shortage>,
     asked: Option<Asked>,
     costs_asked: Option<Asked>,
     outlook: Outlook,
@@ -71,7 +74,10 @@ pub struct MaskOutlook {
 impl Forecast {
     /// Takes the studio's device, and what its runs have taught.
     pub fn follow(&mut self, studio: &Studio, state: &State, device: Option<&ComputeDevice>) {
-        let identity = |device: Option<&ComputeDevice>| device.map(|device| (device.name.clone(), device.precision));
+        let identity = |device: Option<&ComputeDevice>| {
+            let one = |device: &ComputeDevice| (device.name.clone(), device.precision, device.instance);
+            device.map(|device| (one(device), device.others.iter().map(one).collect::<Vec<_>>()))
+        };
         let other_device = identity(device) != identity(self.device.as_ref());
         if self.revision == Some(state.library_revision) && !other_device {
             return;
@@ -179,7 +185,15 @@ impl Forecast {
     /// Whether the run suits this machine now.
     pub fn fit(&mut self) -> Option<Fit> {
         let free = self.free_memory();
-        self.outlook.estimate.as_ref().map(|estimate| Fit::of(estimate, free))
+        let device = self.device.as_ref()?;
+        let estimate = self.outlook.estimate.as_ref()?;
+        self.shortage = shortage(estimate, device, free);
+        Some(Fit::of(estimate, self.shortage.as_ref()))
+    }
+
+    /// What [`Self::fit`] found missing.
+    pub fn shortage(&self) -> Option<&Shortage> {
+        self.shortage.as_ref()
     }
 
     /// Memory that a run may take, looked at once a second.
@@ -195,11 +209,6 @@ impl Forecast {
         }
     }
 
-    /// Memory that was free when it was looked at last.
-    pub fn free_memory_seen(&self) -> Option<u64> {
-        self.memory.and_then(|(_, free)| free)
-    }
-
     /// The cost of a model with its own settings.
     pub fn of_model(&mut self, model: &Arc<ModelInfo>) -> Option<(Fit, Estimate)> {
         let device = self.device.as_ref()?;
@@ -211,7 +220,9 @@ impl Forecast {
             estimate
         });
         let estimate = estimate?;
-        Some((Fit::of(&estimate, self.free_memory()), estimate))
+        let free = self.free_memory();
+        let short = shortage(&estimate, self.device.as_ref()?, free);
+        Some((Fit::of(&estimate, short.as_ref()), estimate))
     }
 
     /// Looks at items of the queue that are new or have other settings.
@@ -239,6 +250,15 @@ impl Forecast {
     pub fn precision(&self) -> Option<Precision> {
         self.device.as_ref().map(|device| device.precision)
     }
+}
+
+/// `free` is that of the first device, which was looked at a moment ago; the memory of another adapter is known without a look.
+fn shortage(estimate: &Estimate, device: &ComputeDevice, free: Option<u64>) -> Option<Shortage> {
+    Shortage::find(
+        estimate,
+        device,
+        |other| if other.is_cpu() == device.is_cpu() && other.is_cpu() { free } else { free_memory(other) },
+    )
 }
 
 /// The rest of a run of which so many calls are done.

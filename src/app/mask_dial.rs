@@ -409,7 +409,11 @@ fn costs(ui: &mut Ui, estimate: &Estimate, fit: Option<(Fit, Option<u64>)>) {
         Some((_, Some(free))) => format!("{} are free now.\n", words::bytes(free)),
         _ => String::new(),
     };
-    let memory = format!("{free}Weights and the largest activations, calculated.");
+    let others = match estimate.others_memory_bytes.iter().max() {
+        Some(most) => format!("That is on the first device; on the others {}.\n", words::bytes(*most)),
+        None => String::new(),
+    };
+    let memory = format!("{free}{others}Weights and the largest activations, calculated.");
     let tiles = "Attention tiles that are computed, of all: counted in the plan.".to_owned();
     let memory_color = if fit.is_some_and(|(fit, _)| fit == Fit::WontFit) { palette.error } else { palette.text_strong };
     egui::Grid::new("costs").num_columns(2).spacing(vec2(theme::SPACE_SMALL, 2.0)).min_row_height(24.0).show(ui, |ui| {

@@ -8,6 +8,7 @@ pub mod commands;
 mod compare_page;
 mod compare_pane;
 mod controls;
+pub mod devices_row;
 mod doing;
 mod drop_target;
 mod empty_state;

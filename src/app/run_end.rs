@@ -108,8 +108,10 @@ mod tests {
             phases: nothing,
             flops: nothing,
             memory_bytes: 0,
+            others_memory_bytes: Vec::new(),
             density: 1.0,
             model_calls: 8,
+            longest_call_seconds: 0.0,
         };
         let live = live.map(|item| Live::new(item, recipe("a red ball"), estimate, 0));
         State { live, queue, ..State::default() }

@@ -7,6 +7,7 @@ use eframe::egui::{self, Align, Context, Label, Layout, RichText, Role, ScrollAr
 
 use super::action::Action;
 use super::controls;
+use super::devices_row;
 use super::file_dialog::{Answer, FileDialog, Wanted};
 use super::forecast::Forecast;
 use super::history::differences;
@@ -103,6 +104,14 @@ impl SettingsPanel {
                     self.controls.sampling(ui, draft, model, leaving);
                     section(ui, "Seed");
                     self.controls.seed_and_clips(ui, draft, leaving.is_some() || editing.is_some());
+                    if devices_row::is_needed(&state.adapters, &state.chosen) {
+                        section(ui, "Devices");
+                        let device = match &state.device {
+                            DeviceState::Ready(device) => Some(&**device),
+                            DeviceState::Opening | DeviceState::Failed(_) => None,
+                        };
+                        devices_row::show(ui, &state.adapters, &state.chosen, device, actions);
+                    }
                 }
                 ui.add_space(theme::SPACE_SMALL);
                 super::focus::follow(ui);
@@ -278,10 +287,17 @@ impl SettingsPanel {
                 }
             }
         }
-        if let (Some(crate::studio::Fit::WontFit), Some(estimate)) = (self.forecast.fit(), &self.forecast.last().estimate) {
-            let needed = words::bytes(estimate.memory_bytes);
-            let free = self.forecast.free_memory_seen().map_or_else(|| "less".to_owned(), words::bytes);
-            notice(ui, &format!("This needs {needed} of memory, and {free} are free. Fewer frames or a smaller size need less."));
+        if let (Some(crate::studio::Fit::WontFit), Some(short)) = (self.forecast.fit(), self.forecast.shortage()) {
+            let (needed, free) = (words::bytes(short.needed_bytes), words::bytes(short.free_bytes));
+            let text = match short.is_helper {
+                false => format!("This needs {needed} of memory, and {free} are free. Fewer frames or a smaller size need less."),
+                true => format!(
+                    "This needs {needed} of memory on {}, which has {free}. Fewer frames or a smaller size need less, or leave that \
+                     device out.",
+                    short.device
+                ),
+            };
+            notice(ui, &text);
         }
         let clips = if leaving.is_some() || editing.is_some() { 1 } else { draft.clips };
         let is_first = self.first_start.is_some_and(|(_, is_first)| is_first);

@@ -10,9 +10,9 @@ use super::icons::{Icon, icon_button};
 use super::lab::LabAction;
 use super::preferences::{Level, Preferences, SCALES};
 use super::theme;
-use crate::gpu::device::{ComputeDevice, DeviceChoice};
+use crate::gpu::device::ComputeDevice;
 use crate::studio::words::{bytes, duration};
-use crate::studio::{DeviceState, DeviceWish, State, free_memory};
+use crate::studio::{ChosenDevice, DeviceState, State, free_memory};
 
 /// How long a figure of the free memory is shown.
 const MEMORY_AGE: Duration = Duration::from_secs(2);
@@ -111,17 +111,17 @@ fn menu(ui: &mut Ui, state: &State, preferences: &Preferences, actions: &mut Vec
         ui.separator();
         ui.label(theme::caption("Device for the next runs"));
         let used = match &state.device {
-            DeviceState::Ready(device) => device.adapter.as_ref().map(|adapter| adapter.index),
-            DeviceState::Opening | DeviceState::Failed(_) => None,
+            DeviceState::Ready(device) if device.others.is_empty() => device.adapter.as_ref().map(|adapter| adapter.index),
+            DeviceState::Ready(_) | DeviceState::Opening | DeviceState::Failed(_) => None,
         };
-        let mut choice = |ui: &mut Ui, name: &str, tip: &str, is_used: bool, choice: DeviceChoice| {
+        let mut choice = |ui: &mut Ui, name: &str, tip: &str, is_used: bool, chosen: Option<ChosenDevice>| {
             if ui.radio(is_used, name).on_hover_text(tip).clicked() {
-                actions.push(Action::UseDevice(DeviceWish { choice, precision: None, residency: Default::default() }));
+                actions.push(Action::UseDevices { devices: chosen.into_iter().collect(), remember: true });
                 ui.close();
             }
         };
-        let is_cpu = matches!(&state.device, DeviceState::Ready(device) if device.is_cpu());
-        choice(ui, "CPU", "No graphics are needed for it", is_cpu, DeviceChoice::Cpu);
+        let is_cpu = matches!(&state.device, DeviceState::Ready(device) if device.is_cpu() && device.others.is_empty());
+        choice(ui, "CPU", "No graphics are needed for it", is_cpu, Some(ChosenDevice::Cpu));
         for adapter in &state.adapters {
             let name = format!("{} ({})", adapter.name, adapter.backend);
             let tip = if adapter.software {
@@ -129,7 +129,8 @@ fn menu(ui: &mut Ui, state: &State, preferences: &Preferences, actions: &mut Vec
             } else {
                 &adapter.driver
             };
-            choice(ui, &name, tip, used == Some(adapter.index), DeviceChoice::Index(adapter.index));
+            let chosen = ChosenDevice::adapter(&state.adapters, adapter.index);
+            choice(ui, &name, tip, used == Some(adapter.index), chosen);
         }
         ui.separator();
         if ui.button("Put the panels back").clicked() {

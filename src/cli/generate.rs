@@ -28,7 +28,7 @@ use crate::gpu::device::ComputeDevice;
 use crate::model::latent::Latent;
 use crate::model::sampler::Sampler;
 use crate::studio::words::{bytes, duration};
-use crate::studio::{DEFAULT_RECORDING, Engine, EngineError, Feed, file_stem, read_recipe};
+use crate::studio::{DEFAULT_RECORDING, Engine, EngineError, Feed, Shortage, file_stem, free_memory, read_recipe};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -111,14 +111,15 @@ struct Plan {
 impl Plan {
     /// The CPU shares its memory with everything else, and a program that takes too much is ended without a word.
     fn memory_warning(&self) -> Option<String> {
-        let free = crate::studio::free_memory(&self.device)?;
-        let needed = self.estimate.memory_bytes;
-        (needed > free).then(|| {
-            format!(
-                "this takes about {} of memory and {} are free; fewer frames or a smaller size take less",
-                bytes(needed),
-                bytes(free)
-            )
+        let short = Shortage::find(&self.estimate, &self.device, free_memory)?;
+        let (needed, free) = (bytes(short.needed_bytes), bytes(short.free_bytes));
+        Some(match short.is_helper {
+            false => format!("this takes about {needed} of memory and {free} are free; fewer frames or a smaller size take less"),
+            true => format!(
+                "this takes about {needed} of memory on {} and it has {free}; fewer frames or a smaller size take less, or leave it out \
+                 of --device",
+                short.device
+            ),
         })
     }
 }
@@ -210,6 +211,7 @@ impl Arguments {
             resume: plan.resume.clone(),
             branch: plan.branch.clone(),
             records: Some(records.clone()),
+            expected_call_seconds: Some(plan.estimate.longest_call_seconds),
             ..RunOptions::default()
         };
         let (folder, device, job_recipe) = (plan.prepared.folder.clone(), plan.device.clone(), recipe.clone());
@@ -325,10 +327,10 @@ impl Arguments {
     ) -> anyhow::Result<()> {
         // Part of a run says nothing about the time of a whole one, nor does one that did more.
         let is_usual = plan.resume.is_none()
-            && plan.device.others.is_empty()
+            && outcome.devices == 1 + plan.device.others.len()
             && recipe.branch.is_none()
             && self.recording() != Some(Recording::Exact);
-        let Outcome { frames, latent, timing, earlier_devices } = outcome;
+        let Outcome { frames, latent, timing, earlier_devices, .. } = outcome;
         recipe.made = Some(Made { earlier_devices, ..Made::on(&plan.device, &frames) });
         if let Some(path) = latent_path {
             tensor_file::write_latent(path, &latent)?;
@@ -466,6 +468,18 @@ fn dry_run_json(plan: &Plan) -> String {
     format!("{value:#}")
 }
 
+/// Of each device.
+fn memory_text(plan: &Plan) -> String {
+    let Estimate { memory_bytes, others_memory_bytes, .. } = &plan.estimate;
+    let first = format!("about {}", bytes(*memory_bytes));
+    if others_memory_bytes.is_empty() {
+        return first;
+    }
+    let others = plan.device.others.iter().zip(others_memory_bytes);
+    let others = others.map(|(device, needed)| format!(", {} on {}", bytes(*needed), device.name));
+    format!("{first} on {}{}", plan.device.name, others.collect::<String>())
+}
+
 fn dry_run_text(plan: &Plan) -> String {
     let (recipe, estimate) = (&plan.prepared.recipe, &plan.estimate);
     [
@@ -478,13 +492,8 @@ fn dry_run_text(plan: &Plan) -> String {
         ),
         format!("attention  {:.1} % of the tiles", 100.0 * estimate.density),
         format!("device     {}, {}", plan.device.name_with_others(), recipe.precision),
-        format!(
-            "time       about {} ({}{})",
-            duration(estimate.seconds),
-            estimate.basis,
-            if plan.device.others.is_empty() { "" } else { ", on the first device alone" }
-        ),
-        format!("memory     about {}", bytes(estimate.memory_bytes)),
+        format!("time       about {} ({})", duration(estimate.seconds), estimate.basis),
+        format!("memory     {}", memory_text(plan)),
         format!("file       {}", plan.out.display()),
     ]
     .join("\n")

@@ -79,7 +79,9 @@ pub enum GenerateError {
         "The device failed while it {doing}: {reason}. Finished steps are kept; try again, with `--device cpu` if it happens twice."
     )]
     DeviceFailed { doing: &'static str, reason: String },
-    #[error("{name} cannot take a share of the work: {reason}. Leave it out of --device.")]
+    #[error(
+        "{name} cannot take a share of the work: {reason}. Leave it out of --device, or of the devices in the window's settings."
+    )]
     NoShare { name: String, reason: String },
     #[error("{name} was lost {when} ({reason}). Finished steps are kept; try again, with `--device cpu` if it happens again.")]
     DeviceLost { name: String, when: &'static str, reason: String },

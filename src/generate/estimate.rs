@@ -1,10 +1,12 @@
 //! The cost of a run before it starts.
 //!
 //! Operations and memory follow from the model's configurations and the recipe by formula; how many operations a device does
-//! in a second is learned from the runs before ([`Speeds`]), and until there are any, taken from typical figures and said so.
+//! in a second is learned from the runs before ([`Speeds`]), and until there are any, taken from typical figures and said so. Several
+//! devices learn together; before they have, what each does alone goes into the cost model of the parallel room.
 
 mod learning;
 mod speeds;
+mod together;
 mod work;
 
 use std::fmt;
@@ -23,6 +25,7 @@ use super::pipeline::{text_encoder_config, transformer_config, vae_config};
 use super::recipe::Recipe;
 use super::residency;
 use crate::gpu::device::{ComputeDevice, Precision};
+use crate::mask::MaskPlan;
 use crate::model::dit::TransformerConfig;
 use crate::model::folder::ModelFolder;
 use crate::model::sampler::Sampler;
@@ -53,6 +56,8 @@ impl PhaseValues<f64> {
 pub enum Basis {
     /// So many runs of about this size on this device, in the phase that fewest were measured of.
     Measured { runs: usize },
+    /// Runs of about this size on each of so many devices alone.
+    Reckoned { devices: usize },
     /// Figures of other machines, or of runs of a very different size.
     Typical,
 }
@@ -62,6 +67,7 @@ impl fmt::Display for Basis {
         match self {
             Self::Measured { runs: 1 } => f.write_str("measured in one run like it"),
             Self::Measured { runs } => write!(f, "measured in {runs} runs like it"),
+            Self::Reckoned { devices } => write!(f, "reckoned from what each of the {devices} devices takes alone"),
             Self::Typical => f.write_str("a rough guess, as nothing like it has run on this device yet"),
         }
     }
@@ -77,12 +83,18 @@ pub struct Estimate {
     pub phases: PhaseValues<f64>,
     /// Floating-point operations, a multiplication and an addition counted as two.
     pub flops: PhaseValues<f64>,
-    /// The most that weights and activations take on the device at once.
+    /// The most that weights and activations take on the device at once; of several on the first.
     pub memory_bytes: u64,
+    /// The same of each device beside the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub others_memory_bytes: Vec<u64>,
     /// Share of the attention tiles that the plan computes, in (0, 1].
     pub density: f64,
     /// Calls of the transformer; with guidance each is one of two rows.
     pub model_calls: usize,
+    /// Of one call, made by the slowest of the devices alone.
+    #[serde(skip)]
+    pub longest_call_seconds: f64,
 }
 
 impl Estimate {
@@ -162,11 +174,10 @@ impl ModelCosts {
         let tokens_per_frame = (height / transformer.patch_size) * (width / transformer.patch_size);
 
         // Ranges of steps with masks of their own cost what they cost; the mean call stands for them.
-        let of_range: Vec<f64> = (0..plan.ranges().count())
-            .map(|range| {
-                let plan = plan.of_range(range);
-                rows as f64 * work::transformer_flops(transformer, &plan, tokens_per_frame, recipe.max_tokens)
-            })
+        let plans: Vec<MaskPlan> = (0..plan.ranges().count()).map(|range| plan.of_range(range)).collect();
+        let of_range: Vec<f64> = plans
+            .iter()
+            .map(|plan| rows as f64 * work::transformer_flops(transformer, plan, tokens_per_frame, recipe.max_tokens))
             .collect();
         let sampling_flops: f64 = (0..model_calls).map(|call| of_range[plan.range_of(call, model_calls)]).sum();
         let call_flops = sampling_flops / model_calls as f64;
@@ -176,42 +187,75 @@ impl ModelCosts {
         let flops = PhaseValues { text: text_flops, sampling: sampling_flops, decoding: decoding_flops };
 
         let of_one_call = PhaseValues { sampling: call_flops, ..flops };
-        let (measured, typical) = (speeds.of(device, &of_one_call), typical_speeds(device));
-        let seconds = |flops: f64, measured: Option<speeds::Speed>, typical: f64| match measured {
-            Some(speed) => speed.start_seconds + flops / speed.flops_per_second,
-            None => flops / typical,
-        };
-        let phases = PhaseValues {
-            text: seconds(flops.text, measured.text, typical.text),
-            sampling: seconds(flops.sampling, measured.sampling, typical.sampling),
-            decoding: seconds(flops.decoding, measured.decoding, typical.decoding),
-        };
-        let runs = [measured.text, measured.sampling, measured.decoding].map(|speed| speed.map_or(0, |s| s.runs_alike));
-        let basis = match runs.into_iter().min() {
-            Some(runs) if runs > 0 => Basis::Measured { runs },
-            _ => Basis::Typical,
+        let devices = || std::iter::once(device).chain(&device.others);
+        let alone: Vec<Alone> = devices()
+            .map(|device| {
+                let sharing = devices().filter(|other| other.place() == device.place()).count();
+                Alone::of(ComputeDevice { others: Vec::new(), ..device.clone() }, sharing, &of_one_call, speeds)
+            })
+            .collect();
+        let calls: Vec<together::Call<'_>> = plans
+            .iter()
+            .map(|plan| together::Call { config: transformer, plan, tokens_per_frame, text_tokens: recipe.max_tokens, rows })
+            .collect();
+        let call_speeds: Vec<f64> = alone.iter().map(|alone| alone.flops_per_second().sampling).collect();
+        let (phases, basis) = match alone.as_slice() {
+            [one] => (one.seconds(&flops), one.basis()),
+            several => {
+                let together = speeds.of(device, &of_one_call);
+                let is_known = together.sampling.is_some_and(|speed| speed.runs_alike > 0);
+                if is_known {
+                    let typical = several[0].flops_per_second();
+                    let together = Alone { measured: together, typical, device: device.clone(), sharing: 1 };
+                    (together.seconds(&flops), together.basis())
+                } else {
+                    let of_range: Vec<f64> = calls.iter().map(|call| call.seconds(&call_speeds, device)).collect();
+                    let first = several[0].seconds(&flops);
+                    let start = several.iter().map(|alone| alone.start_seconds()).fold(0.0, f64::max);
+                    let calls: f64 = (0..model_calls).map(|call| of_range[plan.range_of(call, model_calls)]).sum();
+                    let decodings: Vec<f64> = several.iter().map(|alone| alone.seconds(&flops).decoding).collect();
+                    let tiles = Tiling::of(vae).decoding_tiles([frames, height, width]);
+                    let decoding = together::decoding_seconds(&decodings, tiles);
+                    let are_known = several.iter().all(|alone| matches!(alone.basis(), Basis::Measured { .. }));
+                    let basis = if are_known { Basis::Reckoned { devices: several.len() } } else { Basis::Typical };
+                    (PhaseValues { text: first.text, sampling: start + calls, decoding }, basis)
+                }
+            }
         };
 
         let bytes = value_bytes(device);
         let texts_at_once = if residency::streams_text_encoder(device, text_encoder) { 1 } else { rows };
-        let activations = PhaseValues {
-            text: text_encoder_activation_bytes(text_encoder, recipe.max_tokens, texts_at_once),
-            sampling: transformer_activation_bytes(transformer, frames * tokens_per_frame, rows, bytes),
-            decoding: decoding.largest_activations * bytes + decoded_bytes(recipe),
+        let activations = match alone.as_slice() {
+            [_] => vec![transformer_activation_bytes(transformer, frames * tokens_per_frame, rows, bytes)],
+            _ => {
+                let of_range = calls.iter().map(|call| call.activation_bytes(&call_speeds, device));
+                let largest = |a: Vec<f64>, b: Vec<f64>| a.into_iter().zip(b).map(|(a, b)| f64::max(a, b)).collect();
+                of_range.reduce(largest).unwrap_or_default()
+            }
         };
-        let weights = self.weight_bytes(device);
-        // The text encoder goes when the prompt is read, unless it is small.
-        let on_top = [weights.text + activations.text, activations.sampling, activations.decoding];
-        let memory_bytes = weights.sampling + weights.decoding + on_top.into_iter().fold(0.0, f64::max);
+        let of_device = |alone: &Alone, sampling: f64, is_first: bool| {
+            let weights = self.weight_bytes(&alone.device);
+            let of_tile = decoding.largest_activations * bytes;
+            // The text encoder goes when the prompt is read, unless it is small. It, and the whole video, are on the first device.
+            let text = weights.text + text_encoder_activation_bytes(text_encoder, recipe.max_tokens, texts_at_once);
+            let on_top = if is_first { [text, sampling, of_tile + decoded_bytes(recipe)] } else { [0.0, sampling, of_tile] };
+            (weights.sampling + weights.decoding + on_top.into_iter().fold(0.0, f64::max)) as u64
+        };
+        let memory = alone.iter().zip(activations).enumerate();
+        let mut memory = memory.map(|(rank, (alone, sampling))| of_device(alone, sampling, rank == 0));
+        let memory_bytes = memory.next().unwrap_or_default();
+        let others_memory_bytes = memory.collect();
 
         Ok(Estimate {
             seconds: phases.total(),
             basis,
             phases,
             flops,
-            memory_bytes: memory_bytes as u64,
+            memory_bytes,
+            others_memory_bytes,
             density: plan.density(),
             model_calls,
+            longest_call_seconds: call_speeds.iter().map(|speed| call_flops / speed).fold(0.0, f64::max),
         })
     }
 
@@ -236,6 +280,59 @@ impl ModelCosts {
     }
 }
 
+/// What is known of one device, or of several that have run together.
+struct Alone {
+    device: ComputeDevice,
+    measured: PhaseValues<Option<speeds::Speed>>,
+    /// Operations a second where nothing was measured.
+    typical: PhaseValues<f64>,
+    /// So many devices of the run are on the same adapter, or the CPU, and get a part of its speed.
+    sharing: usize,
+}
+
+impl Alone {
+    /// `of_one_call` is the work of each phase, of one call when sampling.
+    fn of(device: ComputeDevice, sharing: usize, of_one_call: &PhaseValues<f64>, speeds: &Speeds) -> Self {
+        let (measured, typical) = (speeds.of(&device, of_one_call), typical_speeds(&device));
+        Self { device, measured, typical, sharing }
+    }
+
+    fn flops_per_second(&self) -> PhaseValues<f64> {
+        let speed = |measured: Option<speeds::Speed>, typical: f64| {
+            measured.map_or(typical, |speed| speed.flops_per_second) / self.sharing as f64
+        };
+        PhaseValues {
+            text: speed(self.measured.text, self.typical.text),
+            sampling: speed(self.measured.sampling, self.typical.sampling),
+            decoding: speed(self.measured.decoding, self.typical.decoding),
+        }
+    }
+
+    /// What the first call takes longer than the others.
+    fn start_seconds(&self) -> f64 {
+        self.measured.sampling.map_or(0.0, |speed| speed.start_seconds)
+    }
+
+    /// The seconds of all phases.
+    fn seconds(&self, flops: &PhaseValues<f64>) -> PhaseValues<f64> {
+        let start = |measured: Option<speeds::Speed>| measured.map_or(0.0, |speed| speed.start_seconds);
+        let speeds = self.flops_per_second();
+        PhaseValues {
+            text: start(self.measured.text) + flops.text / speeds.text,
+            sampling: start(self.measured.sampling) + flops.sampling / speeds.sampling,
+            decoding: start(self.measured.decoding) + flops.decoding / speeds.decoding,
+        }
+    }
+
+    fn basis(&self) -> Basis {
+        let PhaseValues { text, sampling, decoding } = self.measured;
+        match [text, sampling, decoding].map(|speed| speed.map_or(0, |speed| speed.runs_alike)).into_iter().min() {
+            Some(runs) if runs > 0 => Basis::Measured { runs },
+            _ => Basis::Typical,
+        }
+    }
+}
+
 /// Operations a second before anything was measured, low rather than high.
 fn typical_speeds(device: &ComputeDevice) -> PhaseValues<f64> {
     const GIGA: f64 = 1e9;
@@ -256,7 +353,8 @@ fn typical_speeds(device: &ComputeDevice) -> PhaseValues<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::device::{self, DeviceChoice};
+    use crate::generate::networks::Timing;
+    use crate::gpu::device::{self, AdapterReport, DeviceChoice};
     use crate::mask::MaskPlan;
     use crate::model::folder::SearchPath;
 
@@ -329,11 +427,7 @@ mod tests {
         let (folder, recipe, device) = mini("mini/fast");
         let mut speeds = Speeds::default();
         let first = Estimate::of(&folder, &recipe, &device, &speeds).unwrap();
-        let timing = super::super::networks::Timing {
-            text_millis: 30.0,
-            step_millis: [vec![700.0], vec![200.0; 7]].concat(),
-            decode_millis: 5000.0,
-        };
+        let timing = Timing { text_millis: 30.0, step_millis: [vec![700.0], vec![200.0; 7]].concat(), decode_millis: 5000.0 };
         speeds.add(&device, &first, &timing);
         let second = Estimate::of(&folder, &recipe, &device, &speeds).unwrap();
         assert_eq!(second.basis, Basis::Measured { runs: 1 });
@@ -345,6 +439,48 @@ mod tests {
         longer.steps = 16;
         // The first call's delay comes once.
         assert_near(Estimate::of(&folder, &longer, &device, &speeds).unwrap().phases.sampling, 3.7);
+    }
+
+    #[test]
+    fn several_devices_have_shares_of_the_cost() {
+        let (folder, mut recipe, cpu) = mini("mini/fast");
+        // Far above what launches and round trips cost.
+        (recipe.width, recipe.height, recipe.frames) = (1280, 720, 93);
+        recipe.set_mask(&folder, &crate::generate::recipe::MaskChoice::Uniform("2:22".into())).unwrap();
+        let on = |index| ComputeDevice { adapter: Some(Box::new(AdapterReport::stand_in(index, "G"))), ..cpu.clone() };
+        let with = |first: &ComputeDevice, others: Vec<ComputeDevice>| ComputeDevice { others, ..first.clone() };
+        let of = |device: &ComputeDevice, speeds: &Speeds| Estimate::of(&folder, &recipe, device, speeds).unwrap();
+        let mut speeds = Speeds::default();
+        let (one, two) = (on(0), with(&on(0), vec![on(1)]));
+        let (alone, shared) = (of(&one, &speeds), of(&two, &speeds));
+        assert_eq!((alone.others_memory_bytes.len(), shared.others_memory_bytes.len()), (0, 1));
+        let gain = alone.phases.sampling / shared.phases.sampling;
+        assert!(gain > 1.2 && gain < 2.0, "{gain}");
+        assert!(shared.phases.decoding < 0.7 * alone.phases.decoding);
+        assert_eq!(shared.phases.text, alone.phases.text);
+        assert!(shared.memory_bytes <= alone.memory_bytes && shared.others_memory_bytes[0] <= shared.memory_bytes);
+        assert_eq!(shared.longest_call_seconds, alone.longest_call_seconds);
+        assert_eq!(shared.basis, Basis::Typical);
+
+        // The same adapter twice is no faster, and two copies of the weights are there.
+        let twice = of(&with(&one, vec![one.clone()]), &speeds);
+        assert!(twice.phases.sampling >= alone.phases.sampling * 0.99, "{} {}", twice.phases.sampling, alone.phases.sampling);
+
+        // What each does alone counts until they have run together.
+        let timing = |estimate: &Estimate, call_seconds: f64| Timing {
+            text_millis: 100.0,
+            step_millis: vec![1000.0 * call_seconds; estimate.model_calls],
+            decode_millis: 2000.0,
+        };
+        speeds.add(&one, &alone, &timing(&alone, 3.0));
+        let reckoned = of(&two, &speeds);
+        assert_eq!(reckoned.basis, Basis::Reckoned { devices: 2 });
+        assert!(reckoned.phases.sampling > 1.5 * alone.model_calls as f64, "no more than twice as fast");
+        speeds.add(&two, &shared, &timing(&shared, 2.0));
+        let measured = of(&two, &speeds);
+        assert_eq!(measured.basis, Basis::Measured { runs: 1 });
+        assert_near(measured.phases.sampling, 2.0 * alone.model_calls as f64);
+        assert_near(of(&one, &speeds).phases.sampling, 3.0 * alone.model_calls as f64);
     }
 
     #[test]

@@ -43,6 +43,9 @@ pub struct RunOptions {
     pub records: Option<std::path::PathBuf>,
     /// Holds the latest of these records.
     pub last: LastRecord,
+    /// What a call of the transformer takes by an estimate, on the slowest device alone: how long several wait for each other follows
+    /// from it.
+    pub expected_call_seconds: Option<f64>,
 }
 
 /// What a run gives.
@@ -53,6 +56,8 @@ pub struct Outcome {
     pub timing: Timing,
     /// The devices that made steps before the one that ended the run: with those the numbers may differ from a run on one.
     pub earlier_devices: Vec<String>,
+    /// How many took part to the end.
+    pub devices: usize,
 }
 
 /// A model whose networks are on a device.
@@ -226,7 +231,8 @@ impl LoadedModel {
         timing.decode_millis = millis(started.elapsed());
         let last = self.networks.device.name_with_others();
         let earlier_devices = devices.into_iter().filter(|name| *name != last).collect();
-        Ok(Outcome { frames, latent, timing, earlier_devices })
+        let devices = self.networks.team.as_ref().map_or(1, |team| team.borrow().ranks());
+        Ok(Outcome { frames, latent, timing, earlier_devices, devices })
     }
 
     /// The frames that a latent stands for, such as a step's estimate.
@@ -247,6 +253,9 @@ impl LoadedModel {
         observer: &mut dyn Observer,
     ) -> Result<StepRecord, GenerateError> {
         let plan = recipe.plan(self.networks.transformer.layers())?;
+        if let (Some(team), Some(seconds)) = (&self.networks.team, options.expected_call_seconds) {
+            team.borrow_mut().expect_call(seconds);
+        }
         // The walks before a branch come first, with texts of their own.
         let Start { first_call, latent: start, sampler, mut devices } = self.start(recipe, options, timing, observer)?;
         let name = self.networks.device.name_with_others();
@@ -312,7 +321,11 @@ impl LoadedModel {
             let record = match &options.branch {
                 Some(record) => record.clone(),
                 None => {
-                    let options = RunOptions { noise: options.noise.clone(), ..RunOptions::default() };
+                    let options = RunOptions {
+                        noise: options.noise.clone(),
+                        expected_call_seconds: options.expected_call_seconds,
+                        ..RunOptions::default()
+                    };
                     self.walk(&branch.from, &options, Some(branch.call), timing, observer)?
                 }
             };
@@ -435,14 +448,17 @@ impl LoadedModel {
     }
 }
 
+fn parameters_of(source: &WeightSource) -> usize {
+    source.tensors().map(|(_, info)| info.element_count()).sum()
+}
+
 /// The transformer on a device, or streamed through it.
 fn load_transformer(
     source: &Arc<WeightSource>,
     config: &TransformerConfig,
     device: &ComputeDevice,
 ) -> Result<Transformer, WeightError> {
-    let parameters = source.tensors().map(|(_, info)| info.element_count()).sum();
-    if residency::streams_transformer(device, parameters) {
+    if residency::streams_transformer(device, parameters_of(source)) {
         Transformer::load_streamed(source, device, config)
     } else {
         Transformer::load(Loader::new(source, device), config)
@@ -450,6 +466,9 @@ fn load_transformer(
 }
 
 /// The other devices, each with all of the transformer and the VAE.
+///
+/// # Errors
+/// One of them has no room for these, or cannot take part.
 fn team(
     others: &[ComputeDevice],
     source: &Arc<WeightSource>,
@@ -457,6 +476,12 @@ fn team(
     folder: &ModelFolder,
     vae_config: &VaeConfig,
 ) -> Result<Team, GenerateError> {
+    let parameters = parameters_of(source) + parameters_of(&folder.vae_weights()?);
+    for device in others {
+        if let Some(reason) = residency::lacks_room(device, parameters) {
+            return Err(GenerateError::NoShare { name: device.name.clone(), reason });
+        }
+    }
     let (source, config) = (source.clone(), config.clone());
     let (folder, vae_config) = (folder.clone(), vae_config.clone());
     let load: Load = Arc::new(move |device| {

@@ -23,6 +23,24 @@ pub fn streams_transformer(device: &ComputeDevice, parameters: usize) -> bool {
     }
 }
 
+/// Why networks of so many parameters cannot be on the device, if they are not streamed through it: the memory is too small for their
+/// weights alone.
+pub fn lacks_room(device: &ComputeDevice, parameters: usize) -> Option<String> {
+    if streams_transformer(device, parameters) {
+        return None;
+    }
+    let needed = parameters as f64 * device.precision.bytes() as f64;
+    let memory = memory_bytes(device)? as f64;
+    (needed > memory).then(|| {
+        let gigabytes = |bytes: f64| format!("{:.1} GB", bytes / 1e9);
+        format!(
+            "the weights take {} and its memory is {}; `--resident auto` reads them layer by layer",
+            gigabytes(needed),
+            gigabytes(memory)
+        )
+    })
+}
+
 /// Whether a text encoder is streamed through the device.
 pub fn streams_text_encoder(device: &ComputeDevice, config: &TextEncoderConfig) -> bool {
     match device.residency {
@@ -68,6 +86,10 @@ mod tests {
             assert_eq!(streams_text_encoder(&device, &published), streamed);
             assert_eq!(streams_transformer(&device, 1 << 50), streamed, "no machine has that much memory");
         }
+        assert_eq!(lacks_room(&device, 1 << 50), None, "it is streamed");
+        device.residency = Residency::All;
+        assert!(lacks_room(&device, 1 << 50).is_some_and(|reason| reason.contains("the weights take")));
+        assert_eq!(lacks_room(&device, 1000), None);
         device.residency = Residency::Auto;
         assert!(!streams_transformer(&device, 1000));
         assert!(!is_large(&TextEncoderConfig { num_layers: 1, vocab_size: 100, ..published }));

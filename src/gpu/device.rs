@@ -144,6 +144,30 @@ pub struct AdapterReport {
     pub memory_bytes: Option<u64>,
 }
 
+#[cfg(test)]
+impl AdapterReport {
+    /// A GPU that is not there, for tests of what follows from a report.
+    pub fn stand_in(index: usize, name: &str) -> Self {
+        Self {
+            index,
+            name: name.to_owned(),
+            backend: "Vulkan".to_owned(),
+            driver: String::new(),
+            kind: "DiscreteGpu".to_owned(),
+            software: false,
+            half_floats: true,
+            subgroups: true,
+            subgroup_sizes: [32, 32],
+            timestamps: true,
+            cooperative_matrices: Vec::new(),
+            largest_binding_bytes: 1 << 31,
+            workgroup_memory_bytes: 48 << 10,
+            workgroup_invocations: 1024,
+            memory_bytes: Some(24 << 30),
+        }
+    }
+}
+
 /// A device that is ready to run the model.
 #[derive(Clone, Debug)]
 pub struct ComputeDevice {
@@ -220,9 +244,14 @@ impl ComputeDevice {
         Ok(current)
     }
 
+    /// The number of its adapter; None on the CPU.
+    pub fn place(&self) -> Option<usize> {
+        self.adapter.as_ref().map(|adapter| adapter.index)
+    }
+
     /// Its place among the adopted devices; None on the CPU.
-    fn place(&self) -> Option<Place> {
-        self.adapter.as_ref().map(|adapter| (adapter.index, self.instance))
+    fn adopted_place(&self) -> Option<Place> {
+        Some((self.place()?, self.instance))
     }
 
     /// The wgpu device behind it, as long as that was not given up; None on the CPU.
@@ -232,7 +261,7 @@ impl ComputeDevice {
 
     /// [`Self::wgpu_device`] with the queue that all its work goes through.
     pub fn wgpu_queue(&self) -> Option<(wgpu::Device, wgpu::Queue)> {
-        let place = self.place()?;
+        let place = self.adopted_place()?;
         let adopted = adopted();
         let own = adopted.get(&place).filter(|adopted| adopted.device == self.device)?;
         Some((own.wgpu.clone(), own.queue.clone()))
@@ -503,7 +532,7 @@ fn adopted() -> MutexGuard<'static, HashMap<Place, Adopted>> {
 /// # Errors
 /// The adapter gives no other device.
 pub fn reopen(lost: &ComputeDevice) -> Result<(), DeviceError> {
-    let Some(place) = lost.place() else { return Ok(()) };
+    let Some(place) = lost.adopted_place() else { return Ok(()) };
     {
         let mut adopted = adopted();
         if adopted.get(&place).is_some_and(|adopted| adopted.device == lost.device) {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use burn::tensor::{Bytes, Tensor, TensorData};
 
@@ -66,6 +67,8 @@ pub(super) struct PredictJob {
     pub exchanges: Arc<Vec<Vec<Arc<LayerExchange>>>>,
     pub transport: Box<dyn Transport>,
     pub measures: bool,
+    /// How long a message is waited for.
+    pub patience: Duration,
     /// Set when the run is to stop.
     pub stop: Arc<AtomicBool>,
 }
@@ -99,13 +102,13 @@ pub(super) fn predict(
     job: PredictJob,
     stop: &dyn Fn() -> bool,
 ) -> Result<Done, RankError> {
-    let PredictJob { input, arrangement, exchanges, transport, measures, .. } = job;
+    let PredictJob { input, arrangement, exchanges, transport, measures, patience, .. } = job;
     let rank = transport.rank();
     let Some((at, place)) = arrangement.place(rank) else {
         return Err(RankError::Device("there is nothing for it to do".into()));
     };
     let of = &arrangement.groups[at];
-    let mut group = Group::new(&*transport, &of.members, place, device, uploader);
+    let mut group = Group::new(&*transport, &of.members, place, patience, device, uploader);
     if measures {
         group.measure();
     }
@@ -158,7 +161,7 @@ pub(super) fn predict(
     {
         let (&member, own) = from;
         for row in group.rows.clone().filter(|_| member != 0) {
-            let parts = transport.receive(member, output_tag(row))?.into_parts();
+            let parts = transport.receive(member, output_tag(row), patience)?.into_parts();
             put(row, own, &parts.iter().flat_map(floats).collect::<Vec<_>>())?;
         }
     }

@@ -4,6 +4,9 @@
 //! left of the layer before for those frames, then their operands, and begins to read these; the other frames keep the device busy
 //! meanwhile. Then it answers queries of others over its own keys, begins to read the answers, and computes the attention of its
 //! other frames while they travel.
+//!
+//! What holds everybody up is the round from a shared query to its merged answer: the next layer of that frame, which again comes
+//! first, begins with it. So queries travel alone and before keys and values, which are needed only by what comes after the answers.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -11,7 +14,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Tensor};
 
-use super::exchange::{FrameExchange, LayerExchange, Scheme};
+use super::exchange::{FrameExchange, LayerExchange, Scheme, Sending};
 use super::group::{Group, RankError, Reading};
 use super::merge::merge;
 use super::pieces::{Pieces, join};
@@ -143,23 +146,20 @@ impl Part<'_> {
             }
             Scheme::Frames(frame_exchange) => {
                 let sendings = frame_exchange.sendings(self.group.place);
-                let reading = (!sendings.is_empty()).then(|| {
-                    self.group.start_reading(sendings.iter().map(|sending| {
-                        let mut parts = Vec::new();
-                        if !sending.keys.is_empty() {
-                            parts.extend([operands.key.select(&sending.keys), operands.value.select(&sending.keys)]);
-                        }
-                        if !sending.queries.is_empty() {
-                            parts.push(operands.query.select(&sending.queries));
-                        }
-                        join(parts, ATTENTION_AXIS)
+                let of_queries: Vec<&Sending> = sendings.iter().filter(|sending| !sending.queries.is_empty()).collect();
+                let of_keys: Vec<&Sending> = sendings.iter().filter(|sending| !sending.keys.is_empty()).collect();
+                let queries = (!of_queries.is_empty())
+                    .then(|| self.group.start_reading(of_queries.iter().map(|sending| operands.query.select(&sending.queries))));
+                let keys = (!of_keys.is_empty()).then(|| {
+                    self.group.start_reading(of_keys.iter().map(|Sending { keys, .. }| {
+                        join(vec![operands.key.select(keys), operands.value.select(keys)], ATTENTION_AXIS)
                     }))
                 });
                 add(&rest, &mut operands);
-                let tag = self.tag(index, Kind::Operands);
-                if let Some(reading) = reading {
-                    for (sending, bytes) in sendings.iter().zip(reading.wait()?) {
-                        self.group.send(&sending.to, tag, vec![bytes])?;
+                for (kind, of, reading) in [(Kind::Queries, of_queries, queries), (Kind::Keys, of_keys, keys)] {
+                    let Some(reading) = reading else { continue };
+                    for (sending, bytes) in of.iter().zip(reading.wait()?) {
+                        self.group.send(&sending.to, self.tag(index, kind), vec![bytes])?;
                     }
                 }
                 self.attend_frames(index, exchange, frame_exchange, operands, frames, frame_tokens)?
@@ -172,7 +172,7 @@ impl Part<'_> {
 
     /// Attention where nobody looks at other members' frames.
     fn attend_own(exchange: &LayerExchange, operands: &Operands, frames: &[usize], frame_tokens: usize) -> Pieces<4> {
-        let tiles = tiles_of(&exchange.key_frames, frames, &operands.key.frames(), frame_tokens, |_| true);
+        let tiles = tiles_of(&exchange.key_frames, frames, &operands.key.frames(), frame_tokens);
         let attended = attend(operands.query.select(frames), operands.key.joined(), operands.value.joined(), None, &tiles);
         Pieces::new(ATTENTION_AXIS, frame_tokens).with(frames, attended)
     }
@@ -193,26 +193,14 @@ impl Part<'_> {
         let stored = operands.key.select(&frames[..1]).dtype();
         let rows = |frames: usize| [batch, heads, frames * frame_tokens, head];
 
-        let tag = self.tag(index, Kind::Operands);
+        let tag = self.tag(index, Kind::Queries);
         for &from in &others {
-            let (keys, queries) = (plan.keys(from, me), plan.queries(from, me));
-            if keys.is_empty() && queries.is_empty() {
-                continue;
-            }
-            let bytes = only(group.receive(from, tag)?)?;
-            let got = group.upload(bytes, rows(2 * keys.len() + queries.len()), stored)?;
-            let part =
-                |start: usize, count: usize| got.clone().narrow(ATTENTION_AXIS, start * frame_tokens, count * frame_tokens);
-            if !keys.is_empty() {
-                operands.key.add(keys, part(0, keys.len()));
-                operands.value.add(keys, part(keys.len(), keys.len()));
-            }
+            let queries = plan.queries(from, me);
             if !queries.is_empty() {
-                operands.query.add(queries, part(2 * keys.len(), queries.len()));
+                let bytes = only(group.receive(from, tag)?)?;
+                operands.query.add(queries, group.upload(bytes, rows(queries.len()), stored)?);
             }
         }
-
-        let (key_order, key, value) = (operands.key.frames(), operands.key.joined(), operands.value.joined());
 
         // Shared queries, this member's and others', over this member's keys.
         let sees_own = |&query: &usize| exchange.key_frames.of(query).iter().any(|&key| frames.contains(&(key as usize)));
@@ -224,34 +212,52 @@ impl Part<'_> {
         let mut outputs = Pieces::new(ATTENTION_AXIS, frame_tokens);
         let mut log_sums = Pieces::new(ATTENTION_AXIS, frame_tokens);
         if !all.is_empty() {
-            let is_own = |key: usize| frames.contains(&key);
-            let tiles = tiles_of(&exchange.key_frames, &all, &key_order, frame_tokens, is_own);
-            let query = operands.query.select(&all);
-            let (output, sums) = attend_with_row_log_sums(query, key.clone(), value.clone(), &tiles);
+            let tiles = tiles_of(&exchange.key_frames, &all, &operands.key.frames(), frame_tokens);
+            let (query, key, value) = (operands.query.select(&all), operands.key.joined(), operands.value.joined());
+            let (output, sums) = attend_with_row_log_sums(query, key, value, &tiles);
             outputs.add(&all, output);
             log_sums.add(&all, sums);
         }
-        let reading = (!answered.is_empty()).then(|| {
+        let mut reading = (!answered.is_empty()).then(|| {
             let pairs = answered.iter().map(|(_, queries)| (outputs.select(queries), log_sums.select(queries)));
             group.start_reading_pairs(pairs)
         });
+        let tag = self.tag(index, Kind::Parts);
+        let send_parts = |reading: Reading| -> Result<(), RankError> {
+            let mut bytes = reading.wait()?.into_iter();
+            for (owner, _) in &answered {
+                group.send(&[*owner], tag, bytes.by_ref().take(2).collect())?;
+            }
+            Ok(())
+        };
 
         // While those travel.
+        for &from in &others {
+            let keys = plan.keys(from, me);
+            if keys.is_empty() {
+                continue;
+            }
+            let bytes = only(group.receive(from, self.tag(index, Kind::Keys))?)?;
+            let got = group.upload(bytes, rows(2 * keys.len()), stored)?;
+            let half = |start: usize| got.clone().narrow(ATTENTION_AXIS, start * frame_tokens, keys.len() * frame_tokens);
+            operands.key.add(keys, half(0));
+            operands.value.add(keys, half(keys.len()));
+            if let Some(reading) = reading.take_if(|reading| reading.is_there()) {
+                send_parts(reading)?;
+            }
+        }
         let alone: Vec<usize> = frames.iter().copied().filter(|&frame| !plan.shared[frame]).collect();
         let mut attention = Pieces::new(ATTENTION_AXIS, frame_tokens);
         // In the order in which the queries lie, so that they need not be moved.
         if !alone.is_empty() {
             let order: Vec<usize> = operands.query.frames().into_iter().filter(|frame| alone.contains(frame)).collect();
-            let tiles = tiles_of(&exchange.key_frames, &order, &key_order, frame_tokens, |_| true);
+            let tiles = tiles_of(&exchange.key_frames, &order, &operands.key.frames(), frame_tokens);
+            let (key, value) = (operands.key.joined(), operands.value.joined());
             attention.add(&order, attend(operands.query.select(&order), key, value, None, &tiles));
         }
 
-        let tag = self.tag(index, Kind::Parts);
         if let Some(reading) = reading {
-            let mut bytes = reading.wait()?.into_iter();
-            for (owner, _) in &answered {
-                group.send(&[*owner], tag, bytes.by_ref().take(2).collect())?;
-            }
+            send_parts(reading)?;
         }
         let mut parts: Vec<(Vec<usize>, Pieces<4>, Pieces<3>)> = vec![(own_in_part, outputs, log_sums)];
         for &from in &others {
@@ -379,13 +385,10 @@ fn token_ranges(frames: &[usize], first: usize, frame_tokens: usize) -> Vec<Rang
     frames.iter().map(|frame| (frame - first) * frame_tokens..(frame - first + 1) * frame_tokens).collect()
 }
 
-/// The kept tiles of some query frames, among keys that lie in this order and of which only some count.
-fn tiles_of(kept: &KeyFrames, queries: &[usize], keys: &[usize], frame_tokens: usize, counts: impl Fn(usize) -> bool) -> Tiles {
-    let place = |key: usize| keys.iter().position(|&other| other == key).map(|place| place as u32);
-    let list = |&query: &usize| {
-        let own = kept.of(query).iter().map(|&key| key as usize).filter(|&key| counts(key));
-        own.filter_map(place).collect()
-    };
+/// The kept tiles of some query frames, among the keys that are there, in the order in which they lie.
+fn tiles_of(kept: &KeyFrames, queries: &[usize], keys: &[usize], frame_tokens: usize) -> Tiles {
+    let place = |key: u32| keys.iter().position(|&other| other == key as usize).map(|place| place as u32);
+    let list = |&query: &usize| kept.of(query).iter().filter_map(|&key| place(key)).collect();
     let key_frames = Arc::new(KeyFrames::of_lists(queries.iter().map(list)));
     Tiles { key_frames, query_tokens: frame_tokens, key_tokens: frame_tokens }
 }

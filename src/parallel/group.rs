@@ -3,6 +3,9 @@
 //! A tensor leaves a device by way of the program's memory. Reading one is begun, more work is queued behind it, and only then its
 //! bytes are waited for, so that the device computes while they travel. What is sent together is read together: each read is a
 //! round trip to the device.
+//!
+//! Queued is not submitted: cubecl gathers up to 32 launches, and as many again before they are encoded, which is most of a layer.
+//! So whoever waits here has the device take what is queued first; it would idle until the next read or write otherwise.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -30,6 +33,8 @@ pub enum RankError {
     Device(String),
     #[error(transparent)]
     Weights(#[from] WeightError),
+    #[error("it has not answered for {:.0} seconds", waited.as_secs_f64())]
+    Hung { waited: Duration },
     #[error("stopped")]
     Stopped,
 }
@@ -43,12 +48,13 @@ type Reads = Pin<Box<dyn Future<Output = Result<Vec<TensorData>, ExecutionError>
 pub struct Reading {
     future: Reads,
     done: Option<Result<Vec<TensorData>, ExecutionError>>,
+    device: Device,
     wgpu: Option<wgpu::Device>,
 }
 
 impl Reading {
-    fn start(transaction: Transaction, wgpu: Option<wgpu::Device>) -> Self {
-        let mut reading = Self { future: Box::pin(transaction.execute_async()), done: None, wgpu };
+    fn start(transaction: Transaction, device: Device, wgpu: Option<wgpu::Device>) -> Self {
+        let mut reading = Self { future: Box::pin(transaction.execute_async()), done: None, device, wgpu };
         // The first look has the copy queued.
         reading.look();
         reading
@@ -62,10 +68,20 @@ impl Reading {
         }
     }
 
+    /// Whether [`Self::wait`] would come back at once.
+    pub fn is_there(&mut self) -> bool {
+        if let Some(wgpu) = &self.wgpu {
+            let _ = wgpu.poll(wgpu::PollType::Poll);
+        }
+        self.look();
+        self.done.is_some()
+    }
+
     /// # Errors
     /// The device failed.
     pub fn wait(mut self) -> Result<Vec<Bytes>, RankError> {
         spans::span(SpanKind::Copy, || {
+            submit(&self.device);
             loop {
                 self.look();
                 if let Some(done) = self.done.take() {
@@ -80,6 +96,11 @@ impl Reading {
             }
         })
     }
+}
+
+/// Has the device begin with what is queued. A device that fails here fails its next read as well.
+fn submit(device: &Device) {
+    let _ = device.flush();
 }
 
 /// The time of a member, told apart: its own device at work, or waiting for others.
@@ -97,6 +118,8 @@ pub struct Group<'a> {
     members: &'a [usize],
     pub place: usize,
     pub row: u32,
+    /// How long a message is waited for.
+    patience: Duration,
     device: &'a ComputeDevice,
     wgpu: Option<wgpu::Device>,
     uploader: &'a Uploader,
@@ -106,17 +129,18 @@ pub struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// `place` is that of this rank among `members`.
+    /// `place` is that of this rank among `members`; `patience` is how long it waits for a message.
     pub fn new(
         transport: &'a dyn Transport,
         members: &'a [usize],
         place: usize,
+        patience: Duration,
         device: &'a ComputeDevice,
         uploader: &'a Uploader,
     ) -> Self {
         let wgpu = device.wgpu_device();
         let (clock, traffic) = (Clock::default(), RefCell::default());
-        Self { transport, members, place, row: 0, device, wgpu, uploader, clock, traffic }
+        Self { transport, members, place, row: 0, patience, device, wgpu, uploader, clock, traffic }
     }
 
     pub fn device(&self) -> &Device {
@@ -154,13 +178,13 @@ impl<'a> Group<'a> {
     /// Begins to read tensors of any shapes.
     pub fn start_reading<const D: usize>(&self, tensors: impl IntoIterator<Item = Tensor<D>>) -> Reading {
         let all = tensors.into_iter().fold(Transaction::default(), |all, tensor| all.register(tensor));
-        Reading::start(all, self.wgpu.clone())
+        Reading::start(all, self.device.device.clone(), self.wgpu.clone())
     }
 
     /// Begins to read attention and its log-sums, pair by pair.
     pub fn start_reading_pairs(&self, pairs: impl IntoIterator<Item = (Tensor<4>, Tensor<3>)>) -> Reading {
         let all = pairs.into_iter().fold(Transaction::default(), |all, (a, b)| all.register(a).register(b));
-        Reading::start(all, self.wgpu.clone())
+        Reading::start(all, self.device.device.clone(), self.wgpu.clone())
     }
 
     /// Sends the same to several members.
@@ -185,11 +209,12 @@ impl<'a> Group<'a> {
     /// Waits for a message from a member.
     ///
     /// # Errors
-    /// It has ended.
+    /// It has ended, or says nothing for too long.
     pub fn receive(&self, from: usize, tag: Tag) -> Result<Vec<Bytes>, RankError> {
+        submit(&self.device.device);
         let measures = self.clock.since.get().is_some();
         self.pause_clock();
-        let message = spans::span(SpanKind::Copy, || self.transport.receive(self.members[from], tag));
+        let message = spans::span(SpanKind::Copy, || self.transport.receive(self.members[from], tag, self.patience));
         if measures {
             self.measure();
         }

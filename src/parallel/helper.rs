@@ -4,7 +4,7 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ pub(super) struct Helper {
     pub device: ComputeDevice,
     /// None once the thread is to end.
     jobs: Option<Sender<Job>>,
-    pub done: Receiver<Result<Done, RankError>>,
+    done: Receiver<Result<Done, RankError>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -56,6 +56,27 @@ impl Helper {
     /// Whether the thread is there to do it.
     pub fn ask(&self, job: Job) -> bool {
         self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok())
+    }
+
+    /// How the job ended; `asked` is whether it was taken.
+    ///
+    /// # Errors
+    /// Those of the job; the thread ended, or has not answered `until` then. What it may still answer later is of no use to anybody.
+    pub fn answer(&self, asked: bool, begun: Instant, until: Instant) -> Result<Done, RankError> {
+        let ended = || Err(RankError::Device("its thread ended".into()));
+        if !asked {
+            return ended();
+        }
+        match self.done.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => Err(RankError::Hung { waited: begun.elapsed() }),
+            Err(RecvTimeoutError::Disconnected) => ended(),
+        }
+    }
+
+    /// Lets the thread be, which hangs.
+    pub fn abandon(mut self) {
+        self.thread = None;
     }
 
     /// # Errors

@@ -45,9 +45,21 @@ fn round_trips(scheme: &Scheme) -> f64 {
     }
 }
 
-/// The seconds of a call whose layers exchange like this, one list a group.
+/// The seconds of a call on devices that are alike, whose layers exchange like this, one list a group.
 pub fn call_seconds(
     times: &DeviceTimes,
+    link: &Link,
+    arrangement: &Arrangement,
+    exchanges: &[Vec<Arc<LayerExchange>>],
+    sizes: &ExchangeSizes,
+) -> f64 {
+    let ranks = arrangement.groups.iter().flat_map(|group| &group.members).max().map_or(0, |last| last + 1);
+    call_seconds_of_unlike(&vec![*times; ranks], link, arrangement, exchanges, sizes)
+}
+
+/// As [`call_seconds`], on devices that each take times of their own, by rank.
+pub fn call_seconds_of_unlike(
+    times: &[DeviceTimes],
     link: &Link,
     arrangement: &Arrangement,
     exchanges: &[Vec<Arc<LayerExchange>>],
@@ -56,6 +68,7 @@ pub fn call_seconds(
     let of_group = |(group, layers): (&super::shares::Subgroup, &Vec<Arc<LayerExchange>>)| {
         let layer = |exchange: &Arc<LayerExchange>| {
             let of_member = |member: usize| {
+                let times = &times[group.members[member]];
                 let work = exchange.frames[member].len() as f64 * times.frame + exchange.tiles(member) * times.tile;
                 let read = exchange.traffic_from(member, sizes).read as f64 / link.read_bytes_per_second;
                 let write = exchange.bytes_into(member, sizes) as f64 / link.write_bytes_per_second;
@@ -64,8 +77,8 @@ pub fn call_seconds(
             let slowest = (0..exchange.frames.len()).map(of_member).fold(0.0, f64::max);
             slowest + round_trips(&exchange.scheme) * link.round_trip_seconds
         };
-        let largest = group.frames.iter().map(ExactSizeIterator::len).max().unwrap_or_default();
-        let once: f64 = layers.iter().map(layer).sum::<f64>() + largest as f64 * times.outside;
+        let outside = group.members.iter().zip(&group.frames).map(|(&rank, own)| own.len() as f64 * times[rank].outside);
+        let once: f64 = layers.iter().map(layer).sum::<f64>() + outside.fold(0.0, f64::max);
         group.rows.len() as f64 * once
     };
     arrangement.groups.iter().zip(exchanges).map(of_group).fold(0.0, f64::max)

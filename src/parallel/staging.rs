@@ -1,6 +1,6 @@
 //! How fast bytes move between a device and the program's memory.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::tensor::{Distribution, FloatDType, Tensor};
 
@@ -29,7 +29,7 @@ const VALUES: usize = 16 << 20;
 pub fn bandwidth(device: &ComputeDevice) -> Result<Bandwidth, RankError> {
     let ends = in_process(1);
     let uploader = Uploader::new(device);
-    let group = Group::new(&*ends[0], &[0], 0, device, &uploader);
+    let group = Group::new(&*ends[0], &[0], 0, Duration::ZERO, device, &uploader);
     let failed = |error: burn::tensor::ExecutionError| RankError::Device(error.to_string());
     let random = |values: usize| -> Tensor<1> {
         let options = (&device.device, FloatDType::F32.into());

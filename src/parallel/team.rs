@@ -1,13 +1,14 @@
 //! The threads, one a device, that make calls of one transformer together.
 //!
 //! The caller's thread is rank 0 and brings its own network; every other rank is a thread that loads the network once and waits for
-//! calls. Ranks are connected anew for each call, so that whoever fails is noticed by all. The call is then made again without
-//! the device that failed: what goes into a call lies in the program's memory.
+//! calls. Ranks are connected anew for each call, so that whoever fails is noticed by all, and whoever hangs by the limit of every
+//! wait ([`Patience`]). The call is then made again without that device: what goes into a call lies in the program's memory.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
+use std::time::Instant;
 
 use burn::tensor::{DType, Tensor};
 
@@ -16,8 +17,9 @@ use super::decode::{DecodeJob, Tile, decode_tile};
 use super::exchange::{ExchangeSizes, LayerExchange, Traffic};
 use super::group::RankError;
 use super::helper::{Helper, Job, Load};
+use super::patience::{CallSize, Patience};
 use super::shares::{Arrangement, Subgroup};
-use super::transport::{Transport, in_process};
+use super::transport::{Transport, TransportError, in_process};
 use crate::gpu::device::ComputeDevice;
 use crate::gpu::upload::Uploader;
 use crate::mask::KeyFrames;
@@ -65,6 +67,20 @@ pub struct Team {
     calls: u32,
     lost: Vec<String>,
     plans: Option<Plans>,
+    patience: Patience,
+    /// The last call that came to its end.
+    last: Option<LastCall>,
+    /// What the first call should take.
+    expected_seconds: Option<f64>,
+    /// How many there were.
+    decodings: u32,
+}
+
+/// What a call took.
+struct LastCall {
+    seconds: f64,
+    size: CallSize,
+    ranks: usize,
 }
 
 /// What was last planned, and for what.
@@ -107,6 +123,10 @@ impl Team {
             calls: 0,
             lost: Vec::new(),
             plans: None,
+            patience: Patience::default(),
+            last: None,
+            expected_seconds: None,
+            decodings: 0,
         })
     }
 
@@ -121,6 +141,17 @@ impl Team {
     pub fn with_speeds(self, speeds: Vec<f64>) -> Self {
         assert_eq!(speeds.len(), self.ranks(), "one speed a rank");
         Self { speeds, calls: MEASURED_CALL + 1, ..self }
+    }
+
+    /// The same team with other limits of its waits.
+    #[must_use]
+    pub fn with_patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// What a call should take by an estimate. It counts until a call has been made.
+    pub fn expect_call(&mut self, seconds: f64) {
+        self.expected_seconds = Some(seconds);
     }
 
     /// Has only the first ranks take part from now on, or all again.
@@ -161,8 +192,11 @@ impl Team {
         stop: &dyn Fn() -> bool,
     ) -> Result<Prediction, TeamError> {
         let uploader = self.uploader.get_or_insert_with(|| Uploader::new(device)).clone();
+        let size = CallSize::of(input);
         loop {
-            self.plan(own, input);
+            let is_first = self.plan(own, input);
+            let patience = self.patience.limit(self.expected_seconds(size), is_first);
+            let begun = Instant::now();
             let Some(Plans { arrangement, exchanges, .. }) = &self.plans else { unreachable!("planned above") };
             let (arrangement, exchanges) = (arrangement.clone(), exchanges.clone());
             let measures = self.calls == MEASURED_CALL && self.ranks() > 1;
@@ -174,6 +208,7 @@ impl Team {
                 exchanges: exchanges.clone(),
                 transport,
                 measures,
+                patience,
                 stop: stopped.clone(),
             };
             let own_end = ends.remove(0);
@@ -192,14 +227,18 @@ impl Team {
                 stops
             };
             let own_result = catch_unwind(AssertUnwindSafe(|| predict(own, device, &uploader, own_job, &own_stop)));
-            // Rank 0's end is gone now, so that everyone comes to an end.
+            let seconds = begun.elapsed().as_secs_f64();
+            // Rank 0's end is gone now, so that everyone comes to an end who does not hang.
+            let until = Instant::now() + Patience::grace(patience);
             let mut results: Vec<Option<Result<Done, RankError>>> = Vec::new();
             for (helper, &(takes_part, sent)) in self.helpers.iter().zip(&asked) {
-                let ended = || RankError::Device("its thread ended".into());
-                results.push(
-                    takes_part.then(|| if sent { helper.done.recv().unwrap_or_else(|_| Err(ended())) } else { Err(ended()) }),
-                );
+                results.push(takes_part.then(|| helper.answer(sent, begun, until)));
             }
+            let mut faults: Vec<Fault> = results
+                .iter()
+                .enumerate()
+                .filter_map(|(helper, result)| Fault::of(helper, result.as_ref()?.as_ref().err()?))
+                .collect();
             let own_result = match own_result {
                 Ok(result) => result,
                 Err(payload) => resume_unwind(payload),
@@ -210,33 +249,40 @@ impl Team {
                         self.learn(&arrangement, &done, &results);
                     }
                     self.calls += 1;
-                    return Ok(prediction(done, &results, arrangement, &exchanges, own, input));
+                    self.last = Some(LastCall { seconds, size, ranks: self.ranks() });
+                    let prediction = prediction(done, &results, arrangement, &exchanges, own, input);
+                    self.leave_out(&faults);
+                    return Ok(prediction);
                 }
-                Err(RankError::Stopped) => return Err(TeamError::Stopped),
-                Err(RankError::Device(reason)) => return Err(TeamError::Device(reason)),
-                Err(RankError::Weights(error)) => return Err(TeamError::Device(error.to_string())),
                 Err(RankError::Transport(error)) => error,
+                Err(error) => {
+                    // A device that hangs may answer this call when it is asked for the next.
+                    faults.retain(|fault| fault.hangs);
+                    self.leave_out(&faults);
+                    return Err(match error {
+                        RankError::Stopped => TeamError::Stopped,
+                        error => TeamError::Device(error.to_string()),
+                    });
+                }
             };
             // Whoever failed by itself is the cause; else whoever could not be reached.
-            let own_fault = |result: &Option<Result<Done, RankError>>| match result {
-                Some(Err(error @ (RankError::Device(_) | RankError::Weights(_)))) => Some(error.to_string()),
-                _ => None,
-            };
-            let mut faults: Vec<(usize, String)> =
-                results.iter().enumerate().filter_map(|(helper, result)| Some((helper, own_fault(result)?))).collect();
             if faults.is_empty() {
-                let unreachable = results.iter().flatten().filter_map(|result| match result {
-                    Err(RankError::Transport(error)) if error.rank() > 0 => Some(error),
-                    _ => None,
-                });
-                let error = if broken.rank() > 0 { Some(&broken) } else { unreachable.into_iter().next() };
-                match error {
-                    Some(error) => faults.push((error.rank() - 1, error.to_string())),
+                match unreachable(&broken, &results) {
+                    Some(error) => faults.push(Fault { helper: error.rank() - 1, reason: error.to_string(), hangs: false }),
                     None => return Err(TeamError::Device(broken.to_string())),
                 }
             }
             self.leave_out(&faults);
         }
+    }
+
+    /// Seconds that a call of this size should take now, as far as that is known.
+    fn expected_seconds(&self, size: CallSize) -> Option<f64> {
+        let of_last = |last: &LastCall| {
+            let fewer = (last.ranks as f64 / self.ranks() as f64).max(1.0);
+            last.seconds * size.times(last.size) * fewer
+        };
+        self.last.as_ref().map(of_last).or(self.expected_seconds)
     }
 
     /// Latents, already divided by the scaling factor, to video `[1, frames, height, width, 3]` as [`Vae::decode`] gives it, its tiles
@@ -264,6 +310,7 @@ impl Team {
             stop: stopped.clone(),
         };
         let helpers = &self.helpers[..self.active - 1];
+        let begun = Instant::now();
         let asked: Vec<bool> = helpers.iter().map(|helper| helper.ask(Job::Decode(job.clone()))).collect();
         let own_stop = || {
             let stops = stop();
@@ -273,15 +320,18 @@ impl Team {
         let mut found: Vec<Option<Tile>> = (0..places.len()).map(|_| None).collect();
         let own_result = catch_unwind(AssertUnwindSafe(|| job.work(own, device, &own_stop)));
         drop(job);
-        let results = helpers.iter().zip(&asked).map(|(helper, &asked)| {
-            let ended = || RankError::Device("its thread ended".into());
-            if asked { helper.done.recv().unwrap_or_else(|_| Err(ended())) } else { Err(ended()) }
-        });
-        let faults = results.enumerate().filter_map(|(helper, result)| match result {
-            Ok(_) | Err(RankError::Stopped) => None,
-            Err(error) => Some((helper, error.to_string())),
-        });
-        let faults: Vec<_> = faults.collect();
+        // Whoever is not done works on one tile more.
+        let own_tiles = match &own_result {
+            Ok(Ok(tiles)) => tiles.len(),
+            _ => 0,
+        };
+        let slowest = self.speeds.iter().copied().fold(f64::INFINITY, f64::min);
+        let tile_seconds = (own_tiles > 0).then(|| begun.elapsed().as_secs_f64() / own_tiles as f64 * self.speeds[0] / slowest);
+        let until = Instant::now() + self.patience.limit(tile_seconds, self.decodings == 0);
+        let results = helpers.iter().zip(&asked).map(|(helper, &asked)| helper.answer(asked, begun, until));
+        let faults: Vec<Fault> =
+            results.enumerate().filter_map(|(helper, result)| Fault::of(helper, result.as_ref().err()?)).collect();
+        self.decodings += 1;
         let own_tiles = match own_result {
             Ok(result) => result,
             Err(payload) => resume_unwind(payload),
@@ -307,23 +357,26 @@ impl Team {
     }
 
     /// Ends the threads of these helpers, and goes on without them.
-    fn leave_out(&mut self, faults: &[(usize, String)]) {
+    fn leave_out(&mut self, faults: &[Fault]) {
         if faults.is_empty() {
             return;
         }
-        for (helper, reason) in faults.iter().rev() {
-            let helper = self.helpers.remove(*helper);
-            self.lost.push(format!("{} was lost ({reason}); the run goes on without it", helper.device.name));
+        for fault in faults.iter().rev() {
+            let helper = self.helpers.remove(fault.helper);
+            self.lost.push(format!("{} was lost ({}); the run goes on without it", helper.device.name, fault.reason));
+            if fault.hangs {
+                helper.abandon();
+            }
         }
         self.active = self.active.saturating_sub(faults.len()).max(1);
         self.begin_anew();
     }
 
-    /// Deals frames, and finds the exchange of every layer.
-    fn plan(&mut self, own: &Transformer, input: &Input) {
+    /// Deals frames, and finds the exchange of every layer. Gives whether they are others than before.
+    fn plan(&mut self, own: &Transformer, input: &Input) -> bool {
         let fits = |plans: &Plans| plans.key_frames == input.key_frames && plans.rows() == input.text.rows();
         if self.plans.as_ref().is_some_and(fits) {
-            return;
+            return false;
         }
         let arrangement = Arrangement::new(input.latent.frames(), input.text.rows(), &self.speeds);
         let heads = own.config().num_attention_heads;
@@ -333,6 +386,7 @@ impl Team {
             arrangement: Arc::new(arrangement),
             exchanges: Arc::new(exchanges),
         });
+        true
     }
 
     /// Takes the speeds from a call that was measured.
@@ -361,6 +415,43 @@ impl Team {
             self.plans = None;
         }
     }
+}
+
+/// A helper that must be left out.
+struct Fault {
+    /// Its place among them.
+    helper: usize,
+    reason: String,
+    /// Its thread may never end.
+    hangs: bool,
+}
+
+impl Fault {
+    /// None where somebody else is at fault.
+    fn of(helper: usize, error: &RankError) -> Option<Self> {
+        let hangs = match error {
+            RankError::Device(_) | RankError::Weights(_) => false,
+            RankError::Hung { .. } => true,
+            RankError::Transport(_) | RankError::Stopped => return None,
+        };
+        Some(Self { helper, reason: error.to_string(), hangs })
+    }
+}
+
+/// The helper that could not be reached, as rank 0 or others found. `broken` is what rank 0 found.
+fn unreachable(broken: &TransportError, results: &[Option<Result<Done, RankError>>]) -> Option<TransportError> {
+    let of = |rank: usize| match results.get(rank.checked_sub(1)?)? {
+        Some(Err(RankError::Transport(error))) if error.rank() > 0 => Some(error),
+        _ => None,
+    };
+    let mut found = if broken.rank() > 0 { broken } else { (1..=results.len()).find_map(of)? };
+    // Whoever says nothing, or ended early, may itself have waited for another one.
+    let mut seen = vec![found.rank()];
+    while let Some(next) = of(found.rank()).filter(|next| !seen.contains(&next.rank())) {
+        seen.push(next.rank());
+        found = next;
+    }
+    Some(found.clone())
 }
 
 impl Plans {

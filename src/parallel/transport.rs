@@ -21,8 +21,10 @@ pub struct Tag {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Keys, values and queries of frames.
-    Operands,
+    /// Queries of frames.
+    Queries,
+    /// Keys and values of frames.
+    Keys,
     /// Attention of the receiver's queries over the sender's frames, and its log-sums.
     Parts,
     /// Query, key and value of some heads; the number counts the groups of heads.
@@ -57,8 +59,8 @@ impl Message {
 pub enum TransportError {
     #[error("the device with the number {rank} of this run ended early")]
     Closed { rank: usize },
-    #[error("the device with the number {rank} of this run has said nothing for {} seconds", LONGEST_SILENCE.as_secs())]
-    Silent { rank: usize },
+    #[error("the device with the number {rank} of this run has said nothing for {:.0} seconds", waited.as_secs_f64())]
+    Silent { rank: usize, waited: Duration },
     #[error("nothing can be sent to or received from the device with the number {rank} of this run: {reason}")]
     Broken { rank: usize, reason: String },
 }
@@ -67,7 +69,7 @@ impl TransportError {
     /// Who is at the other end.
     pub fn rank(&self) -> usize {
         match self {
-            Self::Closed { rank } | Self::Silent { rank } | Self::Broken { rank, .. } => *rank,
+            Self::Closed { rank } | Self::Silent { rank, .. } | Self::Broken { rank, .. } => *rank,
         }
     }
 }
@@ -86,12 +88,9 @@ pub trait Transport: Send {
     /// Waits for the message with this tag; others that come first are kept.
     ///
     /// # Errors
-    /// As [`Self::send`].
-    fn receive(&self, from: usize, tag: Tag) -> Result<Message, TransportError>;
+    /// As [`Self::send`]; and nothing came `within` that time.
+    fn receive(&self, from: usize, tag: Tag, within: Duration) -> Result<Message, TransportError>;
 }
-
-/// A layer at full size takes a second on a GPU; on a CPU it may take minutes.
-const LONGEST_SILENCE: Duration = Duration::from_secs(1800);
 
 struct InProcess {
     rank: usize,
@@ -136,16 +135,17 @@ impl Transport for InProcess {
         end.send((tag, message)).map_err(|_| closed)
     }
 
-    fn receive(&self, from: usize, tag: Tag) -> Result<Message, TransportError> {
+    fn receive(&self, from: usize, tag: Tag, within: Duration) -> Result<Message, TransportError> {
         if let Some(message) = self.early.borrow_mut().remove(&(from, tag)) {
             return Ok(message);
         }
         let end = self.from.get(from).and_then(Option::as_ref).ok_or(TransportError::Closed { rank: from })?;
         loop {
-            match end.recv_timeout(LONGEST_SILENCE) {
+            // Any word is a sign of life.
+            match end.recv_timeout(within) {
                 Ok((found, message)) if found == tag => return Ok(message),
                 Ok((other, message)) => drop(self.early.borrow_mut().insert((from, other), message)),
-                Err(RecvTimeoutError::Timeout) => return Err(TransportError::Silent { rank: from }),
+                Err(RecvTimeoutError::Timeout) => return Err(TransportError::Silent { rank: from, waited: within }),
                 Err(RecvTimeoutError::Disconnected) => return Err(TransportError::Closed { rank: from }),
             }
         }
@@ -157,8 +157,10 @@ mod tests {
     use super::*;
 
     fn tag(layer: u32) -> Tag {
-        Tag { row: 0, layer, kind: Kind::Operands }
+        Tag { row: 0, layer, kind: Kind::Keys }
     }
+
+    const WITHIN: Duration = Duration::from_secs(10);
 
     fn message(values: &[u8]) -> Message {
         Message::new([Bytes::from_bytes_vec(values.to_vec())])
@@ -171,7 +173,7 @@ mod tests {
         ends[0].send(1, tag(1), message(&[1, 2])).unwrap();
         ends[0].send(1, tag(0), message(&[3])).unwrap();
         ends[2].send(1, tag(0), message(&[4])).unwrap();
-        let received = |from, layer| ends[1].receive(from, tag(layer)).unwrap().into_parts()[0].to_vec();
+        let received = |from, layer| ends[1].receive(from, tag(layer), WITHIN).unwrap().into_parts()[0].to_vec();
         assert_eq!(received(0, 0), [3]);
         assert_eq!(received(2, 0), [4]);
         assert_eq!(received(0, 1), [1, 2]);
@@ -183,8 +185,17 @@ mod tests {
         let last = ends.pop().unwrap();
         last.send(0, tag(0), message(&[7])).unwrap();
         drop(last);
-        assert!(ends[0].receive(1, tag(0)).is_ok(), "what was sent before arrives");
-        assert_eq!(ends[0].receive(1, tag(1)).unwrap_err(), TransportError::Closed { rank: 1 });
+        assert!(ends[0].receive(1, tag(0), WITHIN).is_ok(), "what was sent before arrives");
+        assert_eq!(ends[0].receive(1, tag(1), WITHIN).unwrap_err(), TransportError::Closed { rank: 1 });
         assert_eq!(ends[0].send(1, tag(1), message(&[])).unwrap_err().rank(), 1);
+    }
+
+    #[test]
+    fn who_says_nothing_is_not_waited_for_without_end() {
+        let ends = in_process(2);
+        ends[1].send(0, tag(1), message(&[7])).unwrap();
+        let waited = Duration::from_millis(20);
+        assert_eq!(ends[0].receive(1, tag(0), waited).unwrap_err(), TransportError::Silent { rank: 1, waited });
+        assert!(ends[0].receive(1, tag(1), waited).is_ok(), "what came meanwhile is kept");
     }
 }

@@ -126,8 +126,10 @@ mod tests {
             phases,
             flops: phases,
             memory_bytes: 0,
+            others_memory_bytes: Vec::new(),
             density: 1.0,
             model_calls: 8,
+            longest_call_seconds: 0.0,
         };
         let mut live = Live::new(ItemId(1), recipe("a"), estimate, 2);
         let near = |got: f64, want: f64| assert!((got - want).abs() < 1e-6, "{got} instead of {want}");

@@ -7,6 +7,7 @@ mod attention;
 mod catalog;
 pub mod colour_map;
 mod database;
+mod devices;
 mod draft;
 mod engine;
 mod error;
@@ -36,6 +37,7 @@ pub mod words;
 pub use attention::{DEFAULT_RECORDING, attention_of, save_attention};
 pub use catalog::{Catalog, CatalogEntry, Opened};
 pub use database::Database;
+pub use devices::ChosenDevice;
 pub use draft::{
     DEFAULT_MODEL, Draft, Leaving, MOST_CLIPS_AT_ONCE, file_stem, leaving, legal_frames, random_seed, read_recipe, run_of_step,
     snap_frames, snap_side, variations, warnings,
@@ -50,7 +52,7 @@ pub use lab::{
 pub use library::{ClipEntry, ClipFilter, NewClip};
 pub use live::Live;
 pub use media::{Loaded, Media, Picture};
-pub use models::{Fit, MaskStop, ModelInfo, free_memory, lasting_name, listed};
+pub use models::{Fit, MaskStop, ModelInfo, Shortage, free_memory, lasting_name, listed};
 pub use queue::{ItemState, NewItem, QueueItem};
 pub use reading::past_call;
 pub use report::{ErrorReport, Fault, Remedy};

@@ -120,10 +120,35 @@ impl ModelInfo {
     }
 }
 
+/// A device that has less memory than a run needs there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    pub device: String,
+    pub needed_bytes: u64,
+    pub free_bytes: u64,
+    /// It only takes a share, and could be left out.
+    pub is_helper: bool,
+}
+
+impl Shortage {
+    /// The first of the devices that is short of memory; `free` is what a device has for the run, not known on some. Devices of one
+    /// adapter share its memory, and so does what runs on the CPU.
+    pub fn find(estimate: &Estimate, device: &ComputeDevice, free: impl Fn(&ComputeDevice) -> Option<u64>) -> Option<Self> {
+        let needed = std::iter::once(estimate.memory_bytes).chain(estimate.others_memory_bytes.iter().copied());
+        let devices: Vec<_> = std::iter::once(device).chain(&device.others).zip(needed).collect();
+        devices.iter().enumerate().find_map(|(at, (device, _))| {
+            let needed_bytes =
+                devices[..=at].iter().filter(|(other, _)| other.place() == device.place()).map(|(_, needed)| needed).sum();
+            let free_bytes = free(device).filter(|free| needed_bytes > *free)?;
+            Some(Self { device: device.name.clone(), needed_bytes, free_bytes, is_helper: at > 0 })
+        })
+    }
+}
+
 impl Fit {
-    /// `free_bytes` is what the device has for the run; not known on some.
-    pub fn of(estimate: &Estimate, free_bytes: Option<u64>) -> Self {
-        if free_bytes.is_some_and(|free| estimate.memory_bytes > free) {
+    /// `shortage` is what [`Shortage::find`] found.
+    pub fn of(estimate: &Estimate, shortage: Option<&Shortage>) -> Self {
+        if shortage.is_some() {
             Self::WontFit
         } else if estimate.seconds > SLOW_SECONDS {
             Self::Slow
@@ -203,6 +228,36 @@ mod tests {
         assert!((9..20).contains(&short), "{short}");
         assert_eq!(model.prompt_tokens("a  Shiny red BALL bounces on the snow at sunset "), short);
         assert!(model.prompt_tokens(&"a red ball ".repeat(30)) > model.folder.facts().trained.max_tokens);
+    }
+
+    #[test]
+    fn every_device_needs_room_of_its_own() {
+        use crate::gpu::device::{AdapterReport, DeviceChoice, open};
+
+        let model = ModelInfo::find("fast").unwrap();
+        let cpu = open(&DeviceChoice::Cpu, None).unwrap();
+        let on = |index, gigabytes: u64| {
+            let report = AdapterReport { memory_bytes: Some(gigabytes << 30), ..AdapterReport::stand_in(index, "G") };
+            ComputeDevice { adapter: Some(Box::new(report)), name: format!("G{index}"), ..cpu.clone() }
+        };
+        let with = |first: ComputeDevice, others: Vec<ComputeDevice>| ComputeDevice { others, ..first };
+        let recipe = Recipe::of_model(&model.folder, "a red ball", Precision::F32).unwrap();
+        let find = |device: &ComputeDevice| {
+            let mut estimate = model.estimate(&recipe, device, &Speeds::default()).unwrap();
+            estimate.memory_bytes = 10 << 30;
+            estimate.others_memory_bytes.fill(6 << 30);
+            Shortage::find(&estimate, device, free_memory)
+        };
+        assert_eq!(find(&with(on(0, 10), vec![on(1, 6), on(2, 8)])), None);
+        let short = find(&with(on(0, 10), vec![on(1, 6), on(2, 5)])).unwrap();
+        assert_eq!((short.device.as_str(), short.is_helper), ("G2", true));
+        assert_eq!((short.needed_bytes, short.free_bytes), (6 << 30, 5 << 30));
+        let first = find(&with(on(0, 9), vec![on(1, 6)])).unwrap();
+        assert_eq!((first.device.as_str(), first.is_helper), ("G0", false));
+        // Two devices of one adapter.
+        let twice = find(&with(on(0, 12), vec![on(0, 12)])).unwrap();
+        assert_eq!((twice.needed_bytes, twice.free_bytes, twice.is_helper), (16 << 30, 12 << 30, true));
+        assert_eq!(find(&with(on(0, 16), vec![on(0, 16)])), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{EngineError, LabWish, StudioError};
+use super::{EngineError, LabWish, Shortage, StudioError};
 use crate::clip::ClipError;
 use crate::generate::GenerateError;
 use crate::generate::estimate::Estimate;
@@ -111,17 +111,22 @@ impl ErrorReport {
     }
 
     /// A run was not begun, as it needs more memory than there is.
-    pub fn of_memory(estimate: &Estimate, free_bytes: u64, recipe: &Recipe, device: &ComputeDevice) -> Self {
+    pub fn of_memory(estimate: &Estimate, shortage: &Shortage, recipe: &Recipe, device: &ComputeDevice) -> Self {
         let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
         let mut remedies = smaller(recipe);
         remedies.push(Remedy::RunAnyway);
-        let (needed, free) = (gigabytes(estimate.memory_bytes), gigabytes(free_bytes));
+        let (needed, free) = (gigabytes(shortage.needed_bytes), gigabytes(shortage.free_bytes));
+        let leave_out = if shortage.is_helper {
+            " The device only takes a share: without it, which the settings can say, the others make the clip."
+        } else {
+            ""
+        };
         Self {
             fault: Fault::OutOfMemory,
             what: format!("This needs {needed}, and {free} are free"),
             why: format!(
-                "The estimate for {} frames at {}x{} on {} is {needed} of memory. It was not begun, since a program that takes too much may be ended by the system.",
-                recipe.frames, recipe.width, recipe.height, device.name
+                "The estimate for {} frames at {}x{} on {} is {needed} of memory. It was not begun, since a program that takes too much may be ended by the system.{leave_out}",
+                recipe.frames, recipe.width, recipe.height, shortage.device
             ),
             remedies,
             details: details(&format!("{estimate:?}"), recipe, Some(device)),

@@ -9,7 +9,7 @@ use super::keep::{Made as MadeClip, keep_clip};
 use super::lab;
 use super::live::Live;
 use super::media::{step_of, write_projection};
-use super::models::{Fit, ModelInfo, free_memory};
+use super::models::{ModelInfo, Shortage, free_memory};
 use super::shared::{DeviceState, Shared, StopWish};
 use super::{EngineError, ErrorReport, Event, Feed, ItemId, ItemState, QueueItem, StudioError, Ticket, Workshop};
 use crate::clip::Frames;
@@ -141,9 +141,8 @@ impl<'a> Run<'a> {
         item.recipe.check().map_err(|error| failed(error.into(), &item))?;
         let estimate =
             model.estimate(&item.recipe, device, &shared.home.speeds()).map_err(|error| failed(error.into(), &item))?;
-        let free = free_memory(device);
-        if let (false, Some(free), Fit::WontFit) = (item.force, free, Fit::of(&estimate, free)) {
-            return Err(ErrorReport::of_memory(&estimate, free, &item.recipe, device));
+        if let (false, Some(shortage)) = (item.force, Shortage::find(&estimate, device, free_memory)) {
+            return Err(ErrorReport::of_memory(&estimate, &shortage, &item.recipe, device));
         }
         let records = shared.home.run_folder(item.id);
         let resume = StepRecord::last_of(&records).ok().filter(|record| record.recipe == item.recipe);
@@ -171,7 +170,8 @@ impl<'a> Run<'a> {
         }
         shared.change(|state| state.live = Some(live.clone()));
 
-        let options = RunOptions { resume, branch, records: Some(records), ..RunOptions::default() };
+        let expected_call_seconds = Some(live.estimate.longest_call_seconds);
+        let options = RunOptions { resume, branch, records: Some(records), expected_call_seconds, ..RunOptions::default() };
         let (send_projection, projections) = channel();
         let (send_decoded, decoded) = channel();
         let (send_attention, attention) = channel();
@@ -316,7 +316,8 @@ impl<'a> Run<'a> {
         self.show();
         let is_exact = self.live.attention.iter().flatten().any(|record| record.recording == Recording::Exact);
         // What else a run did says nothing about the time of another.
-        let is_usual = !self.begun_with_steps && self.device.others.is_empty() && self.live.decoded.is_empty() && !is_exact;
+        let all_took_part = outcome.devices == 1 + self.device.others.len();
+        let is_usual = !self.begun_with_steps && all_took_part && self.live.decoded.is_empty() && !is_exact;
         if is_usual {
             self.shared.home.speeds().learn(&self.device, &self.live.estimate, &outcome.timing);
         }

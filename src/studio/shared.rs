@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::attention::{AttentionShelf, DEFAULT_RECORDING};
 use super::database::Database;
+use super::devices::ChosenDevice;
 use super::lab::{LabJob, LabRun};
 use super::live::Live;
 use super::media::Media;
@@ -19,6 +20,9 @@ pub struct State {
     pub device: DeviceState,
     /// The adapters of this machine, software ones too.
     pub adapters: Vec<AdapterReport>,
+    /// The devices that the person chose, whether they are there or not; empty where the choice is the program's, or was made on
+    /// the command line.
+    pub chosen: Vec<ChosenDevice>,
     pub queue: Vec<QueueItem>,
     pub live: Option<Live>,
     /// The run of the lab, which the queue waits for while it is under way.
@@ -70,6 +74,10 @@ pub(super) struct Wishes {
     pub record_attention: Option<Recording>,
     pub time_parts: bool,
     pub device: DeviceWish,
+    /// What counts where `device` says no more than auto.
+    pub chosen: Vec<ChosenDevice>,
+    /// What was told of the devices and need not be told again.
+    pub told: Vec<String>,
     pub reopen_device: bool,
     /// What the lab is to do next.
     pub lab: Option<LabJob>,
@@ -107,6 +115,8 @@ impl Shared {
             record_attention: database.preference(super::attention::PREFERENCE)?.unwrap_or(DEFAULT_RECORDING),
             time_parts: false,
             device,
+            chosen: database.preference(super::devices::PREFERENCE)?.unwrap_or_default(),
+            told: Vec::new(),
             reopen_device: true,
             lab: None,
             pause_lab: false,
@@ -189,7 +199,7 @@ impl Shared {
         let wish = self.wishes(|wishes| std::mem::take(&mut wishes.reopen_device).then(|| wishes.device.clone()));
         let Some(wish) = wish else { return };
         self.change(|state| state.device = DeviceState::Opening);
-        let device = match device::open(&wish.choice, wish.precision) {
+        let device = match self.open_device(&wish) {
             Ok(device) => DeviceState::Ready(Box::new(device.with_residency(wish.residency))),
             Err(error) => DeviceState::Failed(error.to_string()),
         };

@@ -118,11 +118,6 @@ impl Studio {
 
     // The device.
 
-    /// Has the engine use another device from the next run on.
-    pub fn use_device(&self, wish: DeviceWish) {
-        self.shared.wish(|wishes| (wishes.device, wishes.reopen_device) = (wish, true));
-    }
-
     pub fn device(&self) -> Option<ComputeDevice> {
         match &self.state().device {
             DeviceState::Ready(device) => Some(ComputeDevice::clone(device)),

@@ -2,8 +2,10 @@
 //! and as many bytes as were predicted.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use burn::tensor::{Tensor, TensorData};
 use tilereel::gpu::device::{self, ComputeDevice, DeviceChoice, Precision};
@@ -14,7 +16,9 @@ use tilereel::model::latent::Latent;
 use tilereel::model::vae::{Sites, Vae, VaeConfig};
 use tilereel::model::weights::{Loader, WeightSource};
 use tilereel::parallel::transport::{Kind, in_process};
-use tilereel::parallel::{Input, Load, Loaded, Message, Prediction, Tag, Team, TeamError, Text, Transport, TransportError};
+use tilereel::parallel::{
+    Input, Load, Loaded, Message, Patience, Prediction, Tag, Team, TeamError, Text, Transport, TransportError,
+};
 
 const TEXT_TOKENS: usize = 7;
 const LARGEST_ERROR_F32: f64 = 1e-5;
@@ -195,8 +199,8 @@ impl Transport for Failing {
         self.inner.send(to, tag, message)
     }
 
-    fn receive(&self, from: usize, tag: Tag) -> Result<Message, TransportError> {
-        self.inner.receive(from, tag)
+    fn receive(&self, from: usize, tag: Tag, within: Duration) -> Result<Message, TransportError> {
+        self.inner.receive(from, tag, within)
     }
 }
 
@@ -229,6 +233,94 @@ fn the_call_is_made_again_without_a_device_that_fails() {
         let prediction = team.predict(&network, &device, &input, &|| false).expect("a prediction");
         equals(&prediction, &want, LARGEST_ERROR_F32, "the call after");
         assert!(team.take_lost().is_empty());
+    }
+}
+
+/// How a rank that can no longer be reached behaves.
+#[derive(Clone, Copy, Debug)]
+enum Silence {
+    /// Its thread hangs, as with a driver that does.
+    Hangs,
+    /// Its thread goes on, but nothing that it sends arrives.
+    IsNotHeard,
+}
+
+/// A rank that is silent from its n-th message on.
+struct Silent {
+    inner: Box<dyn Transport>,
+    silence: Silence,
+    left: Arc<AtomicUsize>,
+    /// Closed when the test ends.
+    until: Arc<Mutex<Receiver<()>>>,
+}
+
+impl Transport for Silent {
+    fn rank(&self) -> usize {
+        self.inner.rank()
+    }
+
+    fn ranks(&self) -> usize {
+        self.inner.ranks()
+    }
+
+    fn send(&self, to: usize, tag: Tag, message: Message) -> Result<(), TransportError> {
+        let is_silent = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err();
+        match self.silence {
+            _ if !is_silent => self.inner.send(to, tag, message),
+            Silence::IsNotHeard => Ok(()),
+            Silence::Hangs => {
+                let _ = self.until.lock().expect("not poisoned").recv();
+                Err(TransportError::Closed { rank: to })
+            }
+        }
+    }
+
+    fn receive(&self, from: usize, tag: Tag, within: Duration) -> Result<Message, TransportError> {
+        self.inner.receive(from, tag, within)
+    }
+}
+
+#[test]
+fn the_call_is_made_again_without_a_device_that_says_nothing() {
+    let limit = Duration::from_millis(1500);
+    let patience = Patience { calls: 20, least: limit, least_first: limit, most: limit };
+    let device = cpu();
+    let network = network(&device);
+    // Everybody waits for everybody.
+    let (input, text) = input(8, 1, &vec![FrameMask::full(8).expect("a mask"); 3], &device);
+    let want = alone(&network, &input, &text, &device);
+    for silence in [Silence::Hangs, Silence::IsNotHeard] {
+        for (silent, message) in [(1, 0), (2, 5)] {
+            let (end, until) = channel::<()>();
+            let (until, left) = (Arc::new(Mutex::new(until)), Arc::new(AtomicUsize::new(message)));
+            let connect = move |ranks| {
+                let wrap = |inner: Box<dyn Transport>| -> Box<dyn Transport> {
+                    match inner.rank() == silent && ranks == 3 {
+                        true => Box::new(Silent { inner, silence, left: left.clone(), until: until.clone() }),
+                        false => inner,
+                    }
+                };
+                in_process(ranks).into_iter().map(wrap).collect()
+            };
+            let names: Vec<_> = ["first helper", "second helper"].map(str::to_owned).into();
+            let helpers: Vec<_> = names.iter().map(|name| ComputeDevice { name: name.clone(), ..device.clone() }).collect();
+            let team = Team::start(&helpers, &load()).expect("a team");
+            let mut team = team.connected_by(Box::new(connect)).with_patience(patience);
+            let what = format!("rank {silent} {silence:?} from message {message} on");
+            let begun = Instant::now();
+            let prediction = team.predict(&network, &device, &input, &|| false).expect("a prediction");
+            assert!(begun.elapsed() >= limit, "{what}: it was waited for");
+            equals(&prediction, &want, LARGEST_ERROR_F32, &what);
+            assert_eq!(team.ranks(), 2, "{what}");
+            let lost = team.take_lost();
+            assert!(lost.len() == 1 && lost[0].starts_with(&names[silent - 1]), "{what}: {lost:?}");
+            assert!(lost[0].contains("has not answered") || lost[0].contains("has said nothing"), "{what}: {lost:?}");
+            // What it says later disturbs nobody.
+            drop(end);
+            let prediction = team.predict(&network, &device, &input, &|| false).expect("a prediction");
+            equals(&prediction, &want, LARGEST_ERROR_F32, &what);
+            assert!(team.take_lost().is_empty(), "{what}");
+        }
     }
 }
 
@@ -328,5 +420,6 @@ fn messages_are_told_apart_by_what_they_are() {
     let tag = |kind| Tag { row: 0, layer: 0, kind };
     ends[0].send(1, tag(Kind::Heads(1)), Message::new([])).expect("sent");
     ends[0].send(1, tag(Kind::Heads(0)), Message::new([])).expect("sent");
-    assert!(ends[1].receive(0, tag(Kind::Heads(0))).is_ok() && ends[1].receive(0, tag(Kind::Heads(1))).is_ok());
+    let receives = |kind| ends[1].receive(0, tag(kind), Duration::from_secs(10)).is_ok();
+    assert!(receives(Kind::Heads(0)) && receives(Kind::Heads(1)));
 }

@@ -11,8 +11,8 @@ use tilereel::gpu::device::{DeviceChoice, Precision};
 use tilereel::mask::MaskPlan;
 use tilereel::model::latent::TokenPlace;
 use tilereel::studio::{
-    ClipEntry, ClipId, DEFAULT_RECORDING, DeviceWish, Draft, Fault, Home, ItemId, ItemState, Loaded, ModelInfo, NewItem, Picture,
-    State, Studio, StudioError, Task, Verdict, variations,
+    ChosenDevice, ClipEntry, ClipId, DEFAULT_RECORDING, DeviceState, DeviceWish, Draft, Fault, Home, ItemId, ItemState, Loaded,
+    ModelInfo, NewItem, Picture, State, Studio, StudioError, Task, Verdict, variations,
 };
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -90,6 +90,57 @@ fn make(studio: &Studio, item: NewItem) -> ClipEntry {
 
 fn frames_sha256(clip: &ClipEntry) -> &str {
     &clip.recipe.made.as_ref().expect("a made clip").frames_sha256
+}
+
+#[test]
+fn chosen_devices_outlive_the_program_and_those_that_are_gone_are_left_out() {
+    let place = Place::new();
+    let wish = |choice| DeviceWish { choice, precision: None, residency: Default::default() };
+    let open = |choice| Studio::open(place.home.clone(), wish(choice)).expect("a studio");
+    let gone = ChosenDevice::Adapter { name: "Gone 9000".into(), backend: "Vulkan".into(), place: 0 };
+    let chosen = [ChosenDevice::Cpu, gone.clone(), ChosenDevice::Cpu];
+    let are_two = |studio: &Studio| {
+        wait(studio, "two devices", |state| match &state.device {
+            DeviceState::Ready(device) => (device.others.len() == 1).then_some(()),
+            _ => None,
+        });
+    };
+    let told = |state: &State| state.notes.iter().filter(|note| note.contains("Gone 9000 (Vulkan) is not there")).count();
+
+    let studio = open(DeviceChoice::Cpu);
+    studio.use_devices(&chosen, true).expect("they are kept");
+    are_two(&studio);
+    assert_eq!(told(&studio.state()), 1, "{:?}", studio.state().notes);
+    assert_eq!(studio.state().chosen, chosen);
+    // What was read is not told again, however often the device is opened.
+    let note = studio.state().notes[0].clone();
+    studio.dismiss_note(&note);
+    studio.use_devices(&chosen, false).expect("nothing is kept");
+    let clip = make(&studio, item(recipe("a red ball", 1)));
+    let made = clip.recipe.made.expect("a made clip");
+    assert!(made.device.contains(" and CPU"), "{}", made.device);
+    assert_eq!(told(&studio.state()), 0);
+    drop(studio);
+
+    let studio = open(DeviceChoice::Auto);
+    are_two(&studio);
+    assert_eq!((studio.state().chosen.as_slice(), told(&studio.state())), (&chosen[..], 1), "told once at every start");
+    drop(studio);
+
+    // What the command line says goes before, for as long as the program runs.
+    let studio = open(DeviceChoice::Cpu);
+    wait(&studio, "one device", |state| match &state.device {
+        DeviceState::Ready(device) => device.others.is_empty().then_some(()),
+        _ => None,
+    });
+    assert!(studio.state().chosen.is_empty() && studio.state().notes.is_empty());
+    // None of them left is no error either.
+    studio.use_devices(&[gone], true).expect("it is kept");
+    wait(&studio, "another device", |state| (told(state) == 1 && matches!(state.device, DeviceState::Ready(_))).then_some(()));
+    studio.use_devices(&[], true).expect("nothing is kept");
+    wait(&studio, "the best device", |state| {
+        (state.chosen.is_empty() && matches!(state.device, DeviceState::Ready(_))).then_some(())
+    });
 }
 
 #[test]

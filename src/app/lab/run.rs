@@ -14,9 +14,8 @@ use crate::app::icons::Icon;
 use crate::app::mask_dial::notice;
 use crate::app::theme::{self, Palette};
 use crate::app::{empty_state, error_card, segments};
-use crate::gpu::device::DeviceChoice;
 use crate::studio::words::duration;
-use crate::studio::{DeviceState, DeviceWish, LabRun, LabStage, LabWish, LabWork, Remedy, State, Studio, Trade};
+use crate::studio::{ChosenDevice, DeviceState, LabRun, LabStage, LabWish, LabWork, Remedy, State, Studio, Trade};
 
 const CHART_HEIGHT: f32 = 250.0;
 const SCALES: [(bool, &str, &str); 2] = [
@@ -51,9 +50,7 @@ impl LabPage {
         progress(ui, state, run);
         if let LabStage::Failed(report) = &run.stage {
             let mend = |remedy: &Remedy| match remedy {
-                Remedy::UseCpu => {
-                    Action::UseDevice(DeviceWish { choice: DeviceChoice::Cpu, precision: None, residency: Default::default() })
-                }
+                Remedy::UseCpu => Action::UseDevices { devices: vec![ChosenDevice::Cpu], remember: false },
                 Remedy::EditSettings | Remedy::ChooseModel => Action::Lab(LabAction::Discard),
                 _ => Action::Lab(LabAction::GoOn),
             };

@@ -121,7 +121,13 @@ impl Speeds {
     }
 }
 
+/// Devices that share a run are a machine of their own.
 fn key(device: &ComputeDevice) -> String {
+    let all: Vec<String> = std::iter::once(device).chain(&device.others).map(key_alone).collect();
+    all.join(" + ")
+}
+
+fn key_alone(device: &ComputeDevice) -> String {
     // A faster tier is another machine.
     let tier = match device.tier {
         KernelTier::Matrix => ", matrix kernels",
@@ -236,8 +242,10 @@ mod tests {
             phases: values,
             flops: values,
             memory_bytes: 0,
+            others_memory_bytes: Vec::new(),
             density: 1.0,
             model_calls: 8,
+            longest_call_seconds: 0.0,
         }
     }
 

@@ -31,6 +31,23 @@ fn clips_of_several_devices_are_those_of_one() {
 }
 
 #[test]
+fn the_cost_of_several_devices_is_told_before_and_learned_behind() {
+    let place = Workplace::new();
+    let run = ["a red ball", "--frames", "9", "--size", "64x48", "--device", "cpu,cpu"];
+    let before = [&run[..], &["--dry-run"]].concat();
+    place.generate(&before).succeeds().says(&["a rough guess", "memory     about", " on CPU"]);
+    let estimate = |arguments: &[&str]| place.generate(&[arguments, &["--json"]].concat()).succeeds().json()["estimate"].clone();
+    let rough = estimate(&before);
+    assert_eq!(rough["others_memory_bytes"].as_array().map(Vec::len), Some(1), "{rough}");
+    assert_eq!(rough["basis"], "typical");
+    place.generate(&[&run[..], &["--out", "one.webp"]].concat()).succeeds();
+    assert_eq!(estimate(&before)["basis"]["measured"]["runs"], 1);
+    // One device is another machine.
+    let alone = estimate(&["a red ball", "--frames", "9", "--size", "64x48", "--device", "cpu", "--dry-run"]);
+    assert_eq!((&alone["basis"], alone.get("others_memory_bytes")), (&serde_json::json!("typical"), None));
+}
+
+#[test]
 fn several_devices_are_measured_and_reckoned() {
     let place = Workplace::new();
     let small =

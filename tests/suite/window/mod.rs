@@ -2,6 +2,7 @@
 
 mod attention;
 mod compare;
+mod devices;
 mod export;
 mod feel;
 mod inspect;

@@ -17,6 +17,11 @@ pub struct DecodingCost {
 }
 
 impl Tiling {
+    /// How many tiles a decoding of latents of `[frames, height, width]` has.
+    pub fn decoding_tiles(self, latents: [usize; 3]) -> usize {
+        self.decoding().parts(latents).len()
+    }
+
     /// The cost of decoding latents of `[frames, height, width]`, for a configuration that is supported. Norms, activation
     /// functions, interpolation and the blending of tiles are not counted.
     pub fn decoding_cost(self, config: &VaeConfig, latents: [usize; 3]) -> DecodingCost {
