@@ -282,28 +282,32 @@ impl Transport for Silent {
 
 #[test]
 fn the_call_is_made_again_without_a_device_that_says_nothing() {
-    let limit = Duration::from_millis(1500);
+    let limit = Duration::from_secs(3);
     let patience = Patience { calls: 20, least: limit, least_first: limit, most: limit };
     let device = cpu();
     let network = network(&device);
     // Everybody waits for everybody.
     let (input, text) = input(8, 1, &vec![FrameMask::full(8).expect("a mask"); 3], &device);
     let want = alone(&network, &input, &text, &device);
-    for silence in [Silence::Hangs, Silence::IsNotHeard] {
-        for (silent, message) in [(1, 0), (2, 5)] {
+    // Of three that wait for each other nobody could say whose words were lost, but whose thread hangs is plain.
+    for (silence, ranks_before, places) in
+        [(Silence::Hangs, 3, &[(1, 0), (2, 5)][..]), (Silence::IsNotHeard, 2, &[(1, 0), (1, 3)])]
+    {
+        for &(silent, message) in places {
             let (end, until) = channel::<()>();
             let (until, left) = (Arc::new(Mutex::new(until)), Arc::new(AtomicUsize::new(message)));
             let connect = move |ranks| {
                 let wrap = |inner: Box<dyn Transport>| -> Box<dyn Transport> {
-                    match inner.rank() == silent && ranks == 3 {
+                    match inner.rank() == silent && ranks == ranks_before {
                         true => Box::new(Silent { inner, silence, left: left.clone(), until: until.clone() }),
                         false => inner,
                     }
                 };
                 in_process(ranks).into_iter().map(wrap).collect()
             };
-            let names: Vec<_> = ["first helper", "second helper"].map(str::to_owned).into();
-            let helpers: Vec<_> = names.iter().map(|name| ComputeDevice { name: name.clone(), ..device.clone() }).collect();
+            let names = ["first helper", "second helper"].map(str::to_owned);
+            let helpers: Vec<_> =
+                names[..ranks_before - 1].iter().map(|name| ComputeDevice { name: name.clone(), ..device.clone() }).collect();
             let team = Team::start(&helpers, &load()).expect("a team");
             let mut team = team.connected_by(Box::new(connect)).with_patience(patience);
             let what = format!("rank {silent} {silence:?} from message {message} on");
@@ -311,10 +315,15 @@ fn the_call_is_made_again_without_a_device_that_says_nothing() {
             let prediction = team.predict(&network, &device, &input, &|| false).expect("a prediction");
             assert!(begun.elapsed() >= limit, "{what}: it was waited for");
             equals(&prediction, &want, LARGEST_ERROR_F32, &what);
-            assert_eq!(team.ranks(), 2, "{what}");
+            assert_eq!(team.ranks(), ranks_before - 1, "{what}");
             let lost = team.take_lost();
             assert!(lost.len() == 1 && lost[0].starts_with(&names[silent - 1]), "{what}: {lost:?}");
-            assert!(lost[0].contains("has not answered") || lost[0].contains("has said nothing"), "{what}: {lost:?}");
+            let why = match silence {
+                Silence::Hangs => &["has not answered"][..],
+                // It gives the others up as they do it.
+                Silence::IsNotHeard => &["has said nothing", "ended early"],
+            };
+            assert!(why.iter().any(|why| lost[0].contains(why)), "{what}: {lost:?}");
             // What it says later disturbs nobody.
             drop(end);
             let prediction = team.predict(&network, &device, &input, &|| false).expect("a prediction");
