@@ -192,7 +192,7 @@ fn the_dial_shows_what_it_costs_before_the_run() {
     let seconds = |harness: &Harness<'_, Stage>| harness.state().panel.forecast().last().estimate.clone().expect("an estimate");
     let plan = seconds(&harness);
     let said = |harness: &Harness<'_, Stage>| harness.get_by_label_contains("Tiles: ").value().unwrap_or_default();
-    assert_eq!(said(&harness), "Tiles: 49 %");
+    assert_eq!(said(&harness), "Tiles: 50 %");
     control(&harness, Role::Slider, "Mask dial").focus();
     harness.run();
     harness.key_press(Key::Home);
@@ -350,7 +350,7 @@ fn another_model_brings_its_own_settings() {
     let draft = &harness.state().draft;
     assert_eq!(
         (draft.model.as_str(), draft.steps, draft.guidance_scale, draft.prompt.as_str()),
-        ("base", 50, 3.0, "a blue cone")
+        ("base", 50, 2.0, "a blue cone")
     );
     let estimate = harness.state().panel.forecast().last().estimate.clone().unwrap();
     assert_eq!(estimate.model_calls, 50);
