@@ -4,7 +4,7 @@
 //! `cargo test --release --test suite window::smooth -- --ignored --nocapture`
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eframe::egui::Vec2;
 use egui_kittest::Harness;
@@ -17,6 +17,9 @@ use super::whole::options;
 use crate::studio::Place;
 
 const MODEL: &str = "base";
+const PROMPT: &str = "a shiny red ball bounces on the snow at sunset";
+/// All four runs, also where a processor makes them.
+const LIMIT: Duration = Duration::from_secs(900);
 /// As often as a usual screen.
 const PACE: Duration = Duration::from_millis(16);
 
@@ -28,7 +31,8 @@ fn the_window_beside_the_engine() {
     let studio = Arc::new(Studio::open(place.home.clone(), device.clone()).expect("a studio"));
     // A clip that takes a second or more on a fast card: below that clocks and first uses decide, and nobody waits.
     let folder = ModelFolder::resolve(MODEL, &SearchPath::standard()).expect("the built-in model");
-    studio.database().set_preference("draft", &Draft::of_model(MODEL, folder.facts())).expect("it is kept");
+    let draft = Draft { prompt: PROMPT.into(), ..Draft::of_model(MODEL, folder.facts()) };
+    studio.database().set_preference("draft", &draft).expect("it is kept");
     let report = Report::default();
     let mut options = options(&place);
     (options.device, options.bench) = (device, Some(report.clone()));
@@ -44,7 +48,9 @@ fn the_window_beside_the_engine() {
         .with_step_dt(1.0 / 60.0)
         .wgpu_setup(setup)
         .build_eframe(move |context| Window::new(context, studio, options));
+    let started = Instant::now();
     loop {
+        assert!(started.elapsed() < LIMIT, "the runs do not end: {:?}", report.lock().unwrap_or_else(PoisonError::into_inner));
         harness.step();
         harness.render().expect("a picture");
         let figures = report.lock().unwrap_or_else(PoisonError::into_inner).clone();
