@@ -15,14 +15,17 @@ use crate::training::distill::mlcd::Distance;
 pub enum Command {
     /// Few steps without guidance: multi-step latent consistency distillation.
     Mlcd(Box<MlcdArguments>),
+    /// Better clips in few steps: a student of few steps, with or without masks, learns to make clips that are as probable as its
+    /// teacher's (distribution matching).
+    Dmd(Box<DmdArguments>),
     /// Few tiles: a student with the masks of a plan imitates its teacher.
     Kd(Box<KdArguments>),
 }
 
-/// What both distillations are told.
+/// What all distillations are told.
 #[derive(Args)]
 pub struct TeacherArguments {
-    /// The model to learn from, by name or folder; the student begins with its weights
+    /// The model to learn from, by name or folder; the student begins with its weights unless it is named itself
     #[arg(long, value_name = "MODEL")]
     teacher: String,
     /// Clips of the world to learn from, if none were encoded yet [default: those in training/latents.bin of the model's
@@ -59,6 +62,24 @@ pub struct MlcdArguments {
     /// Take no clips: noisy latents come from the teacher's own way down from noise, as in the paper (about five times slower)
     #[arg(long)]
     data_free: bool,
+}
+
+#[derive(Args)]
+pub struct DmdArguments {
+    #[command(flatten)]
+    common: TeacherArguments,
+    /// The model that the student begins as, by name or folder: one of few steps, such as from `distill mlcd` or `distill kd`
+    #[arg(long, value_name = "MODEL")]
+    student: String,
+    /// Steps of a clip; 1000 is a multiple of them
+    #[arg(long, default_value_t = crate::training::distill::dmd::SEGMENTS)]
+    segments: usize,
+    /// Scale of the teacher's guidance, which the student has built in afterwards; 1 is none
+    #[arg(long, default_value_t = crate::training::distill::dmd::GUIDANCE)]
+    guidance: f64,
+    /// Learning rate of the critic, which learns what the student's clips are like
+    #[arg(long, default_value_t = crate::training::distill::dmd::OPTIMISER.muon_learning_rate, value_parser = weight)]
+    critic_learning_rate: f64,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -109,6 +130,7 @@ fn weight(text: &str) -> Result<f64, String> {
 pub fn run(command: Command) -> anyhow::Result<Status> {
     Ok(status(match command {
         Command::Mlcd(arguments) => setup::mlcd(&arguments)?,
+        Command::Dmd(arguments) => setup::dmd(&arguments)?,
         Command::Kd(arguments) => setup::kd(&arguments)?,
     }))
 }

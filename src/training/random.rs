@@ -32,6 +32,13 @@ pub enum Stream {
     Length,
     /// Whether latents are halved before they are decoded.
     Halved,
+    /// Steps that a student has behind it.
+    Hop,
+    /// Noise on a student's clips that others look at.
+    LookedAt,
+    /// The same in a critic's lesson, and its time.
+    CriticNoise,
+    CriticTime,
 }
 
 /// The generator of a run.

@@ -1,6 +1,6 @@
 //! From flags to a running distillation.
 
-use super::{KdArguments, MlcdArguments, TeacherArguments};
+use super::{DmdArguments, KdArguments, MlcdArguments, TeacherArguments};
 use crate::cli::UsageError;
 use crate::cli::train::setup::begin_session;
 use crate::cli::train::told;
@@ -8,8 +8,8 @@ use crate::cli::train::watch::Terminal;
 use crate::mask::MaskPlan;
 use crate::training::TrainError;
 use crate::training::distill::jump::Segments;
-use crate::training::distill::session::{self, ClipsFrom, KdSettings, MlcdSettings, SessionSettings};
-use crate::training::distill::{kd, mlcd};
+use crate::training::distill::session::{self, ClipsFrom, DmdSettings, KdSettings, MlcdSettings, SessionSettings};
+use crate::training::distill::{dmd, kd, mlcd};
 use crate::training::optimiser::OptimiserSettings;
 use crate::training::run::{Ended, Plan};
 use crate::training::setup::Setup;
@@ -17,10 +17,7 @@ use crate::training::template::Template;
 
 pub fn mlcd(arguments: &MlcdArguments) -> anyhow::Result<Ended> {
     let MlcdArguments { common, segments, skip, guidance, distance, data_free } = arguments;
-    let segments = Segments::new(*segments).map_err(|error| UsageError(error.to_string()))?;
-    if !guidance.is_finite() || *guidance < 1.0 {
-        return Err(UsageError("The scale of the guidance is 1 (none) or more.".into()).into());
-    }
+    let segments = steps_and_guidance(*segments, *guidance)?;
     let plan = common.session.plan(mlcd::SCHEDULE)?;
     let settings = MlcdSettings {
         session: session(common, mlcd::BATCH, mlcd::OPTIMISER, plan),
@@ -36,6 +33,29 @@ pub fn mlcd(arguments: &MlcdArguments) -> anyhow::Result<Ended> {
     let mut setup = begin(common, Template::open(&common.teacher)?, mlcd::MLCD, mlcd::MLCD, &mut terminal)?;
     let outcome = session::mlcd(&mut setup, &settings)?;
     told(&common.session.out, terminal, outcome)
+}
+
+pub fn dmd(arguments: &DmdArguments) -> anyhow::Result<Ended> {
+    let DmdArguments { common, student, segments, guidance, critic_learning_rate } = arguments;
+    let segments = steps_and_guidance(*segments, *guidance)?;
+    let plan = common.session.plan(dmd::SCHEDULE)?;
+    let optimiser = OptimiserSettings { muon_learning_rate: *critic_learning_rate, ..dmd::OPTIMISER };
+    let settings = DmdSettings {
+        session: session(common, dmd::BATCH, optimiser, plan),
+        student: dmd::Settings { segments, guidance: *guidance },
+    };
+    let mut terminal = Terminal::new(common.session.quiet);
+    let teacher = Template::open(&common.teacher)?;
+    let mut setup = begin(common, Template::open(student)?, dmd::DMD, dmd::DMD, &mut terminal)?;
+    let outcome = session::dmd(&mut setup, &teacher, &settings)?;
+    told(&common.session.out, terminal, outcome)
+}
+
+fn steps_and_guidance(segments: usize, guidance: f64) -> Result<Segments, UsageError> {
+    if !guidance.is_finite() || guidance < 1.0 {
+        return Err(UsageError("The scale of the guidance is 1 (none) or more.".into()));
+    }
+    Segments::new(segments).map_err(|error| UsageError(error.to_string()))
 }
 
 pub fn kd(arguments: &KdArguments) -> anyhow::Result<Ended> {

@@ -87,7 +87,7 @@ pub fn noised(schedule: &NoiseSchedule, clean: Tensor<5>, noise: Tensor<5>, time
 }
 
 /// One number a sample, `[samples, 1, 1, 1, 1]` where `beside` is.
-fn a_sample<T>(of: &[T], number: &dyn Fn(&T) -> f64, beside: &Tensor<5>) -> Tensor<5> {
+pub(super) fn a_sample<T>(of: &[T], number: &dyn Fn(&T) -> f64, beside: &Tensor<5>) -> Tensor<5> {
     let values: Vec<f32> = of.iter().map(|of| number(of) as f32).collect();
     Tensor::from_data(TensorData::new(values, [of.len(), 1, 1, 1, 1]), &beside.device())
 }

@@ -7,7 +7,7 @@ use super::jump::Segments;
 use super::masks::Masks;
 use super::student::{self, Description, SheetOfStudent};
 use super::teacher::Teacher;
-use super::{kd, mlcd};
+use super::{dmd, kd, mlcd};
 use crate::gpu::device::ComputeDevice;
 use crate::mask::MaskPlan;
 use crate::model::dit::{TextContext, Transformer};
@@ -32,7 +32,7 @@ use crate::training::trainer::Trainer;
 /// Clips where none were encoded before.
 const CLIPS: usize = 20_000;
 
-/// What both distillations are told.
+/// What all distillations are told.
 #[derive(Clone, Debug)]
 pub struct SessionSettings {
     pub clips: ClipsFrom,
@@ -72,6 +72,13 @@ pub struct MlcdSettings {
     pub student: mlcd::Settings,
 }
 
+/// What distribution matching is told.
+#[derive(Clone, Debug)]
+pub struct DmdSettings {
+    pub session: SessionSettings,
+    pub student: dmd::Settings,
+}
+
 /// Looks at the folder in which a distillation of this `kind` trains the network `student`.
 ///
 /// # Errors
@@ -85,10 +92,16 @@ pub fn look(
 ) -> Result<Start, TrainError> {
     let size = template.size();
     let start = Start::look(template, size, root, kind, resume)?;
-    let place = start.folder.network(student);
-    match start.template.path() {
+    not_in_place(&start.template, &start.folder, student)?;
+    Ok(start)
+}
+
+/// A student must not take the place of a model that it learns from.
+fn not_in_place(teacher: &Template, folder: &RunFolder, student: &str) -> Result<(), TrainError> {
+    let place = folder.network(student);
+    match teacher.path() {
         Some(path) if is_same(path, &place) => Err(TrainError::TeachersPlace { path: place }),
-        _ => Ok(start),
+        _ => Ok(()),
     }
 }
 
@@ -101,23 +114,13 @@ pub fn mlcd(setup: &mut Setup<'_>, settings: &MlcdSettings) -> Result<Option<Out
     let plan = setup.template.plan()?;
     let also = other_lengths(setup, session, &[&plan])?;
     lend(setup)?;
-    let lessons = if student.start == mlcd::Start::Noise {
-        let channels = setup.template.vae_config()?.0.embed_dim;
-        let clips = match session.clips {
-            ClipsFrom::World(Some(clips)) => clips,
-            ClipsFrom::World(None) | ClipsFrom::Folder(_) => CLIPS,
-        };
-        let described = |_: &mut Setup<'_>, size: ClipSize| {
-            let shape = size.latent_shape(channels);
-            Ok(Some(Clips::Described { clips, shape }))
-        };
-        setup.mix(&also, &described)?.map(|mix| Lessons { mix, sentences: None })
-    } else {
-        encoded_clips(setup, &session.clips, &also)?
+    let lessons = match student.start {
+        mlcd::Start::Noise => described_clips(setup, &session.clips, &also)?,
+        mlcd::Start::Clips => encoded_clips(setup, &session.clips, &also)?,
     };
     let Some(lessons) = lessons else { return Ok(None) };
     let data = data(&setup.template, lessons, session)?;
-    let facts = trained_at(few_steps(setup.template.facts(), student.segments), &also);
+    let facts = trained_at(few_steps(setup.template.facts(), student.segments, "consistency distillation"), &also);
     let description = describe(&setup.template, mlcd::MLCD, facts, &plan);
     let kind = student.kind(&setup.template.short_hash()?);
     let masks = Masks::adapted(&plan, &data.mix.latent_frames())?;
@@ -173,6 +176,46 @@ pub fn kd(setup: &mut Setup<'_>, settings: &KdSettings) -> Result<Option<Outcome
     let (mut task, mut trainer) = make(&setup.device)?;
     if session.plan.sheet_every.is_some() {
         task.sheet = Some(sheet(setup, &task.description, &task.plan)?);
+    }
+    setup.run(&task, &data, &mut trainer, &session.plan, &make).map(Some)
+}
+
+/// Trains a student of few steps, which begins with the setup's model, until its clips are like those of a teacher. None if it was
+/// stopped before the first step.
+///
+/// # Errors
+/// As [`mlcd`]; also if the two models have different text encoders or VAEs.
+pub fn dmd(setup: &mut Setup<'_>, of_teacher: &Template, settings: &DmdSettings) -> Result<Option<Outcome>, TrainError> {
+    let DmdSettings { session, student } = settings;
+    not_in_place(of_teacher, &setup.folder, dmd::DMD)?;
+    let plans = [setup.template.plan()?, of_teacher.plan()?];
+    let also = other_lengths(setup, session, &[&plans[0], &plans[1]])?;
+    lend(setup)?;
+    // The teacher's are there already, or it is refused.
+    of_teacher.lend_surroundings(&setup.folder)?;
+    let Some(lessons) = described_clips(setup, &session.clips, &also)? else { return Ok(None) };
+    let clips = data(&setup.template, lessons, session)?;
+    let facts = trained_at(few_steps(setup.template.facts(), student.segments, "distribution matching"), &also);
+    let description = describe(&setup.template, dmd::DMD, facts, &plans[0]);
+    let kind = student.kind(&setup.template.short_hash()?, &of_teacher.short_hash()?);
+    let latent_frames = clips.mix.latent_frames();
+    let masks = [Masks::adapted(&plans[0], &latent_frames)?, Masks::adapted(&plans[1], &latent_frames)?];
+    let samples = clips.mix.samples_a_step(session.batch_and_part);
+    let data = dmd::DmdData { clips, segments: student.segments };
+    let template = setup.template.clone();
+    let make = |device: &ComputeDevice| {
+        let (config, weights) =
+            (template.base_configs()?.transformer, [&template, of_teacher].map(Template::transformer_weights));
+        let [own, of_critic] = weights;
+        let trainer = dmd::trainer([&own?, &of_critic?], &config, &kind, session.optimiser, session.seed, device)?;
+        let teacher = teacher(of_teacher, masks[1].clone(), device)?;
+        let mut task = dmd::DmdTask::new(teacher, *student, plans.each_ref(), description.clone(), samples, device);
+        [task.masks, task.critic_masks] = masks.clone();
+        Ok((task, trainer))
+    };
+    let (mut task, mut trainer) = make(&setup.device)?;
+    if session.plan.sheet_every.is_some() {
+        task.sheet = Some(sheet(setup, &task.description, &plans[0])?);
     }
     setup.run(&task, &data, &mut trainer, &session.plan, &make).map(Some)
 }
@@ -244,6 +287,20 @@ fn encoded_clips(setup: &mut Setup<'_>, from: &ClipsFrom, also: &Also) -> Result
     Ok(mix.map(|mix| Lessons { mix, sentences }))
 }
 
+/// Sentences alone, without clips. None if it was stopped.
+fn described_clips(setup: &mut Setup<'_>, from: &ClipsFrom, also: &Also) -> Result<Option<Lessons>, TrainError> {
+    let (clips, sentences) = match from {
+        ClipsFrom::World(clips) => (clips.unwrap_or(CLIPS), None),
+        ClipsFrom::Folder(folder) => {
+            let (own, _) = list(folder)?;
+            (own.len(), Some(own.into_iter().map(|clip| clip.sentence).collect()))
+        }
+    };
+    let channels = setup.template.vae_config()?.0.embed_dim;
+    let described = |_: &mut Setup<'_>, size: ClipSize| Ok(Some(Clips::Described { clips, shape: size.latent_shape(channels) }));
+    Ok(setup.mix(also, &described)?.map(|mix| Lessons { mix, sentences }))
+}
+
 /// Clips of a size that were encoded for this model or its teacher, else new ones.
 fn clips_of_world(setup: &mut Setup<'_>, clips: Option<usize>, size: ClipSize) -> Result<Option<Latents>, TrainError> {
     let usual = setup.size.frames;
@@ -288,12 +345,12 @@ fn teacher(template: &Template, masks: Masks, device: &ComputeDevice) -> Result<
 }
 
 /// What a few-step student says of itself.
-fn few_steps(of_teacher: &ModelFacts, segments: Segments) -> ModelFacts {
+fn few_steps(of_teacher: &ModelFacts, segments: Segments, by: &str) -> ModelFacts {
     let mut facts = of_teacher.clone();
     let defaults = &mut facts.defaults;
     (defaults.sampler, defaults.steps, defaults.guidance_scale) = (SamplerKind::DdimTrailing, segments.count(), 1.0);
     facts.trained.steps = segments.divisors();
-    facts.card = Some(format!("Few-step transformer by consistency distillation: {} steps without guidance.", segments.count()));
+    facts.card = Some(format!("Few-step transformer by {by}: {} steps without guidance.", segments.count()));
     facts
 }
 

@@ -26,8 +26,8 @@ const CONFIG: &str = "config.json";
 const FACTS: &str = "tilereel.json";
 const PLAN: &str = "mask_plan.json";
 
-/// The name of the one network among the parameters.
-const PART: &str = "student";
+/// The name of the student among the parameters.
+pub(super) const STUDENT: &str = "student";
 
 /// A trainer of a network that begins with the weights of a file; AdamW updates everything, which does not lead far away from
 /// them as the optimiser of matrices would. A checkpoint goes on only in a run of the same `kind`, which therefore also says with
@@ -46,7 +46,7 @@ pub fn trainer(
     let exact = ComputeDevice { precision: Precision::F32, ..device.clone() };
     let noted = PublishedParameters::default();
     let transformer = Transformer::load(Loader::new(weights, &exact).noting(&noted), config)?;
-    let parameters = Parameters::of(&[(PART, noted)], &|_, _| false);
+    let parameters = Parameters::of(&[(STUDENT, noted)], &|_, _| false);
     Ok(Trainer::new(transformer, parameters, settings, kind, seed, device))
 }
 
@@ -84,9 +84,9 @@ impl Description {
     ///
     /// # Errors
     /// The device failed, or a file cannot be written.
-    pub fn publish(&self, trainer: &Trainer<Transformer>, folder: &RunFolder) -> Result<(), TrainError> {
+    pub fn publish<M: Module>(&self, trainer: &Trainer<M>, folder: &RunFolder) -> Result<(), TrainError> {
         let place = folder.network(self.name);
-        let tensors = trainer.parameters().published(PART, &trainer.average()?);
+        let tensors = trainer.parameters().published(STUDENT, &trainer.average()?);
         if let Some(plan) = &self.plan {
             write_whole(&place.join(PLAN), plan.to_json()?.as_bytes())?;
         }

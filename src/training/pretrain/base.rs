@@ -77,9 +77,15 @@ pub struct BaseConfigs {
 }
 
 /// Muon's: matrices inside the blocks and of the caption's path.
-fn is_hidden(name: &str) -> bool {
+pub fn is_hidden(name: &str) -> bool {
     let inside = ["transformer_blocks.", "encoder.block.", "caption_projection."];
     inside.iter().any(|place| name.starts_with(place))
+}
+
+/// What a sample at a time with this product of alphas counts, for the error of its noise (min-SNR).
+pub fn signal_to_noise_weight(alpha_bar: f64) -> f64 {
+    let ratio = alpha_bar / (1.0 - alpha_bar);
+    ratio.min(GAMMA) / ratio
 }
 
 /// Where the values of the networks come from.
@@ -247,10 +253,7 @@ impl Task for BaseTask {
         let predicted = predicted.narrow(1, 0, shape[1]);
         let error = predicted - noise;
         let squared = error.clone() * error;
-        let weight = a_sample(&|alpha_bar| {
-            let ratio = alpha_bar / (1.0 - alpha_bar);
-            ratio.min(GAMMA) / ratio
-        });
+        let weight = a_sample(&signal_to_noise_weight);
         Loss { total: mean(squared.clone() * weight), numbers: vec![mean(squared)] }
     }
 

@@ -73,7 +73,13 @@ fn a_model_becomes_fast_and_is_compared() {
     place.run(&sparse_first).succeeds();
     assert_eq!(json(&place, "other/mlcd/mask_plan.json")["layers"], plan["layers"]);
 
-    let clip = ["generate", "a red ball", "--model", "toy/fast", "--seed", "1", "--out", "clip.apng"];
+    // Better clips of the sparse student: its masks stay.
+    run(&with(&["distill", "dmd", "--teacher", "toy/base", "--student", "toy/fast", "--segments", "2"])).succeeds();
+    assert_eq!(json(&place, "toy/dmd/mask_plan.json")["layers"], plan["layers"]);
+    assert_eq!(json(&place, "toy/dmd/tilereel.json")["defaults"]["steps"], 2);
+    run(&with(&["distill", "dmd", "--teacher", "toy/dmd", "--student", "toy/fast"])).complains(1, &["already", "--resume"]);
+
+    let clip = ["generate", "a red ball", "--model", "toy/dmd", "--seed", "1", "--out", "clip.apng"];
     place.run(&[&clip[..], &CPU].concat()).succeeds();
 
     let judge = ["train", "judge", "--like", "toy/base", "--steps", "1", "--batch", "2", "--sheet-every", "0", "--out", "toy"];

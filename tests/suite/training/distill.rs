@@ -1,5 +1,7 @@
-//! The two distillations at toy size: their targets against plain sums in f64, what is learnt, runs that go on exactly, and
+//! The distillations at toy size: their targets against plain sums in f64, what is learnt, runs that go on exactly, and
 //! that clips can be made with what is published.
+
+mod dmd;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use burn::tensor::{Tensor, TensorData};
 use tilereel::gpu::device::ComputeDevice;
 use tilereel::gpu::kernels::reference::seeded;
 use tilereel::gpu::kernels::tile_attention::{Tiles, tile_attention};
-use tilereel::mask::FrameMask;
+use tilereel::mask::{FrameMask, KeyFrames};
 use tilereel::model::dit::{Probe, Site, TextContext, Transformer};
 use tilereel::model::folder::{ModelFolder, SearchPath};
 use tilereel::model::sampler::SamplerKind;
@@ -58,12 +60,15 @@ struct Oracle<'a> {
 
 impl Oracle<'_> {
     fn noise(&self, latent: &[f64], time: i64, text: &TextContext) -> Vec<f64> {
+        self.noise_with(latent, time, text, &toy::masks(&toy::dense()))
+    }
+
+    fn noise_with(&self, latent: &[f64], time: i64, text: &TextContext, masks: &[Arc<KeyFrames>]) -> Vec<f64> {
         let values: Vec<f32> = latent.iter().map(|&value| value as f32).collect();
         let [channels, frames, height, width] = toy::SHAPE;
         let data = TensorData::new(values, [1, channels, frames, height, width]);
         let latent = Tensor::<5>::from_data(data, &self.device.device);
-        let masks = toy::masks(&toy::dense());
-        wide(read(predict(self.network, latent, &[time.max(0) as usize], text, &masks, &mut Probe::default())))
+        wide(read(predict(self.network, latent, &[time.max(0) as usize], text, masks, &mut Probe::default())))
     }
 
     fn guided(&self, latent: &[f64], time: i64, text: &TextContext, empty: &TextContext, scale: f64) -> Vec<f64> {
@@ -342,10 +347,10 @@ fn a_distillation_that_was_stopped_is_the_undisturbed_one() {
     assert_resumes(&sparse, &data, &|| toy::trainer(&template, kd::KD, kd::OPTIMISER, &device), folder.path(), kd::KD);
 }
 
-fn assert_resumes<T: Task<Network = Transformer, Batch = DistillBatch>>(
+fn assert_resumes<T: Task>(
     task: &T,
-    data: &DistillData,
-    fresh: &dyn Fn() -> tilereel::training::trainer::Trainer<Transformer>,
+    data: &impl Batches<Batch = T::Batch>,
+    fresh: &dyn Fn() -> tilereel::training::trainer::Trainer<T::Network>,
     root: &Path,
     kind: &'static str,
 ) {
