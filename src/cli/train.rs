@@ -132,6 +132,9 @@ pub struct BaseArguments {
     /// Learn from a folder of clips instead, each with its sentence beside it (ball.mp4 and ball.txt); needs ffmpeg
     #[arg(long, value_name = "FOLDER")]
     clips: Option<PathBuf>,
+    /// Share of the samples in which the world's clips have a second object, if not as many as the world has
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "clips")]
+    second_objects: Option<f64>,
     /// Begin with the weights of --like instead of from nothing
     #[arg(long)]
     fine_tune: bool,

@@ -39,6 +39,8 @@ pub enum Stream {
     /// The same in a critic's lesson, and its time.
     CriticNoise,
     CriticTime,
+    /// Whether a sample is of a clip with a second object.
+    SecondObject,
 }
 
 /// The generator of a run.

@@ -9,11 +9,13 @@ use crate::model::latent::ClipSize;
 use crate::training::data::clip_folder::list;
 use crate::training::data::encoding::pool_through_vae;
 use crate::training::data::mix::Also;
+use crate::training::data::scenes::Scenes;
 use crate::training::pretrain::{base, judge, samples, vae};
 use crate::training::random::Random;
 use crate::training::run::{Ended, Watcher};
 use crate::training::setup::{Learnt, Setup, Start};
 use crate::training::template::{Template, load_vae};
+use crate::world::seeds;
 
 /// Clips of the judge's pool for every sample of a batch; the pool lies in the device's memory.
 const POOL_CLIPS_A_SAMPLE: usize = 6;
@@ -84,7 +86,7 @@ pub fn vae(arguments: &VaeArguments) -> anyhow::Result<Ended> {
 }
 
 pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
-    let BaseArguments { run, world_clips, clips, fine_tune, also } = arguments;
+    let BaseArguments { run, world_clips, clips, second_objects, fine_tune, also } = arguments;
     let session = &run.session;
     let plan = session.plan(base::SCHEDULE)?;
     let mut terminal = Terminal::new(session.quiet);
@@ -102,8 +104,15 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
         Some(folder) => list(folder)?,
         None => Default::default(),
     };
-    let learnt = if own.is_empty() { Learnt::World(*world_clips as usize) } else { Learnt::Own(&own, identity) };
+    let world_clips = *world_clips as usize;
+    let scenes = second_objects.map(|share| Scenes::of_world(seeds::TRANSFORMER, world_clips, share)).transpose()?;
+    let learnt = if own.is_empty() { Learnt::World(world_clips) } else { Learnt::Own(&own, identity) };
     let usual = setup.size.frames;
+    for frames in also.with(usual) {
+        if let (Some(scenes), Learnt::World(clips)) = (&scenes, learnt.at(frames, usual)) {
+            scenes.check(clips)?;
+        }
+    }
     let clips_of = |setup: &mut Setup<'_>, size: ClipSize| setup.latents(learnt.at(size.frames, usual), size);
     let Some(mix) = setup.mix(&also, &clips_of)? else { return told(&session.out, terminal, None) };
     let [batch, part] = session.batch_and_part(base::BATCH);
@@ -114,6 +123,7 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
         batch,
         part,
         random: Random::new(session.seed),
+        scenes,
         sentences: (!own.is_empty()).then(|| own.into_iter().map(|clip| clip.sentence).collect()),
     };
     let weights = if *fine_tune { Some(setup.template.base_weights()?) } else { None };

@@ -5,3 +5,4 @@ pub mod clip_folder;
 pub mod encoding;
 pub mod latents;
 pub mod mix;
+pub mod scenes;

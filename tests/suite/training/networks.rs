@@ -86,6 +86,7 @@ fn base_data(configs: &base::BaseConfigs) -> base::BaseData {
         part: 4,
         random: Random::new(1),
         sentences: None,
+        scenes: None,
     }
 }
 
