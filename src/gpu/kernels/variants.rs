@@ -90,6 +90,12 @@ fn on_subgroups() -> Vec<(String, Shader)> {
                 let name = format!("conv3d subgroup {element} rows={}{}", block.rows(), word("residual", residual));
                 variants.push((name, conv3d::block_shader(element, block, residual)));
             }
+            for strided in SWITCH {
+                let name = format!("conv3d gradient subgroup {element} rows={}{}", block.rows(), word("strided", strided));
+                variants.push((name, gradient::input::block_shader(element, block, strided)));
+            }
+            let name = format!("weight_gradient subgroup {element} rows={}", block.rows());
+            variants.push((name, gradient::blocks::shader(element, block)));
         }
     }
     variants

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use burn::tensor::DType;
 use tilereel::gpu::kernels::block_product::{self, Block};
 use tilereel::gpu::kernels::conv3d::{self, Geometry};
+use tilereel::gpu::kernels::gradient::input::InputGradient;
+use tilereel::gpu::kernels::gradient::{self, WeightGradient};
 use tilereel::gpu::kernels::linear::{self, Activation};
 use tilereel::gpu::kernels::norm_modulate::ShiftAndScale;
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded, transformer};
@@ -155,6 +157,35 @@ fn the_subgroup_tier_stays_inside_its_buffers() {
         let want = reference::conv3d(&reference::Conv3d { input, channels_out, geometry: HALF }, &x, &weight, &bias, None, None);
         let error = relative_l2(&got, &want);
         assert!(error <= 2e-6, "convolution, {block:?}: {error:.2e}");
+
+        let [frames_out, height_out, width_out] = HALF.output([frames, height, width]);
+        let back = seeded(10, count);
+        let sizes = reference::Conv3d { input, channels_out, geometry: HALF };
+        let (of_input, of_weight) = reference::conv3d_gradients(&sizes, &x, &weight, &back);
+        let (call, parts) =
+            gradient::blocks::call_in_blocks("f32", &WeightGradient { input, channels_out, geometry: HALF }, block);
+        let got = checked.run(&call, &[&x, &back], parts * weight.len());
+        let got: Vec<f32> = (0..weight.len()).map(|at| got[at..].iter().step_by(weight.len()).sum()).collect();
+        let error = relative_l2(&got, &of_weight);
+        assert!(error <= 2e-6, "gradient of a weight, {block:?}: {error:.2e}");
+
+        let size = [frames, height, width];
+        let gradient = [2, frames_out, height_out, width_out, channels_out];
+        let all = InputGradient { gradient, channels_in: channels, size, geometry: HALF };
+        for (part, first) in all.launches() {
+            let call = gradient::input::turned_weight_call("f32", [channels, channels_out], &HALF, first);
+            let turned = checked.run(&call, &[&weight], weight.len());
+            let shader = gradient::input::block_shader("f32", block, true);
+            let to = (size, part.clone());
+            let call = block_product::gradient_call(shader, block, gradient, to, channels, &all.turned());
+            let got = checked.run(&call, &[&back, &turned], x.len());
+            let frame = height * width * channels;
+            for clip in [0, frames * frame] {
+                let values = clip + part.start * frame..clip + part.end * frame;
+                let error = relative_l2(&got[values.clone()], &of_input[values]);
+                assert!(error <= 2e-6, "gradient of an input, frames {part:?}, {block:?}: {error:.2e}");
+            }
+        }
     }
 }
 
