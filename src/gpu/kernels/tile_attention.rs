@@ -30,6 +30,7 @@ use crate::mask::KeyFrames;
 mod autodiff;
 pub mod backward;
 pub mod backward_matrix;
+pub mod backward_subgroup;
 mod flex;
 pub mod matrix;
 mod record;

@@ -169,8 +169,11 @@ impl Bench<'_> {
 
     /// Channels in fours, which the subgroup kernels take; the other lines have others, which run on the plain tier.
     fn subgroup_gradient_lines(&self, limits: &Limits) -> Vec<SelfTestLine> {
-        let &Limits { convolution, .. } = limits;
+        let &Limits { plain, convolution, .. } = limits;
         vec![
+            self.line("gradients of tile attention on subgroups, head of 48", plain, || self.attention_gradients(48, [50, 70])),
+            self.line("gradients of tile attention on subgroups, head of 96", plain, || self.attention_gradients(96, [70, 33])),
+            self.line("gradients of tile attention on subgroups, head of 128", plain, || self.attention_gradients(128, [21, 37])),
             self.line("gradient of a weight on subgroups, a layer", SUMS, || self.layer_gradient([333, 136, 72])),
             self.line("gradient of a weight on subgroups, a small layer", SUMS, || self.layer_gradient([75, 40, 132])),
             self.line("gradient of a weight on subgroups, convolution", SUMS, || {
