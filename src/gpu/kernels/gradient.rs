@@ -115,7 +115,7 @@ impl GradientKernel for CubeBackend {
                 matrix::tile_for(channels_in, channels_out, &geometry).map(|tile| matrix::shader_call(&tile, &call))
             }
             ShaderTier::Subgroup => Block::takes(channels_in, channels_out).then(|| blocks::shader_call(element, &call)),
-            ShaderTier::Plain => None,
+            ShaderTier::Plain | ShaderTier::SubgroupForward => None,
         };
         let (shader_call, parts) = on_tier.unwrap_or_else(|| weight::shader_call(element, &call));
         let output = launch::empty(&input, Shape::new([parts, call.count()]), DType::F32);
@@ -144,7 +144,7 @@ impl GradientKernel for CubeBackend {
             let shader_call = match tier {
                 ShaderTier::Matrix => call.matrix_call(frames),
                 ShaderTier::Subgroup if Block::takes(channels_out, channels_in) => call.block_call(element, frames),
-                ShaderTier::Plain | ShaderTier::Subgroup => call.plain_call(element, frames),
+                _ => call.plain_call(element, frames),
             };
             launch::launch(shader_call, &[&gradient, &turned], &[&output]);
         }

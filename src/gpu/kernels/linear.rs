@@ -40,7 +40,8 @@ pub enum Cut {
 }
 
 impl Cut {
-    /// The cut for `[rows, inner] x [inner, columns]` on a tier; None if burn's product takes these sizes.
+    /// The cut for `[rows, inner] x [inner, columns]` on a tier; None if burn's product takes these sizes. The way back of a cut
+    /// runs on the cut's tier.
     fn of(tier: ShaderTier, [rows, inner, columns]: [usize; 3]) -> Option<Self> {
         match tier {
             ShaderTier::Matrix => tile_for(rows, inner, columns).copied().map(Self::Tile),
@@ -48,7 +49,7 @@ impl Cut {
                 let taken = rows >= FEWEST_ROWS && Block::takes(inner, columns);
                 taken.then(|| Self::Block(Block::of(rows, columns)))
             }
-            ShaderTier::Plain => None,
+            ShaderTier::Plain | ShaderTier::SubgroupForward => None,
         }
     }
 
@@ -112,7 +113,10 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
     assert_eq!(shape[D - 1], inner, "the weight does not fit the input");
     shape[D - 1] = columns;
     let rows = shape[..D - 1].iter().product();
-    let tier = ShaderTier::of(&x.device(), x.dtype());
+    let tier = match ShaderTier::of(&x.device(), x.dtype()) {
+        ShaderTier::SubgroupForward if !is_tracked(&x, &weight, bias.as_ref()) => ShaderTier::Subgroup,
+        tier => tier,
+    };
     if let Some(cut) = Cut::of(tier, [rows, inner, columns]) {
         return linear_cut(x.reshape([rows, inner]), weight, bias, activation, cut).reshape(shape);
     }
@@ -130,12 +134,16 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
 
 /// [`linear`] on the tier of a cut.
 pub fn linear_cut(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, activation: Activation, cut: Cut) -> Tensor<2> {
-    let tracked = x.is_tracked() || weight.is_tracked() || bias.as_ref().is_some_and(Tensor::is_tracked);
+    let tracked = is_tracked(&x, &weight, bias.as_ref());
     // The gradient of GELU needs what went into it.
     let fused = if tracked { Activation::None } else { activation };
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     let product = Tensor::from_dispatch(Dispatch::linear_cut(x, weight, bias.into(), fused, cut));
     if fused == activation { product } else { gelu_tanh(product) }
+}
+
+fn is_tracked<const D: usize>(x: &Tensor<D>, weight: &Tensor<2>, bias: Option<&Tensor<1>>) -> bool {
+    x.is_tracked() || weight.is_tracked() || bias.is_some_and(Tensor::is_tracked)
 }
 
 /// The shader of the subgroup tier.

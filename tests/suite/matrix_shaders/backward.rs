@@ -181,7 +181,7 @@ fn faults_in_quads_are_found() {
     for (from, to) in [
         ("            workgroupBarrier();\n", ""),
         ("pair + quadSwapY(pair)", "pair"),
-        ("let inside = first_other + column < other_tokens;", "let inside = true;"),
+        ("let inside = token < other_tokens && vector < VECTORS;", "let inside = vector < VECTORS;"),
         ("u_{{ j }}, first_{{ r }}_{{ j }})", "v_{{ j }}, first_{{ r }}_{{ j }})"),
     ] {
         let result = case.run_in_quads(8, |shader| {

@@ -210,7 +210,7 @@ pub(super) fn launch_gradients(
                 let shader = backward_subgroup::shader(element, cut, with_bias, of, count_work);
                 backward_subgroup::shader_call(shader, cut, sizes, key_frames, tiles, of)
             }),
-            ShaderTier::Plain => None,
+            ShaderTier::Plain | ShaderTier::SubgroupForward => None,
         };
         let call = on_tier.unwrap_or_else(|| {
             let shader = shader(element, head, with_bias, of, count_work);
