@@ -1,5 +1,6 @@
 // Matrix product in blocks of registers, f16 or f32 with f32 sums: the subgroup tier of `linear` and, with its left side
-// gathered on the way, of `conv3d`. It needs nothing that an adapter may lack.
+// gathered on the way, of `conv3d`. It needs nothing that an adapter may lack. With `gradient` it carries the gradient of a
+// convolution's output back to its input, as `matrix_product` does.
 //
 // One workgroup of THREADS threads owns as many rows (tokens, output pixels) and COLUMNS columns, a thread 8 x 8 of the sums. It
 // walks over the inner axis (of every tap in turn) in slices of DEPTH: slice n + 1 travels from storage into registers while
@@ -57,16 +58,46 @@ const STRIDE_W = 13u;
 const CAUSAL = 14u;
 const TOP = 15u;
 const LEFT = 16u;
+#if gradient
+const FIRST_ROW = 17u;        // of this launch, in its clip
+const CLIP_ROWS = 18u;
+#end
 #end
 
 var<workgroup> left_slice: array<vec4<f32>, DEPTH * LEFT_LINE>;     // [inner][four rows]
 var<workgroup> right_slice: array<vec4<f32>, DEPTH * RIGHT_LINE>;   // [inner][column]
 
 #if convolution
-// Where the pixel at a place begins; places left of and above the picture wrap around and are too large.
+#if gradient
+// A place in steps of the stride, between which there are no pixels.
+fn whole(place: u32, stride: u32) -> u32 {
+#if strided
+    return select(0xffffffffu, place / stride, place % stride == 0u);
+#else
+    return place;
+#end
+}
+
+// Whether there is a pixel at a place; places before the first wrap around and are too large.
+fn is_pixel(x: u32, y: u32, t: i32) -> bool {
+    let in_row = whole(x, info[STRIDE_W]) < info[WIDTH_IN];
+    return in_row && whole(y, info[STRIDE_H]) < info[HEIGHT_IN] && whole(u32(t), info[STRIDE_T]) < info[FRAMES_IN];
+}
+
+fn pixel_at(x: u32, y: u32, t: i32) -> u32 {
+    let line = whole(u32(t), info[STRIDE_T]) * info[HEIGHT_IN] + whole(y, info[STRIDE_H]);
+    return line * info[WIDTH_IN] + whole(x, info[STRIDE_W]);
+}
+#else
+// Whether there is a pixel at a place; places left of and above the picture wrap around and are too large.
+fn is_pixel(x: u32, y: u32, t: i32) -> bool {
+    return x < info[WIDTH_IN] && y < info[HEIGHT_IN];
+}
+
 fn pixel_at(x: u32, y: u32, t: i32) -> u32 {
     return (u32(max(t, 0)) * info[HEIGHT_IN] + y) * info[WIDTH_IN] + x;
 }
+#end
 #end
 
 @compute @workgroup_size({{ threads }})
@@ -86,7 +117,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
     let band_height = min(BAND, row_blocks - band * BAND);
     let first_row = (band * BAND + in_band % band_height) * THREADS;
     let first_column = (in_band / band_height) * RIGHT_LINE;
+#if gradient
+    let rows_before = info[FIRST_ROW];
+    let output_from = (group.z * info[CLIP_ROWS] + rows_before) * columns;
+#else
     let output_from = group.z * rows * columns;
+#end
 
     let across = thread % 8u;
     let down = thread / 8u;
@@ -108,10 +144,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #for r in 0..4
     let row_{{ r }} = min(first_row + left_quarter * 4u + {{ r }}u, rows - 1u);
 #if convolution
+#if gradient
+    let pixel_{{ r }} = rows_before + row_{{ r }};
+    let x_{{ r }} = pixel_{{ r }} % info[WIDTH_OUT] - info[LEFT];
+    let y_{{ r }} = pixel_{{ r }} / info[WIDTH_OUT] % info[HEIGHT_OUT] - info[TOP];
+    let t_{{ r }} = i32(pixel_{{ r }} / (info[WIDTH_OUT] * info[HEIGHT_OUT])) - i32(info[CAUSAL]);
+#else
     let x_{{ r }} = (row_{{ r }} % info[WIDTH_OUT]) * info[STRIDE_W] - info[LEFT];
     let y_{{ r }} = ((row_{{ r }} / info[WIDTH_OUT]) % info[HEIGHT_OUT]) * info[STRIDE_H] - info[TOP];
     let t_{{ r }} = i32((row_{{ r }} / (info[WIDTH_OUT] * info[HEIGHT_OUT])) * info[STRIDE_T]) - i32(info[CAUSAL]);
-    var seen_{{ r }} = x_{{ r }} < info[WIDTH_IN] && y_{{ r }} < info[HEIGHT_IN];
+#end
+    var seen_{{ r }} = is_pixel(x_{{ r }}, y_{{ r }}, t_{{ r }});
     var from_{{ r }} = (input_from + pixel_at(x_{{ r }}, y_{{ r }}, t_{{ r }})) * inner + left_vector;
 #else
     let from_{{ r }} = row_{{ r }} * inner + left_vector;
@@ -160,7 +203,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
                     }
                 }
 #for r in 0..4
-                seen_{{ r }} = x_{{ r }} + tap_w < info[WIDTH_IN] && y_{{ r }} + tap_h < info[HEIGHT_IN];
+                seen_{{ r }} = is_pixel(x_{{ r }} + tap_w, y_{{ r }} + tap_h, t_{{ r }} + tap_t);
                 from_{{ r }} = (input_from + pixel_at(x_{{ r }} + tap_w, y_{{ r }} + tap_h, t_{{ r }} + tap_t)) * inner + left_vector;
 #end
             }

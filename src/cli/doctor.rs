@@ -7,6 +7,7 @@ use super::settings::DeviceArguments;
 use crate::generate::GenerateError;
 use crate::gpu::device::{self, AdapterReport};
 use crate::gpu::self_test::{self, Part, SelfTestLine};
+use crate::gpu::tier::KernelTier;
 use crate::studio::Engine;
 use crate::studio::words::bytes;
 
@@ -41,6 +42,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let engine = Engine::start()?;
     let mut status = Status::Done;
     for (part, what, advice) in PARTS {
+        let on_subgroups = matches!(device.tier, KernelTier::Subgroup { .. });
+        let advice = if part == Part::Training && on_subgroups { ON_SUBGROUPS } else { advice };
         let device = device.clone();
         let ticket = engine.submit(move |_, _| Ok::<_, GenerateError>(self_test::run(&device, part)));
         let result = loop {
@@ -63,6 +66,9 @@ const PARTS: [(Part, &str, &str); 2] = [
     (Part::Forward, "making clips", "do not trust clips from this device"),
     (Part::Training, "training", "clips are right, but do not train on this device with these kernels"),
 ];
+
+/// What a training does by itself where its part fails on subgroups.
+const ON_SUBGROUPS: &str = "clips are right, and a training takes the plain tier's gradients if those are right";
 
 fn print_line(line: &SelfTestLine) {
     let verdict = if line.ok { "ok" } else { "FAILED" };

@@ -19,13 +19,11 @@ use half::f16;
 
 use super::device::{ComputeDevice, Precision};
 use super::kernels::KernelError;
-use super::kernels::block_product::Block;
 use super::kernels::conv3d::{Geometry, conv3d};
 use super::kernels::gradient::{POINT, input_gradient, weight_gradient};
 use super::kernels::group_norm::{EPSILON, GROUPS, group_norm, group_norm_affine};
-use super::kernels::linear::{Activation, linear, linear_in_blocks, linear_on_matrices};
+use super::kernels::linear::{Activation, Cut, linear, linear_cut};
 use super::kernels::newton_schulz::{STEEP, newton_schulz};
-use super::kernels::product::Tile;
 use super::kernels::reference::{self, relative_l2, seeded};
 use super::kernels::tile_attention::{
     AttendedTensors, Gives, RecordPlace, Sample, Tiles, tile_attention, tile_attention_and_log_sums,
@@ -118,13 +116,6 @@ pub fn run(device: &ComputeDevice, part: Part) -> SelfTest {
 
 struct Bench<'a> {
     device: &'a ComputeDevice,
-}
-
-/// A cut of a product for one of the faster tiers.
-#[derive(Clone, Copy)]
-enum Cut {
-    Tile(Tile),
-    Block(Block),
 }
 
 type Outcome = Result<(Vec<f32>, Vec<f64>), String>;
@@ -294,8 +285,7 @@ impl Bench<'_> {
         let run = || {
             let (x, weight, bias) = (x.clone(), weight.clone(), Some(bias.clone()));
             match cut {
-                Some(Cut::Tile(tile)) => linear_on_matrices(x, weight, bias, Activation::GeluTanh, tile),
-                Some(Cut::Block(block)) => linear_in_blocks(x, weight, bias, Activation::GeluTanh, block),
+                Some(cut) => linear_cut(x, weight, bias, Activation::GeluTanh, cut),
                 None => linear(x, weight, bias, Activation::GeluTanh),
             }
         };

@@ -2,7 +2,8 @@
 //!
 //! A device that is opened gets the fastest tier that it reports what is needed for, and whose numeric self-test it passes:
 //! matrices (in f16), else subgroups, else plain. The reasons against the faster ones are kept. Only the kernels that clips are
-//! made with decide; those of training are tested when a training begins. [`VARIABLE`] leaves tiers out.
+//! made with decide; those of training are tested when a training begins, and gradients of the subgroup tier that fail leave
+//! theirs to the plain tier ([`take_plain_gradients`]). [`VARIABLE`] leaves tiers out.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -75,7 +76,9 @@ impl KernelTier {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShaderTier {
     Plain,
-    /// Quads of a subgroup, and sums in registers. Its gradients are those of the plain tier.
+    /// The subgroup tier with the gradients of the plain one, because its own failed their self-test.
+    SubgroupForward,
+    /// Quads of a subgroup, and sums in registers.
     Subgroup,
     Matrix,
 }
@@ -172,11 +175,21 @@ pub(super) fn decide(device: &ComputeDevice) -> KernelTier {
         let entry = (device.device.clone(), device.precision.dtype().into(), shaders);
         let mut faster = FASTER.write().unwrap_or_else(PoisonError::into_inner);
         // An adapter whose device was lost comes again with its next one.
-        if !faster.contains(&entry) {
+        if !faster.iter().any(|(known, of, _)| (known, of) == (&entry.0, &entry.1)) {
             faster.push(entry);
         }
     }
     tier
+}
+
+/// Has gradients on a device of the subgroup tier run on the plain one, from now on in this process.
+pub fn take_plain_gradients(device: &ComputeDevice) {
+    let dtype: DType = device.precision.dtype().into();
+    let mut faster = FASTER.write().unwrap_or_else(PoisonError::into_inner);
+    let of_device = faster.iter_mut().filter(|(known, of, _)| *of == dtype && *known == device.device);
+    for (_, _, tier) in of_device.filter(|(_, _, tier)| *tier == ShaderTier::Subgroup) {
+        *tier = ShaderTier::SubgroupForward;
+    }
 }
 
 /// None if the device was lost meanwhile, which says nothing about its kernels.
@@ -286,6 +299,21 @@ mod tests {
             take(&mut adapter);
             assert!(lacking_for_subgroups(&adapter).is_some(), "{adapter:?}");
         }
+    }
+
+    #[test]
+    fn gradients_of_one_device_and_type_become_plain() {
+        let cpu = crate::gpu::device::open(&crate::gpu::device::DeviceChoice::Cpu, None).unwrap();
+        // The CPU stores f32, so nothing else asks for its tier in f16.
+        let device = ComputeDevice { precision: Precision::F16, ..cpu.clone() };
+        let of = |dtype| ShaderTier::of(&cpu.device, dtype);
+        FASTER.write().unwrap().push((cpu.device.clone(), DType::F16, ShaderTier::Subgroup));
+        assert_eq!(of(DType::F16), ShaderTier::Subgroup);
+        take_plain_gradients(&cpu);
+        assert_eq!([DType::F16, DType::F32].map(of), [ShaderTier::Subgroup, ShaderTier::Plain]);
+        take_plain_gradients(&device);
+        assert_eq!([DType::F16, DType::F32].map(of), [ShaderTier::SubgroupForward, ShaderTier::Plain]);
+        FASTER.write().unwrap().retain(|(known, _, _)| *known != cpu.device);
     }
 
     #[test]

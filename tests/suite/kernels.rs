@@ -10,7 +10,7 @@ use tilereel::gpu::kernels::block_product::Block;
 use tilereel::gpu::kernels::conv3d::{Geometry, conv3d};
 use tilereel::gpu::kernels::gradient::{input_gradient, weight_gradient};
 use tilereel::gpu::kernels::group_norm::{EPSILON, GROUPS, group_norm_affine};
-use tilereel::gpu::kernels::linear::{Activation, linear, linear_in_blocks, linear_on_matrices};
+use tilereel::gpu::kernels::linear::{Activation, Cut, linear, linear_cut};
 use tilereel::gpu::kernels::product::{LARGE, SMALL, SQUARE};
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
 use tilereel::gpu::kernels::tile_attention::{
@@ -427,7 +427,7 @@ fn layers_of_the_transformer() {
             for block in Block::ALL.into_iter().filter(|_| !device.is_cpu() && Block::takes(inner, columns)) {
                 leave_junk(&device, rows * columns);
                 let x = x.clone().reshape([rows, inner]);
-                let got = linear_in_blocks(x, weight.clone(), bias.clone(), activation, block);
+                let got = linear_cut(x, weight.clone(), bias.clone(), activation, Cut::Block(block));
                 assert_close(&device, &format!("{what}, {block:?}"), &read(got), &want, 5e-6);
             }
             if device.tier != KernelTier::Matrix {
@@ -436,7 +436,7 @@ fn layers_of_the_transformer() {
             for tile in [LARGE, SQUARE, SMALL].into_iter().filter(|tile| tile.loads(inner, columns)) {
                 leave_junk(&device, rows * columns);
                 let x = x.clone().reshape([rows, inner]);
-                let got = linear_on_matrices(x, weight.clone(), bias.clone(), activation, tile);
+                let got = linear_cut(x, weight.clone(), bias.clone(), activation, Cut::Tile(tile));
                 assert_close(&device, &format!("{what}, {}", tile.name()), &read(got), &want, 5e-6);
             }
         }

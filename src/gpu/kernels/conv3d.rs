@@ -97,8 +97,8 @@ pub fn conv3d(
         Some(affine) if tracked => (normalised(input, affine), None),
         affine => (input, affine),
     };
-    // Matrices are stored in whole groups of four channels; a picture has three, which the plain tier takes as they are.
-    if tier == ShaderTier::Matrix && tracked && !channels.is_multiple_of(4) {
+    // The faster tiers load whole groups of four channels; a picture has three, which the plain tier takes as they are.
+    if tier != ShaderTier::Plain && tracked && !channels.is_multiple_of(4) {
         let ([batch, frames, height, width, _], device) = (input.dims(), input.device());
         let extra = channels.next_multiple_of(4) - channels;
         let zeros = Tensor::zeros([batch, frames, height, width, extra], (&device, stored));
@@ -106,7 +106,6 @@ pub fn conv3d(
         let weight = Tensor::cat(vec![weight, Tensor::zeros([taps, extra, channels_out], (&device, stored))], 1);
         return conv3d(input, weight, bias, affine, residual, geometry);
     }
-    // The faster tiers load whole groups of four channels; a picture has three.
     if tier != ShaderTier::Plain && matrix::takes(channels, channels_out.next_multiple_of(4)) {
         let extra = channels_out.next_multiple_of(4) - channels_out;
         if extra > 0 {

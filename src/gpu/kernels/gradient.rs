@@ -10,12 +10,14 @@ use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{DType, Shape, Tensor, TensorData};
 
+use super::block_product::Block;
 use super::conv3d::Geometry;
 use super::cpu::conv3d_gradient::{conv3d_input_gradient, conv3d_weight_gradient};
 use super::launch::{self, KernelError};
 use super::values;
 use crate::gpu::tier::ShaderTier;
 
+pub mod blocks;
 pub mod input;
 pub mod matrix;
 pub mod sums;
@@ -107,11 +109,15 @@ impl GradientKernel for CubeBackend {
         let [input, gradient] = [input, gradient].map(|tensor| launch::row_major(tensor, dtype));
         let [_, _, _, _, channels_out]: [usize; 5] = gradient.meta.shape().dims();
         let call = WeightGradient { input: input.meta.shape().dims(), channels_out, geometry };
-        let tile = if tier == ShaderTier::Matrix { matrix::tile_for(call.input[4], channels_out, &geometry) } else { None };
-        let (shader_call, parts) = match &tile {
-            Some(tile) => matrix::shader_call(tile, &call),
-            None => weight::shader_call(launch::element(dtype), &call),
+        let (element, channels_in) = (launch::element(dtype), call.input[4]);
+        let on_tier = match tier {
+            ShaderTier::Matrix => {
+                matrix::tile_for(channels_in, channels_out, &geometry).map(|tile| matrix::shader_call(&tile, &call))
+            }
+            ShaderTier::Subgroup => Block::takes(channels_in, channels_out).then(|| blocks::shader_call(element, &call)),
+            ShaderTier::Plain | ShaderTier::SubgroupForward => None,
         };
+        let (shader_call, parts) = on_tier.unwrap_or_else(|| weight::shader_call(element, &call));
         let output = launch::empty(&input, Shape::new([parts, call.count()]), DType::F32);
         launch::launch(shader_call, &[&input, &gradient], &[&output]);
         let shape = Shape::new([geometry.taps(), call.input[4], channels_out]);
@@ -127,7 +133,8 @@ impl GradientKernel for CubeBackend {
     ) -> FloatTensor<Self> {
         let dtype = gradient.dtype;
         let [gradient, weight] = [gradient, weight].map(|tensor| launch::row_major(tensor, dtype));
-        let [batch, _, _, _, _]: [usize; 5] = gradient.meta.shape().dims();
+        let element = launch::element(dtype);
+        let [batch, _, _, _, channels_out]: [usize; 5] = gradient.meta.shape().dims();
         let [_, channels_in, _]: [usize; 3] = weight.meta.shape().dims();
         let [frames, height, width] = size;
         let output = launch::empty(&gradient, Shape::new([batch, frames, height, width, channels_in]), dtype);
@@ -136,7 +143,8 @@ impl GradientKernel for CubeBackend {
             let turned = input::turned_weight(&weight, &geometry, first);
             let shader_call = match tier {
                 ShaderTier::Matrix => call.matrix_call(frames),
-                ShaderTier::Plain | ShaderTier::Subgroup => call.plain_call(launch::element(dtype), frames),
+                ShaderTier::Subgroup if Block::takes(channels_out, channels_in) => call.block_call(element, frames),
+                _ => call.plain_call(element, frames),
             };
             launch::launch(shader_call, &[&gradient, &turned], &[&output]);
         }

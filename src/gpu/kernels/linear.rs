@@ -1,5 +1,5 @@
-//! `x W + b` with an optional GELU: in f16 on matrices, or on the subgroup tier in blocks of registers, with f32 sums. Elsewhere,
-//! and where gradients are kept outside of the matrix tier, it is burn's own matrix product.
+//! `x W + b` with an optional GELU: in f16 on matrices, or on the subgroup tier in blocks of registers, with f32 sums. Elsewhere
+//! it is burn's own matrix product.
 //!
 //! Its gradients are products as well: that of the input with the transposed weight, that of the weight over all rows. The
 //! latter is never burn's on an adapter: its inner axis is long and its result small, which burn gives to a few workgroups;
@@ -12,7 +12,7 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::ModuleOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
-use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Shape, Tensor};
 
 use super::OptionalTensor;
@@ -30,23 +30,45 @@ pub enum Activation {
     GeluTanh,
 }
 
+/// How a product is cut for one of the faster tiers.
+#[derive(Clone, Copy, Debug)]
+pub enum Cut {
+    /// The matrix tier.
+    Tile(Tile),
+    /// The subgroup tier. Inner size and columns are multiples of 4.
+    Block(Block),
+}
+
+impl Cut {
+    /// The cut for `[rows, inner] x [inner, columns]` on a tier; None if burn's product takes these sizes. The way back of a cut
+    /// runs on the cut's tier.
+    fn of(tier: ShaderTier, [rows, inner, columns]: [usize; 3]) -> Option<Self> {
+        match tier {
+            ShaderTier::Matrix => tile_for(rows, inner, columns).copied().map(Self::Tile),
+            ShaderTier::Subgroup => {
+                let taken = rows >= FEWEST_ROWS && Block::takes(inner, columns);
+                taken.then(|| Self::Block(Block::of(rows, columns)))
+            }
+            ShaderTier::Plain | ShaderTier::SubgroupForward => None,
+        }
+    }
+
+    fn tier(self) -> ShaderTier {
+        match self {
+            Self::Tile(_) => ShaderTier::Matrix,
+            Self::Block(_) => ShaderTier::Subgroup,
+        }
+    }
+}
+
 #[backend_extension(Cube, Autodiff)]
 pub(crate) trait LinearKernel: Backend {
-    fn linear_on_matrices(
+    fn linear_cut(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         #[extension_type] bias: OptionalTensor<Self>,
         activation: Activation,
-        tile: Tile,
-    ) -> FloatTensor<Self>;
-
-    /// It keeps no gradient.
-    fn linear_in_blocks(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        #[extension_type] bias: OptionalTensor<Self>,
-        activation: Activation,
-        block: Block,
+        cut: Cut,
     ) -> FloatTensor<Self>;
 }
 
@@ -91,19 +113,12 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
     assert_eq!(shape[D - 1], inner, "the weight does not fit the input");
     shape[D - 1] = columns;
     let rows = shape[..D - 1].iter().product();
-    let tier = ShaderTier::of(&x.device(), x.dtype());
-    if tier == ShaderTier::Matrix
-        && let Some(tile) = tile_for(rows, inner, columns)
-    {
-        return linear_on_matrices(x.reshape([rows, inner]), weight, bias, activation, *tile).reshape(shape);
-    }
-    if tier == ShaderTier::Subgroup
-        && rows >= FEWEST_ROWS
-        && Block::takes(inner, columns)
-        && !is_tracked(&x, &weight, bias.as_ref())
-    {
-        let block = Block::of(rows, columns);
-        return linear_in_blocks(x.reshape([rows, inner]), weight, bias, activation, block).reshape(shape);
+    let tier = match ShaderTier::of(&x.device(), x.dtype()) {
+        ShaderTier::SubgroupForward if !is_tracked(&x, &weight, bias.as_ref()) => ShaderTier::Subgroup,
+        tier => tier,
+    };
+    if let Some(cut) = Cut::of(tier, [rows, inner, columns]) {
+        return linear_cut(x.reshape([rows, inner]), weight, bias, activation, cut).reshape(shape);
     }
     let product = if weight.is_tracked() {
         let [x, weight] = [x.reshape([rows, inner]), weight].map(Tensor::into_dispatch);
@@ -117,19 +132,13 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
     }
 }
 
-/// [`linear`] on the matrix tier, cut in a certain way.
-pub fn linear_on_matrices(
-    x: Tensor<2>,
-    weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-    activation: Activation,
-    tile: Tile,
-) -> Tensor<2> {
+/// [`linear`] on the tier of a cut.
+pub fn linear_cut(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>, activation: Activation, cut: Cut) -> Tensor<2> {
     let tracked = is_tracked(&x, &weight, bias.as_ref());
     // The gradient of GELU needs what went into it.
     let fused = if tracked { Activation::None } else { activation };
-    let product =
-        Tensor::from_dispatch(Dispatch::linear_on_matrices(x.into_dispatch(), weight.into_dispatch(), bias.into(), fused, tile));
+    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+    let product = Tensor::from_dispatch(Dispatch::linear_cut(x, weight, bias.into(), fused, cut));
     if fused == activation { product } else { gelu_tanh(product) }
 }
 
@@ -137,19 +146,7 @@ fn is_tracked<const D: usize>(x: &Tensor<D>, weight: &Tensor<2>, bias: Option<&T
     x.is_tracked() || weight.is_tracked() || bias.is_some_and(Tensor::is_tracked)
 }
 
-/// [`linear`] on the subgroup tier, cut in a certain way. Inner size and columns are multiples of 4. It keeps no gradient.
-pub fn linear_in_blocks(
-    x: Tensor<2>,
-    weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-    activation: Activation,
-    block: Block,
-) -> Tensor<2> {
-    let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
-    Tensor::from_dispatch(Dispatch::linear_in_blocks(x, weight, bias.into(), activation, block))
-}
-
-/// The shader of [`linear_in_blocks`].
+/// The shader of the subgroup tier.
 pub fn block_shader(element: &str, block: Block, bias: bool, activation: Activation) -> Shader {
     let gelu_tanh = activation == Activation::GeluTanh;
     let options = block_product::Options { bias, gelu_tanh, ..Default::default() };
@@ -167,63 +164,45 @@ pub fn shader_call(shader: Shader, tile: &Tile, rows: usize, columns: usize) -> 
 }
 
 impl LinearKernel for CubeBackend {
-    fn linear_on_matrices(
+    fn linear_cut(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: OptionalTensor<Self>,
         activation: Activation,
-        tile: Tile,
+        cut: Cut,
     ) -> FloatTensor<Self> {
-        launch_product(x, weight, bias, |[rows, inner, columns], has_bias| {
-            shader_call(shader(&tile, inner, columns, has_bias, activation), &tile, rows, columns)
-        })
+        let dtype = x.dtype;
+        let [x, weight] = [x, weight].map(|tensor| launch::row_major(tensor, dtype));
+        let bias = bias.into_option().map(|bias| launch::row_major(bias, dtype));
+        let [rows, inner]: [usize; 2] = x.meta.shape().dims();
+        let [_, columns]: [usize; 2] = weight.meta.shape().dims();
+        let output = launch::empty(&x, Shape::new([rows, columns]), dtype);
+        let call = match cut {
+            Cut::Tile(tile) => shader_call(shader(&tile, inner, columns, bias.is_some(), activation), &tile, rows, columns),
+            Cut::Block(block) => {
+                let shader = block_shader(launch::element(dtype), block, bias.is_some(), activation);
+                block_product::shader_call(shader, block, [rows, inner, columns])
+            }
+        };
+        let mut inputs = vec![&x, &weight];
+        inputs.extend(bias.as_ref());
+        launch::launch(call, &inputs, &[&output]);
+        output
     }
-
-    fn linear_in_blocks(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: OptionalTensor<Self>,
-        activation: Activation,
-        block: Block,
-    ) -> FloatTensor<Self> {
-        let element = launch::element(x.dtype);
-        launch_product(x, weight, bias, |sizes, has_bias| {
-            block_product::shader_call(block_shader(element, block, has_bias, activation), block, sizes)
-        })
-    }
-}
-
-/// Launches what `call` makes of `[rows, inner, columns]` and of whether there is a bias.
-fn launch_product(
-    x: FloatTensor<CubeBackend>,
-    weight: FloatTensor<CubeBackend>,
-    bias: OptionalTensor<CubeBackend>,
-    call: impl FnOnce([usize; 3], bool) -> ShaderCall,
-) -> FloatTensor<CubeBackend> {
-    let dtype = x.dtype;
-    let [x, weight] = [x, weight].map(|tensor| launch::row_major(tensor, dtype));
-    let bias = bias.into_option().map(|bias| launch::row_major(bias, dtype));
-    let [rows, inner]: [usize; 2] = x.meta.shape().dims();
-    let [_, columns]: [usize; 2] = weight.meta.shape().dims();
-    let output = launch::empty(&x, Shape::new([rows, columns]), dtype);
-    let mut inputs = vec![&x, &weight];
-    inputs.extend(bias.as_ref());
-    launch::launch(call([rows, inner, columns], bias.is_some()), &inputs, &[&output]);
-    output
 }
 
 impl<B: Backend + LinearKernel + GradientKernel, C: CheckpointStrategy> LinearKernel for Autodiff<B, C> {
-    fn linear_on_matrices(
+    fn linear_cut(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: OptionalTensor<Self>,
         activation: Activation,
-        tile: Tile,
+        cut: Cut,
     ) -> FloatTensor<Self> {
         let nodes = [x.node(), weight.node()];
         let [x, weight] = [x, weight].map(|tensor| tensor.into_primitive());
-        let forward = |bias| B::linear_on_matrices(x.clone(), weight.clone(), bias, activation, tile);
-        let state = (x.clone(), weight.clone(), tile);
+        let forward = |bias| B::linear_cut(x.clone(), weight.clone(), bias, activation, cut);
+        let state = (x.clone(), weight.clone(), cut);
         let [x_node, weight_node] = nodes;
         match bias.into_option() {
             Some(bias) => {
@@ -242,18 +221,6 @@ impl<B: Backend + LinearKernel + GradientKernel, C: CheckpointStrategy> LinearKe
                 }
             }
         }
-    }
-
-    fn linear_in_blocks(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: OptionalTensor<Self>,
-        activation: Activation,
-        block: Block,
-    ) -> FloatTensor<Self> {
-        let [x, weight] = [x, weight].map(Self::inner);
-        let bias = OptionalTensor::of(bias.into_option().map(Self::inner));
-        Self::from_inner(B::linear_in_blocks(x, weight, bias, activation, block))
     }
 }
 
@@ -354,23 +321,23 @@ struct LinearStep;
 
 impl<B: Backend + LinearKernel + GradientKernel, const N: usize> Backward<B, N> for LinearStep {
     /// Input, weight, and how the product was cut.
-    type State = (FloatTensor<B>, FloatTensor<B>, Tile);
+    type State = (FloatTensor<B>, FloatTensor<B>, Cut);
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let gradient = grads.consume::<B>(&ops.node);
-        let (x, weight, tile) = ops.state;
+        let (x, weight, cut) = ops.state;
         let [rows, inner]: [usize; 2] = x.shape().dims();
         let [_, columns]: [usize; 2] = gradient.shape().dims();
         if let Some(Some(bias)) = ops.parents.get(2) {
             grads.register::<B>(bias.id, B::column_sums(gradient.clone()));
         }
         if let Some(node) = &ops.parents[1] {
-            grads.register::<B>(node.id, weight_gradient_of_rows::<B>(x, gradient.clone(), ShaderTier::Matrix));
+            grads.register::<B>(node.id, weight_gradient_of_rows::<B>(x, gradient.clone(), cut.tier()));
         }
         if let Some(node) = &ops.parents[0] {
             let transposed = B::float_transpose(weight);
-            let tile = tile_for(rows, columns, inner).copied().unwrap_or(tile);
-            let back = B::linear_on_matrices(gradient, transposed, OptionalTensor::Absent, Activation::None, tile);
+            let cut = Cut::of(cut.tier(), [rows, columns, inner]).unwrap_or(cut);
+            let back = B::linear_cut(gradient, transposed, OptionalTensor::Absent, Activation::None, cut);
             grads.register::<B>(node.id, back);
         }
     }

@@ -30,6 +30,7 @@ use crate::mask::KeyFrames;
 mod autodiff;
 pub mod backward;
 pub mod backward_matrix;
+pub mod backward_subgroup;
 mod flex;
 pub mod matrix;
 mod record;
@@ -420,7 +421,7 @@ fn launch_tiles(
     };
     let call = match tier {
         ShaderTier::Matrix => on_matrices(),
-        ShaderTier::Subgroup => on_subgroups(),
+        ShaderTier::Subgroup | ShaderTier::SubgroupForward => on_subgroups(),
         ShaderTier::Plain => None,
     };
     let call = call.unwrap_or_else(|| shader_call(shader(element, head, with_bias, gives), sizes, key_frames, tiles, place));

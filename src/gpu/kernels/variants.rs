@@ -14,7 +14,7 @@ use super::linear::Activation;
 use super::product::{LARGE, SMALL, SQUARE};
 use super::rows::{RowCut, column_sums_shader};
 use super::tile_attention::backward::{self, Of};
-use super::tile_attention::{Gives, LARGEST_HEAD, backward_matrix};
+use super::tile_attention::{Gives, LARGEST_HEAD, backward_matrix, backward_subgroup};
 use super::{
     Vectors, conv3d, doubling, gate_residual, gelu, gradient, group_norm, heads, join, linear, newton_schulz, norm_modulate,
     rms_norm, tile_attention, tile_mass,
@@ -79,6 +79,15 @@ fn on_subgroups() -> Vec<(String, Shader)> {
                 variants.push((name, tile_attention::subgroup::shader(element, cut, key_bias, gives)));
             }
         }
+        for head in HEADS {
+            for (key_bias, of, count_work) in backward_switches() {
+                if let Some(cut) = backward_subgroup::Cut::of(head, of) {
+                    let switches = gradient_words(key_bias, of, count_work);
+                    let name = format!("tile_attention_backward subgroup {element} head={head}{switches}");
+                    variants.push((name, backward_subgroup::shader(element, cut, key_bias, of, count_work)));
+                }
+            }
+        }
         for block in Block::ALL {
             for (bias, gelu) in [(false, false), (true, false), (false, true), (true, true)] {
                 let activation = if gelu { Activation::GeluTanh } else { Activation::None };
@@ -90,6 +99,12 @@ fn on_subgroups() -> Vec<(String, Shader)> {
                 let name = format!("conv3d subgroup {element} rows={}{}", block.rows(), word("residual", residual));
                 variants.push((name, conv3d::block_shader(element, block, residual)));
             }
+            for strided in SWITCH {
+                let name = format!("conv3d gradient subgroup {element} rows={}{}", block.rows(), word("strided", strided));
+                variants.push((name, gradient::input::block_shader(element, block, strided)));
+            }
+            let name = format!("weight_gradient subgroup {element} rows={}", block.rows());
+            variants.push((name, gradient::blocks::shader(element, block)));
         }
     }
     variants

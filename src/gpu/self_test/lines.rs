@@ -1,9 +1,10 @@
 //! Which kernels a part of the self-test runs, on which sizes, and how much they may be off.
 
-use super::{Bench, Cut, Part, SelfTestLine};
+use super::{Bench, Part, SelfTestLine};
 use crate::gpu::device::Precision;
 use crate::gpu::kernels::block_product::Block;
 use crate::gpu::kernels::conv3d::Geometry;
+use crate::gpu::kernels::linear::Cut;
 use crate::gpu::kernels::product::{LARGE, SMALL, SQUARE};
 use crate::gpu::kernels::tile_attention::Gives;
 use crate::gpu::tier::KernelTier;
@@ -21,6 +22,8 @@ const CAUSAL: Geometry =
     Geometry { kernel: [3, 3, 3], stride: [1, 1, 1], causal_frames: 2, top: 1, bottom: 1, left: 1, right: 1 };
 const HALVING: Geometry =
     Geometry { kernel: [3, 3, 3], stride: [2, 2, 2], causal_frames: 2, top: 0, bottom: 1, left: 0, right: 1 };
+/// Few taps, for pictures that are large enough for large blocks.
+const LINE: Geometry = Geometry { kernel: [1, 1, 3], stride: [1, 1, 1], causal_frames: 0, top: 0, bottom: 0, left: 1, right: 1 };
 
 /// What errors of results in the storage type may be.
 struct Limits {
@@ -62,6 +65,9 @@ impl Bench<'_> {
                 lines.extend(self.transformer_gradient_lines());
                 if on_matrices {
                     lines.extend(self.matrix_gradient_lines(limits.plain));
+                }
+                if on_subgroups {
+                    lines.extend(self.subgroup_gradient_lines(&limits));
                 }
                 lines
             }
@@ -158,6 +164,34 @@ impl Bench<'_> {
             self.line("convolution on subgroups", convolution, || self.convolution(CAUSAL, [36, 68], true)),
             self.line("convolution on subgroups, stride 2", convolution, || self.convolution(HALVING, [4, 72], false)),
             self.line("convolution on subgroups, 3 channels", convolution, || self.convolution(CAUSAL, [32, 3], true)),
+        ]
+    }
+
+    /// Channels in fours, which the subgroup kernels take; the other lines have others, which run on the plain tier.
+    fn subgroup_gradient_lines(&self, limits: &Limits) -> Vec<SelfTestLine> {
+        let &Limits { plain, convolution, .. } = limits;
+        vec![
+            self.line("gradients of tile attention on subgroups, head of 48", plain, || self.attention_gradients(48, [50, 70])),
+            self.line("gradients of tile attention on subgroups, head of 96", plain, || self.attention_gradients(96, [70, 33])),
+            self.line("gradients of tile attention on subgroups, head of 128", plain, || self.attention_gradients(128, [21, 37])),
+            self.line("gradient of a weight on subgroups, a layer", SUMS, || self.layer_gradient([333, 136, 72])),
+            self.line("gradient of a weight on subgroups, a small layer", SUMS, || self.layer_gradient([75, 40, 132])),
+            self.line("gradient of a weight on subgroups, convolution", SUMS, || {
+                self.weight_gradient(CAUSAL, [2, 3, 7, 41, 36], 68)
+            }),
+            self.line("gradient of a weight on subgroups, 4 channels in", SUMS, || {
+                self.weight_gradient(CAUSAL, [2, 3, 7, 9, 4], 64)
+            }),
+            self.line("gradient of a weight on subgroups, stride 2", SUMS, || {
+                self.weight_gradient(HALVING, [2, 3, 7, 9, 72], 40)
+            }),
+            self.line("gradient of an input on subgroups", convolution, || self.input_gradient(CAUSAL, [2, 3, 7, 9, 36], 68)),
+            self.line("gradient of an input on subgroups, large", convolution, || {
+                self.input_gradient(LINE, [1, 1, 129, 257, 64], 4)
+            }),
+            self.line("gradient of an input on subgroups, stride 2", convolution, || {
+                self.input_gradient(HALVING, [2, 5, 7, 9, 72], 40)
+            }),
         ]
     }
 

@@ -11,7 +11,7 @@ use tilereel::gpu::kernels::tile_attention::{
 };
 use tilereel::mask::{FrameMask, KeyFrames, MaskFamily};
 
-use super::{Attention, Operands, assert_close, devices, exact, families, leave_junk, read, stored, tensor};
+use super::{Attention, Operands, assert_close, exact, families, leave_junk, on_each_device, read, stored, tensor};
 
 impl Attention {
     fn output_gradient(&self, device: &ComputeDevice) -> Vec<f32> {
@@ -75,28 +75,28 @@ impl Attention {
 
 #[test]
 fn gradients_obey_every_family_of_masks() {
-    for device in devices() {
+    on_each_device(|device| {
         for (name, mask) in &families(5) {
             let attention = Attention::masked(mask, 13, 24);
             attention.check_gradients(&device, name, 3e-6);
             attention.check_gradients_work(&device, name);
         }
-    }
+    });
 }
 
 #[test]
 fn gradients_of_every_head_size() {
     let mask = MaskFamily::paper(1).frame_mask(3).expect("a mask");
-    for device in devices() {
+    on_each_device(|device| {
         for head in [1, 16, 20, 48, 96, 128] {
             Attention::masked(&mask, 37, head).check_gradients(&device, &format!("head of {head}"), 3e-6);
         }
-    }
+    });
 }
 
 #[test]
 fn gradients_of_attention_to_a_padded_text() {
-    for device in devices() {
+    on_each_device(|device| {
         for (query_tokens, key_tokens) in [(65, 21), (1, 70), (40, 2)] {
             let attention = Attention {
                 query_tokens,
@@ -108,7 +108,7 @@ fn gradients_of_attention_to_a_padded_text() {
             };
             attention.check_gradients(&device, &format!("{query_tokens} queries, {key_tokens} keys with bias"), 1e-5);
         }
-    }
+    });
 }
 
 /// Frames that are whole blocks of the matrix kernels and others; key frames that nobody keeps.
@@ -116,12 +116,12 @@ fn gradients_of_attention_to_a_padded_text() {
 fn gradients_of_frames_of_every_length() {
     let unseen = FrameMask::new(3, vec![true, false, true, false, false, true, true, false, false]).expect("a mask");
     let masks = [FrameMask::full(2).expect("a mask"), MaskFamily::paper(1).frame_mask(3).expect("a mask"), unseen];
-    for device in devices() {
-        for (mask, tokens, head) in [(0, 144, 48), (1, 145, 48), (2, 50, 48)] {
+    on_each_device(|device| {
+        for (mask, tokens, head) in [(0, 144, 48), (1, 145, 48), (2, 50, 48), (1, 70, 96)] {
             let attention = Attention { batch: 1, ..Attention::masked(&masks[mask], tokens, head) };
             attention.check_gradients(&device, &format!("{tokens} tokens a frame, head of {head}"), 3e-6);
         }
-    }
+    });
 }
 
 /// What a person's loss sees: burn's own operations around the kernel, views as operands, and operands without a gradient.
@@ -129,7 +129,7 @@ fn gradients_of_frames_of_every_length() {
 fn the_graph_carries_the_gradients() {
     let mask = MaskFamily::paper(2).frame_mask(4).expect("a mask");
     let attention = Attention { key_bias: true, ..Attention::masked(&mask, 19, 48) };
-    for device in devices() {
+    on_each_device(|device| {
         let operands = attention.operands(&device);
         let weights = attention.output_gradient(&device);
         let want = attention.reference_gradients(&operands, &weights);
@@ -157,5 +157,5 @@ fn the_graph_carries_the_gradients() {
                 assert_close(&device, "a gradient of the graph", &read(gradient.swap_dims(1, 2)), want, 3e-6);
             }
         }
-    }
+    });
 }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use burn::tensor::DType;
 use tilereel::gpu::kernels::block_product::{self, Block};
 use tilereel::gpu::kernels::conv3d::{self, Geometry};
+use tilereel::gpu::kernels::gradient::input::InputGradient;
+use tilereel::gpu::kernels::gradient::{self, WeightGradient};
 use tilereel::gpu::kernels::linear::{self, Activation};
 use tilereel::gpu::kernels::norm_modulate::ShiftAndScale;
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded, transformer};
 use tilereel::gpu::kernels::rows::RowCut;
 use tilereel::gpu::kernels::tile_attention::backward::{self, Of};
-use tilereel::gpu::kernels::tile_attention::{self, Gives, subgroup};
+use tilereel::gpu::kernels::tile_attention::{self, Gives, backward_subgroup, subgroup};
 use tilereel::gpu::kernels::tile_mass::{self, RecordSizes, RecordedLayer, RecordedSample};
 use tilereel::gpu::kernels::{ShaderCall, Vectors, gate_residual, gelu, heads, norm_modulate, rows};
 use tilereel::mask::MaskFamily;
@@ -155,6 +157,35 @@ fn the_subgroup_tier_stays_inside_its_buffers() {
         let want = reference::conv3d(&reference::Conv3d { input, channels_out, geometry: HALF }, &x, &weight, &bias, None, None);
         let error = relative_l2(&got, &want);
         assert!(error <= 2e-6, "convolution, {block:?}: {error:.2e}");
+
+        let [frames_out, height_out, width_out] = HALF.output([frames, height, width]);
+        let back = seeded(10, count);
+        let sizes = reference::Conv3d { input, channels_out, geometry: HALF };
+        let (of_input, of_weight) = reference::conv3d_gradients(&sizes, &x, &weight, &back);
+        let (call, parts) =
+            gradient::blocks::call_in_blocks("f32", &WeightGradient { input, channels_out, geometry: HALF }, block);
+        let got = checked.run(&call, &[&x, &back], parts * weight.len());
+        let got: Vec<f32> = (0..weight.len()).map(|at| got[at..].iter().step_by(weight.len()).sum()).collect();
+        let error = relative_l2(&got, &of_weight);
+        assert!(error <= 2e-6, "gradient of a weight, {block:?}: {error:.2e}");
+
+        let size = [frames, height, width];
+        let gradient = [2, frames_out, height_out, width_out, channels_out];
+        let all = InputGradient { gradient, channels_in: channels, size, geometry: HALF };
+        for (part, first) in all.launches() {
+            let call = gradient::input::turned_weight_call("f32", [channels, channels_out], &HALF, first);
+            let turned = checked.run(&call, &[&weight], weight.len());
+            let shader = gradient::input::block_shader("f32", block, true);
+            let to = (size, part.clone());
+            let call = block_product::gradient_call(shader, block, gradient, to, channels, &all.turned());
+            let got = checked.run(&call, &[&back, &turned], x.len());
+            let frame = height * width * channels;
+            for clip in [0, frames * frame] {
+                let values = clip + part.start * frame..clip + part.end * frame;
+                let error = relative_l2(&got[values.clone()], &of_input[values]);
+                assert!(error <= 2e-6, "gradient of an input, frames {part:?}, {block:?}: {error:.2e}");
+            }
+        }
     }
 }
 
@@ -246,7 +277,11 @@ fn gradient_of_the_query_stays_inside_its_buffers() {
     let Some(checked) = Checked::open() else { return assert!(device::adapters().is_empty()) };
     let cpu = &devices()[0];
     let mask = MaskFamily::paper(1).frame_mask(3).expect("a mask");
-    for (head, key_bias) in [(20, false), (97, true)] {
+    let has_subgroups = checked.device.features().contains(wgpu::Features::SUBGROUP);
+    for (head, key_bias, in_quads) in [(20, false, false), (97, true, false), (20, false, true), (96, true, true)] {
+        if in_quads && !has_subgroups {
+            continue;
+        }
         let attention = Attention { key_bias, ..Attention::masked(&mask, 37, head) };
         let Operands { query, key, value, bias } = &attention.operands(cpu);
         let gradient = seeded(4, query.len());
@@ -255,9 +290,15 @@ fn gradient_of_the_query_stays_inside_its_buffers() {
         let row_log_sums = rounded(reference::row_log_sums(&attention.sizes(), query, key, bias.as_deref()));
         let call = backward::row_deltas_call(backward::row_deltas_shader("f32", head), row_log_sums.len());
         let row_deltas = checked.run(&call, &[&output, &gradient], 2 * row_log_sums.len());
-        let shader = backward::shader("f32", head, key_bias, Of::Queries, false);
-        let sizes = [attention.batch, attention.heads, head];
-        let call = backward::shader_call(shader, sizes, 3, &attention.tiles(), Of::Queries);
+        let (sizes, tiles) = ([attention.batch, attention.heads, head], attention.tiles());
+        let call = if in_quads {
+            let cut = backward_subgroup::Cut::of(head, Of::Queries).expect("a cut");
+            let shader = backward_subgroup::shader("f32", cut, key_bias, Of::Queries, false);
+            backward_subgroup::shader_call(shader, cut, sizes, 3, &tiles, Of::Queries)
+        } else {
+            let shader = backward::shader("f32", head, key_bias, Of::Queries, false);
+            backward::shader_call(shader, sizes, 3, &tiles, Of::Queries)
+        };
         let mut inputs = vec![query.as_slice(), key, value, &gradient, &row_log_sums, &row_deltas];
         inputs.extend(bias.as_deref());
         let got = checked.run(&call, &inputs, query.len());

@@ -47,8 +47,12 @@ fn gradients_of_convolutions() {
         ("halving frames", HALF_FRAME, [1, 2, 8, 7, 64], 64),
         ("halving an even number of frames", HALF, [2, 4, 7, 6, 8], 12),
         ("many pixels", SAME, [2, 2, 33, 41, 8], 4),
+        ("channels in fours", SAME, [2, 3, 5, 19, 36], 68),
+        ("few channels in fours", HALF, [1, 4, 7, 6, 4], 12),
+        ("one pixel", FRAME, [1, 1, 1, 1, 4], 4),
+        ("steps in one axis", HALF_FRAME, [1, 2, 9, 33, 20], 64),
     ];
-    for device in devices() {
+    on_each_device(|device| {
         for (name, geometry, input, channels_out) in cases {
             let [batch, frames, height, width, channels] = input;
             let [frames_out, height_out, width_out] = geometry.output([frames, height, width]);
@@ -73,7 +77,7 @@ fn gradients_of_convolutions() {
             assert_sums_close(&device, &what("bias"), &gradient_of(&bias, &gradients), &of_bias);
             assert!(gradient_of(&residual, &gradients) == back, "{name}: the residual's gradient is the output's");
         }
-    }
+    });
 }
 
 /// The reference itself: `<dy, conv(v)> = <dx, v>` for any direction, and so for the weight.
@@ -102,7 +106,7 @@ fn the_reference_of_gradients_is_the_adjoint_of_the_convolution() {
 /// As the rows of a table are chosen: few columns, no bias, and only the table has a gradient.
 #[test]
 fn gradients_of_a_long_product() {
-    for device in devices() {
+    on_each_device(|device| {
         for [rows, inner, columns] in [[2304, 32, 4], [1537, 67, 20]] {
             let (x, back) = (stored(&device, seeded(12, rows * inner)), stored(&device, seeded(15, rows * columns)));
             let weight = stored(&device, seeded(13, inner * columns));
@@ -117,13 +121,13 @@ fn gradients_of_a_long_product() {
             let what = format!("{rows} x {inner} x {columns}: weight");
             assert_sums_close(&device, &what, &gradient_of(&weight, &gradients), &of_weight);
         }
-    }
+    });
 }
 
 #[test]
 fn gradients_of_layers() {
-    for device in devices() {
-        for [rows, inner, columns] in [[300, 128, 520], [129, 104, 264], [700, 192, 192], [33, 30, 35]] {
+    on_each_device(|device| {
+        for [rows, inner, columns] in [[300, 128, 520], [129, 104, 264], [700, 192, 192], [33, 30, 35], [17, 4, 12]] {
             let x = stored(&device, seeded(12, rows * inner));
             let weight = stored(&device, seeded(13, inner * columns).into_iter().map(|weight| weight / 4.0).collect());
             let (bias, back) = (seeded(14, columns), stored(&device, seeded(15, rows * columns)));
@@ -139,7 +143,7 @@ fn gradients_of_layers() {
             let of_bias = reference::column_sums(columns, &back);
             assert_close(&device, &format!("{what}: bias"), &gradient_of(&bias, &gradients), &of_bias, 1e-5);
         }
-    }
+    });
 }
 
 /// More rows than a workgroup takes, so that parts are added, by one thread a value and by several; columns in fours and others.
@@ -159,8 +163,14 @@ fn sums_of_very_many_pixels() {
         let sizes = reference::Conv3d { input, channels_out, geometry: FRAME };
         let (_, want) = reference::conv3d_gradients(&sizes, &x, &vec![0.0; 9 * 6 * 5], &back);
         let back = tensor(&device, &back, [batch, 1, height, width, channels_out]);
-        let got = read(weight_gradient(tensor(&device, &x, input), back, FRAME, ShaderTier::Plain));
+        let x = tensor(&device, &x, input);
+        let run = |tier| read(weight_gradient(x.clone(), back.clone(), FRAME, tier));
+        let got = run(ShaderTier::Plain);
         assert_sums_close(&device, "gradient of a weight in parts", &got, &want);
+        // Channels that are not whole vectors, and a tier whose gradients failed, are the plain tier's.
+        for tier in [ShaderTier::Subgroup, ShaderTier::SubgroupForward] {
+            assert!(run(tier) == got, "{tier:?} has gradients of its own");
+        }
     }
 }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
 use tilereel::gpu::kernels::tile_attention::backward::{self, Of};
-use tilereel::gpu::kernels::tile_attention::{Tiles, backward_matrix};
+use tilereel::gpu::kernels::tile_attention::{Tiles, backward_matrix, backward_subgroup};
 use tilereel::gpu::kernels::{Shader, ShaderCall};
 use tilereel::mask::{FrameMask, KeyFrames, MaskFamily};
 
-use super::{Binding, rounded, run};
+use super::{Binding, rounded, run, run_in_subgroups};
 
 /// Gradients are rounded to f16, as are the weights and slopes that they are sums of.
 const LIMIT: f64 = 1e-3;
@@ -45,8 +45,31 @@ impl Case {
         Self { batch: 2, query_tokens, key_tokens, key_bias: true, ..Self::masked(&mask, head, 1) }
     }
 
-    /// The gradients of query, key and value with their errors, and the tiles that either kernel walked through.
+    /// The gradients of query, key and value with their errors on the matrix tier.
     fn run(&self, corrupt: impl Fn(Shader) -> Shader) -> Result<Vec<(Vec<f32>, f64)>, Vec<String>> {
+        self.run_in_subgroups(32, |sizes, tiles, of| {
+            let call = backward_matrix::shader_call(sizes, self.key_frames_total, tiles, self.key_bias, of, true);
+            let call = call.expect("a matrix kernel");
+            ShaderCall { shader: corrupt(call.shader.clone()), ..call }
+        })
+    }
+
+    /// The same in quads, in subgroups of so many lanes.
+    fn run_in_quads(&self, width: usize, corrupt: impl Fn(Shader) -> Shader) -> Result<Vec<(Vec<f32>, f64)>, Vec<String>> {
+        self.run_in_subgroups(width, |sizes, tiles, of| {
+            let cut = backward_subgroup::Cut::of(self.head, of).expect("a cut");
+            let shader = corrupt(backward_subgroup::shader("f16", cut, self.key_bias, of, true));
+            backward_subgroup::shader_call(shader, cut, sizes, self.key_frames_total, tiles, of)
+        })
+    }
+
+    /// What the launches that `launch` makes for operands `[batch, heads, head]` give, and a check of the tiles that each walked
+    /// through.
+    fn run_in_subgroups(
+        &self,
+        width: usize,
+        launch: impl Fn([usize; 3], &Tiles, Of) -> ShaderCall,
+    ) -> Result<Vec<(Vec<f32>, f64)>, Vec<String>> {
         const HEADS: usize = 2;
         let &Self { head, batch, query_tokens, key_tokens, key_frames_total, ref key_frames, .. } = self;
         let (queries, keys) = (key_frames.query_frames() * query_tokens, key_frames_total * key_tokens);
@@ -82,9 +105,7 @@ impl Case {
         let mut results = Vec::new();
         let mut want = want.iter();
         for of in Of::ALL {
-            let call = backward_matrix::shader_call([batch, HEADS, head], key_frames_total, &tiles, self.key_bias, of, true);
-            let call = call.expect("a matrix kernel");
-            let call = ShaderCall { shader: corrupt(call.shader.clone()), ..call };
+            let call = launch([batch, HEADS, head], &tiles, of);
             let mut bindings = [&query, &key, &value, &gradient].map(|values| Binding::Half(values)).to_vec();
             bindings.extend([Binding::Full(&row_log_sums), Binding::Full(&row_deltas)]);
             bindings.extend(bias.as_deref().map(Binding::Full));
@@ -93,7 +114,7 @@ impl Case {
                 Of::Keys => bindings.extend([Binding::Output(key_count), Binding::Output(key_count)]),
             }
             bindings.push(Binding::FullOutput(call.workgroups.iter().product::<u32>() as usize));
-            let mut outputs = run(&call, &bindings)?;
+            let mut outputs = run_in_subgroups(width, &call, &bindings)?;
             let walked: f64 = outputs.pop().into_iter().flatten().map(f64::from).sum();
             let own_frames = if of == Of::Keys { key_frames_total } else { key_frames.query_frames() };
             let blocks = call.workgroups.iter().product::<u32>() as usize / (batch * HEADS * own_frames);
@@ -114,6 +135,62 @@ impl Case {
             println!("{what}: gradient of the {operand}: {error:.1e}");
             assert!(*error <= LIMIT, "{what}: gradient of the {operand}: {error:.2e}");
         }
+    }
+}
+
+/// The subgroup tier keeps weights and slopes in f32, so only the results are rounded.
+const LIMIT_IN_QUADS: f64 = 6e-4;
+
+#[test]
+fn gradients_in_quads() {
+    let reference = MaskFamily::paper(1).frame_mask(3).expect("a mask");
+    for (width, case) in [
+        (4, Case::masked(&reference, 20, 9)),
+        (32, Case::to_a_text(48, 70, 37)),
+        (64, Case::to_a_text(96, 5, 18)),
+        (128, Case::masked(&reference, 128, 3)),
+    ] {
+        let results = case.run_in_quads(width, |shader| shader);
+        let what = format!("head {}, {width} lanes", case.head);
+        for ((_, error), operand) in
+            results.unwrap_or_else(|complaints| panic!("{what}: {complaints:#?}")).iter().zip(["query", "key", "value"])
+        {
+            println!("{what}: gradient of the {operand}: {error:.1e}");
+            assert!(*error <= LIMIT_IN_QUADS, "{what}: gradient of the {operand}: {error:.2e}");
+        }
+    }
+}
+
+#[test]
+fn bits_in_quads_do_not_depend_on_the_lanes() {
+    let case = Case::to_a_text(48, 19, 37);
+    let bits = |width: usize| {
+        let results = case.run_in_quads(width, |shader| shader).unwrap_or_else(|complaints| panic!("{width}: {complaints:#?}"));
+        results.into_iter().flat_map(|(got, _)| got).map(f32::to_bits).collect::<Vec<_>>()
+    };
+    let first = bits(4);
+    for width in [8, 16, 32, 64, 128] {
+        assert!(bits(width) == first, "{width} lanes give other bits");
+    }
+}
+
+/// A check that passes everything is no check.
+#[test]
+fn faults_in_quads_are_found() {
+    let case = Case::to_a_text(48, 19, 37);
+    for (from, to) in [
+        ("            workgroupBarrier();\n", ""),
+        ("pair + quadSwapY(pair)", "pair"),
+        ("let inside = token < other_tokens && vector < VECTORS;", "let inside = vector < VECTORS;"),
+        ("u_{{ j }}, first_{{ r }}_{{ j }})", "v_{{ j }}, first_{{ r }}_{{ j }})"),
+    ] {
+        let result = case.run_in_quads(8, |shader| {
+            let template: &'static str = Box::leak(shader.template.replacen(from, to, 1).into_boxed_str());
+            assert_ne!(template, shader.template, "{from} is not in the shader");
+            Shader { template, ..shader }
+        });
+        let found = result.map_or(true, |outputs| outputs.iter().any(|(_, error)| *error > LIMIT_IN_QUADS || error.is_nan()));
+        assert!(found, "nobody noticed {to} for {from}");
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use tilereel::gpu::kernels::block_product::{self, Block};
 use tilereel::gpu::kernels::conv3d::{self, Geometry};
+use tilereel::gpu::kernels::gradient::input::{self, InputGradient};
+use tilereel::gpu::kernels::gradient::{POINT, WeightGradient, blocks};
 use tilereel::gpu::kernels::linear::{self, Activation};
 use tilereel::gpu::kernels::reference::{self, relative_l2, seeded};
 use tilereel::gpu::kernels::tile_attention::{Gives, RecordPlace, Sample, Tiles, subgroup};
@@ -179,4 +181,72 @@ fn convolutions_of_odd_sizes() {
     check_convolution(Block::Large, SAME, [2, 2, 5, 7, 20], 4, true);
     check_convolution(Block::Small, SAME, [1, 2, 5, 7, 4], 68, false);
     check_convolution(Block::Small, HALF, [1, 3, 9, 8, 36], 24, false);
+}
+
+/// The parts are added here, as `sum_of_parts` does on a device.
+fn check_weight_gradient(block: Block, geometry: Geometry, input: [usize; 5], channels_out: usize) {
+    let [batch, frames, height, width, _] = input;
+    let places = batch * geometry.output([frames, height, width]).iter().product::<usize>();
+    let x = rounded(seeded(4, input.iter().product()));
+    let back = rounded(seeded(10, places * channels_out));
+    let sizes = WeightGradient { input, channels_out, geometry };
+    let (call, parts) = blocks::call_in_blocks("f16", &sizes, block);
+    let bindings = [Binding::Half(&x), Binding::Half(&back), Binding::FullOutput(parts * sizes.count())];
+    let weight = vec![0.0; sizes.count()];
+    let (_, want) = reference::conv3d_gradients(&reference::Conv3d { input, channels_out, geometry }, &x, &weight, &back);
+    let what = format!("{block:?} gradient of the weight of {input:?} to {channels_out} in {parts} parts");
+    let got = run_in_subgroups(32, &call, &bindings).map(|outputs| {
+        vec![(0..sizes.count()).map(|at| outputs[0][at..].iter().step_by(sizes.count()).sum()).collect::<Vec<f32>>()]
+    });
+    assert_right_within(&what, got, &want, 1e-5);
+}
+
+#[test]
+fn gradients_of_weights_of_odd_sizes() {
+    check_weight_gradient(Block::Large, SAME, [2, 2, 5, 7, 20], 4);
+    check_weight_gradient(Block::Small, SAME, [1, 2, 4, 19, 4], 68);
+    check_weight_gradient(Block::Small, HALF, [1, 3, 9, 8, 36], 24);
+    check_weight_gradient(Block::Large, POINT, [2, 1, 7, 11, 136], 72);
+    check_weight_gradient(Block::Small, POINT, [1, 1, 1, 1, 4], 4);
+}
+
+fn check_input_gradient(block: Block, geometry: Geometry, size: [usize; 5], channels_out: usize) {
+    let [batch, frames, height, width, channels_in] = size;
+    let [frames_out, height_out, width_out] = geometry.output([frames, height, width]);
+    let gradient = [batch, frames_out, height_out, width_out, channels_out];
+    let back = rounded(seeded(10, gradient.iter().product()));
+    let weight = rounded(seeded(5, geometry.taps() * channels_in * channels_out));
+    let x = vec![0.0; size.iter().product()];
+    let sizes = reference::Conv3d { input: size, channels_out, geometry };
+    let (want, _) = reference::conv3d_gradients(&sizes, &x, &weight, &back);
+    let all = InputGradient { gradient, channels_in, size: [frames, height, width], geometry };
+    let turned = all.turned();
+    let mut got = vec![0.0; want.len()];
+    for (part, first) in all.launches() {
+        let call = input::turned_weight_call("f16", [channels_in, channels_out], &geometry, first);
+        let taps =
+            run_in_subgroups(32, &call, &[Binding::Half(&weight), Binding::Output(weight.len())]).expect("it runs").remove(0);
+        let shader = input::block_shader("f16", block, turned.stride != [1, 1, 1]);
+        let to = ([frames, height, width], part.clone());
+        let call = block_product::gradient_call(shader, block, gradient, to, channels_in, &turned);
+        let bindings = [Binding::Half(&back), Binding::Half(&taps), Binding::Output(want.len())];
+        let output = run_in_subgroups(32, &call, &bindings).unwrap_or_else(|complaints| panic!("{complaints:#?}")).remove(0);
+        // A launch writes its own frames of every clip.
+        let clip = frames * height * width * channels_in;
+        for frame in part {
+            for of_clip in 0..batch {
+                let from = of_clip * clip + frame * height * width * channels_in;
+                let values = from..from + height * width * channels_in;
+                got[values.clone()].copy_from_slice(&output[values]);
+            }
+        }
+    }
+    assert_right_within(&format!("{block:?} gradient of the input {size:?} of {channels_out}"), Ok(vec![got]), &want, 2e-3);
+}
+
+#[test]
+fn gradients_of_inputs_of_odd_sizes() {
+    check_input_gradient(Block::Large, SAME, [2, 3, 5, 7, 20], 4);
+    check_input_gradient(Block::Small, SAME, [1, 1, 5, 4, 4], 68);
+    check_input_gradient(Block::Small, HALF, [1, 3, 9, 8, 36], 24);
 }

@@ -10,6 +10,7 @@ use std::ops::Range;
 use burn::backend::wgpu::CubeTensor;
 use burn::tensor::Shape;
 
+use super::super::block_product::{self, Block};
 use super::super::conv3d::{self, Geometry};
 use super::super::launch::{self, Shader, ShaderCall};
 use super::super::product;
@@ -62,6 +63,16 @@ impl InputGradient {
         }
     }
 
+    /// The launch of the subgroup tier, for channels that are multiples of 4.
+    pub fn block_call(&self, element: &str, frames: Range<usize>) -> ShaderCall {
+        let [batch, _, _, _, _] = self.gradient;
+        let [_, height, width] = self.size;
+        let turned = self.turned();
+        let block = Block::of(batch * frames.len() * height * width, self.channels_in);
+        let shader = block_shader(element, block, turned.stride != [1, 1, 1]);
+        block_product::gradient_call(shader, block, self.gradient, (self.size, frames), self.channels_in, &turned)
+    }
+
     pub fn plain_call(&self, element: &str, frames: Range<usize>) -> ShaderCall {
         let [all_frames, height, width] = self.size;
         conv3d::gradient_call(
@@ -78,6 +89,12 @@ impl InputGradient {
 pub fn matrix_shader(tile: &product::Tile, channels_in: usize, channels_out: usize, turned: &Geometry) -> Shader {
     let options = product::Options { convolution: Some(turned), gradient: true, ..product::Options::default() };
     product::shader("conv3d_input_gradient", tile, channels_out, channels_in, options)
+}
+
+/// The shader of the subgroup tier.
+pub fn block_shader(element: &str, block: Block, strided: bool) -> Shader {
+    let options = block_product::Options { convolution: true, gradient: true, strided, ..Default::default() };
+    block_product::shader("conv3d_input_gradient", element, block, options)
 }
 
 pub fn turned_weight_shader(element: &str) -> Shader {

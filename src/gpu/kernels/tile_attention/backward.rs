@@ -16,7 +16,7 @@ use super::super::cpu::tile_attention_backward::{
 use super::super::launch::{self, KernelError, Shader, ShaderCall};
 use super::super::values;
 use super::flex::{cpu_input, cpu_shape};
-use super::{LANES, Tiles, backward_matrix, scale};
+use super::{LANES, Tiles, backward_matrix, backward_subgroup, scale};
 use crate::gpu::shader::Variant;
 use crate::gpu::tier::ShaderTier;
 use crate::mask::KeyFrames;
@@ -153,10 +153,23 @@ pub fn shader(element: &str, head: usize, key_bias: bool, of: Of, count_work: bo
 }
 
 /// The launch of `shader` for operands `[batch, heads, _, head]` and so many key frames.
-pub fn shader_call(shader: Shader, [batch, heads, head]: [usize; 3], key_frames: usize, tiles: &Tiles, of: Of) -> ShaderCall {
+pub fn shader_call(shader: Shader, sizes: [usize; 3], key_frames: usize, tiles: &Tiles, of: Of) -> ShaderCall {
+    let [_, _, head] = sizes;
+    let (own_block, _) = blocks(head.next_multiple_of(LANES));
+    call_in_blocks(shader, own_block, sizes, key_frames, tiles, of)
+}
+
+/// The launch of a shader whose workgroups own so many tokens.
+pub(super) fn call_in_blocks(
+    shader: Shader,
+    own_block: usize,
+    [batch, heads, head]: [usize; 3],
+    key_frames: usize,
+    tiles: &Tiles,
+    of: Of,
+) -> ShaderCall {
     let Side { own_tokens, other_tokens, other_frames, frames } = Side::new(of, tiles, key_frames);
     let own_frames = frames.query_frames();
-    let (own_block, _) = blocks(head.next_multiple_of(LANES));
     let count = own_frames * own_tokens.div_ceil(own_block);
     let sizes = [own_tokens, other_tokens, own_frames, other_frames, heads].map(|size| size as u32);
     let table = frames.offsets().iter().chain(frames.frames()).copied();
@@ -190,10 +203,17 @@ pub(super) fn launch_gradients(
     let mut work = Vec::new();
     for of in Of::ALL {
         let sizes = [batch, heads, head];
-        let on_matrices = || backward_matrix::shader_call(sizes, key_frames, tiles, key_bias.is_some(), of, count_work);
-        let call = Some(tier).filter(|&tier| tier == ShaderTier::Matrix).and_then(|_| on_matrices());
-        let call = call.unwrap_or_else(|| {
-            let shader = shader(launch::element(dtype), head, key_bias.is_some(), of, count_work);
+        let (element, with_bias) = (launch::element(dtype), key_bias.is_some());
+        let on_tier = match tier {
+            ShaderTier::Matrix => backward_matrix::shader_call(sizes, key_frames, tiles, with_bias, of, count_work),
+            ShaderTier::Subgroup => backward_subgroup::Cut::of(head, of).map(|cut| {
+                let shader = backward_subgroup::shader(element, cut, with_bias, of, count_work);
+                backward_subgroup::shader_call(shader, cut, sizes, key_frames, tiles, of)
+            }),
+            ShaderTier::Plain | ShaderTier::SubgroupForward => None,
+        };
+        let call = on_tier.unwrap_or_else(|| {
+            let shader = shader(element, head, with_bias, of, count_work);
             shader_call(shader, sizes, key_frames, tiles, of)
         });
         let operands = [&query, &key, &value, &gradient, &row_log_sums, &row_deltas];
