@@ -24,7 +24,7 @@ use crate::gpu::device::{ComputeDevice, Precision};
 use crate::mask::MaskPlan;
 use crate::model::dit::{Probe, TextContext, Transformer, TransformerConfig};
 use crate::model::sampler::schedule::{NoiseSchedule, TRAINING_TIMESTEPS};
-use crate::model::weights::{Loader, PublishedParameters, WeightError, WeightSource};
+use crate::model::weights::{Loader, PublishedParameter, PublishedParameters, WeightError, WeightSource};
 use crate::training::error::TrainError;
 use crate::training::folder::RunFolder;
 use crate::training::optimiser::OptimiserSettings;
@@ -99,8 +99,7 @@ pub fn trainer(
     let [of_student, of_critic] = [PublishedParameters::default(), PublishedParameters::default()];
     let student = Transformer::load(Loader::new(student, &exact).noting(&of_student), config)?;
     let critic = Transformer::load(Loader::new(teacher, &exact).noting(&of_critic), config)?;
-    let is_matrix =
-        |part: &str, parameter: &crate::model::weights::PublishedParameter| part == CRITIC && is_hidden(&parameter.name);
+    let is_matrix = |part: &str, parameter: &PublishedParameter| part == CRITIC && is_hidden(&parameter.name);
     let parameters = Parameters::of(&[(STUDENT, of_student), (CRITIC, of_critic)], &is_matrix);
     Ok(Trainer::new(Pair { student, critic }, parameters, settings, kind, seed, device))
 }
