@@ -29,10 +29,11 @@ pub struct TeacherArguments {
     #[arg(long, value_name = "MODEL")]
     teacher: String,
     /// Clips of the world to learn from, if none were encoded yet [default: those in training/latents.bin of the model's
-    /// folder or of the teacher's, else 20000]
+    /// folder or of the teacher's, else 20000; dmd and --data-free take their sentences alone]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     world_clips: Option<u32>,
-    /// Learn from a folder of clips instead, each with its sentence beside it (ball.mp4 and ball.txt); needs ffmpeg
+    /// Learn from a folder of clips instead, each with its sentence beside it (ball.mp4 and ball.txt); needs ffmpeg, unless
+    /// sentences alone are taken
     #[arg(long, value_name = "FOLDER", conflicts_with = "world_clips")]
     clips: Option<PathBuf>,
     /// Clips of other numbers of frames, each with its share of the steps, or none [default: of 93:0.1,1:0.05 what the teacher

@@ -105,7 +105,7 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
         None => Default::default(),
     };
     let world_clips = *world_clips as usize;
-    let scenes = second_objects.map(|share| Scenes::of_world(seeds::TRANSFORMER, world_clips, share)).transpose()?;
+    let scenes = second_objects.map(|share| Scenes::of_world(seeds::TRANSFORMER, world_clips, share));
     let learnt = if own.is_empty() { Learnt::World(world_clips) } else { Learnt::Own(&own, identity) };
     let usual = setup.size.frames;
     for frames in also.with(usual) {

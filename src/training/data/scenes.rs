@@ -18,14 +18,10 @@ pub struct Scenes {
 
 impl Scenes {
     /// Among so many clips of a seed.
-    ///
-    /// # Errors
-    /// There is none of a kind that is asked for.
-    pub fn of_world(seed: u64, clips: usize, share: f64) -> Result<Self, TrainError> {
+    pub fn of_world(seed: u64, clips: usize, share: f64) -> Self {
         let (of_two, of_one): (Vec<usize>, Vec<usize>) =
             (0..clips).partition(|&clip| Attributes::of_clip(seed, clip as u64).second.is_some());
-        let scenes = Self { share, of_one, of_two };
-        scenes.check(clips).map(|()| scenes)
+        Self { share, of_one, of_two }
     }
 
     /// Whether there are clips of every kind that is asked for among the first ones.
@@ -66,7 +62,8 @@ mod tests {
         const CLIPS: usize = 400;
         let random = Random::new(5);
         for (share, clips) in [(0.6, CLIPS), (0.6, 40), (0.0, CLIPS), (1.0, CLIPS)] {
-            let scenes = Scenes::of_world(seeds::TRANSFORMER, CLIPS, share).unwrap();
+            let scenes = Scenes::of_world(seeds::TRANSFORMER, CLIPS, share);
+            scenes.check(clips).unwrap();
             let chosen: Vec<usize> = (0..4000).map(|sample| scenes.clip(random, 3, sample, clips)).collect();
             let has_two = |&&clip: &&usize| Scene::of_clip(seeds::TRANSFORMER, clip as u64).attributes.second.is_some();
             let found = chosen.iter().filter(has_two).count() as f64 / 4000.0;
@@ -81,8 +78,9 @@ mod tests {
     fn kinds_that_are_missing_are_told() {
         let has_two = |clip: &u64| Attributes::of_clip(seeds::TRANSFORMER, *clip).second.is_some();
         let first_of_two = (0..).find(has_two).unwrap() as usize;
-        let error = Scenes::of_world(seeds::TRANSFORMER, first_of_two, 0.5).unwrap_err().to_string();
+        let scenes = Scenes::of_world(seeds::TRANSFORMER, first_of_two + 1, 0.5);
+        let error = scenes.check(first_of_two).unwrap_err().to_string();
         assert!(error.contains("--second-objects"), "{error}");
-        assert!(Scenes::of_world(seeds::TRANSFORMER, first_of_two + 1, 0.5).is_ok());
+        assert!(scenes.check(first_of_two + 1).is_ok());
     }
 }
