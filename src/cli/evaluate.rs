@@ -9,7 +9,7 @@ use super::progress::Bar;
 use super::settings::DeviceArguments;
 use super::{Status, UsageError};
 use crate::clip::{WriteOptions, write_clip};
-use crate::evaluate::{Amounts, Bench, EvaluateError, EvaluatedModel, Masks, Overrides, Station, Watcher, evaluate};
+use crate::evaluate::{Amounts, Bench, EvaluateError, EvaluatedModel, Kept, Masks, Overrides, Station, Watcher, evaluate};
 use crate::gpu::device::ComputeDevice;
 use crate::mask::MaskPlan;
 use crate::model::folder::{ModelFolder, SearchPath};
@@ -58,6 +58,10 @@ pub struct Arguments {
     /// Write NAME.md, NAME.json and a chart of them, NAME.png
     #[arg(long, short, value_name = "NAME")]
     out: Option<PathBuf>,
+    /// Keep what was read of each row's clips in a folder: rows that are there already are not made again, so that a stopped
+    /// evaluation goes on and a longer table costs its new rows alone
+    #[arg(long, value_name = "FOLDER")]
+    keep: Option<PathBuf>,
     /// Print the table as JSON
     #[arg(long)]
     json: bool,
@@ -172,11 +176,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
         times: !arguments.no_times,
     };
     let mut terminal = Terminal(Bar::new(false));
-    let evaluation = evaluate(&stations, amounts, &mut terminal);
+    let kept = Kept { folder: arguments.keep.clone() };
+    let evaluation = evaluate(&stations, amounts, &kept, &mut terminal);
     terminal.0.clear();
     let evaluation = match evaluation {
         Err(EvaluateError::Stopped) => {
-            eprintln!("Stopped; nothing was written.");
+            match &arguments.keep {
+                Some(folder) => eprintln!("Stopped; the rows that were done are kept in {}.", folder.display()),
+                None => eprintln!("Stopped; nothing was written. With --keep FOLDER it could go on."),
+            }
             return Ok(Status::Stopped);
         }
         other => other?,

@@ -17,6 +17,8 @@ pub enum EvaluateError {
     Judge { path: PathBuf, reason: String },
     #[error("The model {location} cannot be evaluated: {reason}")]
     Model { location: String, reason: String },
+    #[error("Cannot use what was kept in {}: {reason}. Remove the file, and its clips are made again", path.display())]
+    Kept { path: PathBuf, reason: String },
     #[error("The device failed: {0}. If it has too little memory, use a smaller --batch")]
     Device(String),
     #[error("stopped")]

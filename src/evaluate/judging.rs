@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::consistency::subject_consistency;
 use super::error::EvaluateError;
@@ -18,10 +20,12 @@ const WEIGHTS: &str = "judge.safetensors";
 pub struct Bench {
     judge: Judge,
     config: JudgeConfig,
+    /// SHA-256 of its files, in hexadecimal.
+    hash: String,
 }
 
 /// What was read from clips.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Readings {
     /// The likeliest class of each attribute, one entry a clip.
     pub classes: Vec<[usize; JUDGED.len()]>,
@@ -65,9 +69,17 @@ impl Bench {
         if !reads.eq(JUDGED.iter().map(|(name, values)| (*name, values.to_vec()))) {
             return Err(unfit("it reads other attributes than clips of the world have".into()));
         }
-        let source = WeightSource::open(&folder.join(WEIGHTS))?;
+        let weights = folder.join(WEIGHTS);
+        let source = WeightSource::open(&weights)?;
         let judge = Judge::load(Loader::new(&source, device), &config)?;
-        Ok(Self { judge, config })
+        let bytes = std::fs::read(&weights).map_err(|error| missing(error.kind().to_string()))?;
+        let hash = Sha256::new().chain_update(text.as_bytes()).chain_update(bytes).finalize();
+        Ok(Self { judge, config, hash: hash.iter().map(|byte| format!("{byte:02x}")).collect() })
+    }
+
+    /// Tells it from other judges.
+    pub fn hash(&self) -> &str {
+        &self.hash
     }
 
     /// Frames of a clip that it was made for.
@@ -80,22 +92,47 @@ impl Bench {
     /// # Errors
     /// The device failed.
     pub fn read(&self, video: Tensor<5>) -> Result<Readings, EvaluateError> {
+        self.launch(video).read()
+    }
+
+    /// As [`Self::read`], without waiting for the device.
+    pub fn launch(&self, video: Tensor<5>) -> Launched {
         let [clips, frames, height, width, channels] = video.dims();
         let seen = (0..frames).step_by(FRAME_STEP).map(|frame| video.clone().narrow(1, frame, 1));
         let reading = self.judge.forward(Tensor::cat(seen.collect(), 1), Statistics::Running);
         let of_frames = self.judge.features_of_stills(video.reshape([clips * frames, height, width, channels]));
+        Launched { logits: reading.logits, features: reading.features, of_frames, frames }
+    }
+}
+
+/// What the judge makes of clips, on the device until it is read.
+pub struct Launched {
+    /// `[clips, outputs]`
+    logits: Tensor<2>,
+    /// `[clips, features]`
+    features: Tensor<2>,
+    /// `[clips * frames, features]`
+    of_frames: Tensor<2>,
+    frames: usize,
+}
+
+impl Launched {
+    /// # Errors
+    /// The device failed.
+    pub fn read(self) -> Result<Readings, EvaluateError> {
+        let ([clips, outputs], [_, features_a_clip]) = (self.logits.dims(), self.features.dims());
         let values = |x: Tensor<2>| x.try_into_vec_as::<f32>().map_err(|error| EvaluateError::Device(error.to_string()));
-        let (logits, features, of_frames) = (values(reading.logits)?, values(reading.features)?, values(of_frames)?);
-        let classes = logits.chunks_exact(self.config.outputs()).map(|mut logits| {
+        let (logits, features, of_frames) = (values(self.logits)?, values(self.features)?, values(self.of_frames)?);
+        let classes = logits.chunks_exact(outputs).map(|mut logits| {
             JUDGED.map(|(_, values)| {
                 let (own, rest) = logits.split_at(values.len());
                 logits = rest;
                 largest(own)
             })
         });
-        let rows = |values: &[f32]| values.chunks_exact(self.config.features).map(<[f32]>::to_vec).collect::<Vec<_>>();
+        let rows = |values: &[f32]| values.chunks_exact(features_a_clip).map(<[f32]>::to_vec).collect::<Vec<_>>();
         let consistency =
-            of_frames.chunks_exact(frames * self.config.features).map(|of_clip| subject_consistency(&rows(of_clip)));
+            of_frames.chunks_exact(self.frames * features_a_clip).map(|of_clip| subject_consistency(&rows(of_clip)));
         let readings =
             Readings { classes: classes.collect(), features: rows(&features), subject_consistency: consistency.collect() };
         debug_assert_eq!(readings.classes.len(), clips);
@@ -141,7 +178,8 @@ mod tests {
         let attributes =
             JUDGED.iter().map(|(name, values)| (name.to_string(), values.iter().map(|value| value.to_string()).collect()));
         let config = JudgeConfig { channels: [8, 8, 8, 8, 8], features: 12, frames: 5, attributes: attributes.collect() };
-        Bench { judge: Judge::load(Loader::initial(&Drawn, device), &config).expect("a judge"), config }
+        let judge = Judge::load(Loader::initial(&Drawn, device), &config).expect("a judge");
+        Bench { judge, config, hash: String::new() }
     }
 
     /// One frame of the world, `[1, 1, height, width, 3]`.

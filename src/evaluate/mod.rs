@@ -10,22 +10,23 @@ pub mod consistency;
 mod error;
 pub mod frechet;
 mod judging;
+mod kept;
 mod model;
 pub mod pictures;
 mod report;
+mod seeing;
 
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
-use burn::tensor::Tensor;
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::ClipSize;
 use crate::model::sampler::SamplerKind;
-use crate::model::vae::to_rgb8;
 use crate::world::attributes::{Attributes, JUDGED};
 use crate::world::grammar::{Detail, caption};
 use crate::world::renderer::render_clips;
@@ -35,8 +36,10 @@ use bootstrap::{Estimate, estimate, paired_difference};
 
 pub use error::EvaluateError;
 pub use judging::{Bench, Readings};
+pub use kept::Kept;
 pub use model::{EvaluatedModel, Masks, Overrides};
-use pictures::{PictureNumbers, picture_numbers};
+use pictures::PictureNumbers;
+use seeing::{Seen, SeenClip, see};
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +68,8 @@ pub trait Watcher {
 pub struct Row {
     pub name: String,
     pub clips: usize,
+    /// Where the clips were made.
+    pub device: String,
     /// Share of the clips in which an attribute was read as asked, in the order of the world's.
     pub attributes: Vec<(&'static str, Estimate)>,
     /// Mean of the attributes.
@@ -174,14 +179,15 @@ impl Samples {
 
 impl Row {
     /// Of clips of `asked`, the first clip of every prompt before the second ones.
-    fn of(name: String, readings: &Readings, pictures: Vec<PictureNumbers>, asked: &[Attributes], prompts: usize) -> Self {
-        let subject_consistency = readings.subject_consistency.clone();
-        let samples = Samples { hits: readings.hits(asked), pictures, subject_consistency, prompts };
+    fn of(name: String, (seen, device): (&Seen, String), asked: &[Attributes], prompts: usize) -> Self {
+        let (hits, pictures) = (seen.readings.hits(asked), seen.pictures.clone());
+        let samples = Samples { hits, pictures, subject_consistency: seen.readings.subject_consistency.clone(), prompts };
         let share = |of: &dyn Fn(&[bool; JUDGED.len()]) -> f64| estimate(&samples.of_prompts(&|clip| of(&samples.hits[clip])));
         let attribute = |index: usize| share(&|hits| f64::from(u8::from(hits[index])));
         Self {
             name,
             clips: samples.hits.len(),
+            device,
             attributes: JUDGED.iter().enumerate().map(|(index, (name, _))| (*name, attribute(index))).collect(),
             mean: share(&mean_of),
             all: share(&|hits| f64::from(u8::from(hits.iter().all(|&hit| hit)))),
@@ -225,11 +231,16 @@ pub struct Station {
 }
 
 /// Evaluates models with one judge, each device its own at the same time. Every model must make clips of the size that the judge
-/// was made for. The first station also looks at real clips.
+/// was made for. The first station also looks at real clips. Clips whose readings were kept are not made again.
 ///
 /// # Errors
-/// The device failed, or the watcher stopped it.
-pub fn evaluate(stations: &[Station], amounts: Amounts, watcher: &mut dyn Watcher) -> Result<Evaluation, EvaluateError> {
+/// The device failed, the watcher stopped it, or readings cannot be kept.
+pub fn evaluate(
+    stations: &[Station],
+    amounts: Amounts,
+    kept: &Kept,
+    watcher: &mut dyn Watcher,
+) -> Result<Evaluation, EvaluateError> {
     let mut models: Vec<(usize, &EvaluatedModel, &Station)> =
         stations.iter().flat_map(|station| station.models.iter().map(move |(place, model)| (*place, model, station))).collect();
     models.sort_by_key(|(place, ..)| *place);
@@ -248,7 +259,7 @@ pub fn evaluate(stations: &[Station], amounts: Amounts, watcher: &mut dyn Watche
         owners.entry(model.vae_hash()?).or_insert(*place);
     }
     let held_out: Vec<Scene> = (0..amounts.real as u64).map(|clip| Scene::of_clip(seeds::HELD_OUT, clip)).collect();
-    let work = Work { held_out: &held_out, owners: &owners, amounts, stopped: &AtomicBool::new(false) };
+    let work = Work { held_out: &held_out, owners: &owners, amounts, kept, stopped: &AtomicBool::new(false) };
     let Some((own, others)) = stations.split_first() else { return Err(EvaluateError::Stopped) };
     let ((row, rendered), mut looks) = thread::scope(|scope| {
         let others: Vec<_> =
@@ -314,6 +325,7 @@ struct Work<'a> {
     /// The place of the model that looks at a VAE, by the VAE's hash.
     owners: &'a HashMap<String, usize>,
     amounts: Amounts,
+    kept: &'a Kept,
     stopped: &'a AtomicBool,
 }
 
@@ -332,36 +344,105 @@ impl Work<'_> {
 
     /// Real clips as they are.
     fn real(&self, station: &Station, size: ClipSize, watcher: &mut dyn Watcher) -> Result<(Row, Readings), EvaluateError> {
-        let (device, bench) = (&station.device.device, &station.bench);
-        let (mut rendered, mut pictures) = (Readings::default(), Vec::new());
-        for (index, scene) in self.held_out.iter().enumerate() {
-            go_on(watcher, "judges real clips", index, self.held_out.len())?;
-            let video = render_clips(&[*scene], size, device);
-            rendered.extend(bench.read(video.clone())?);
-            pictures.push(picture_numbers(&to_rgb8(&values(video)?), [size.height, size.width]));
-        }
-        let row = Row::of("real clips".into(), &rendered, pictures, &self.known(), self.held_out.len());
-        Ok((row, rendered))
+        let Station { device, bench, .. } = station;
+        let of = json!({ "clips": "real", "judge": bench.hash(), "size": numbers(size), "count": self.held_out.len() });
+        let (seen, made_on) = self.kept.or_make(of, &device.name, || {
+            see(bench, size, |onlooker| {
+                for (index, scene) in self.held_out.iter().enumerate() {
+                    go_on(watcher, "judges real clips", index, self.held_out.len())?;
+                    onlooker.take(SeenClip { video: render_clips(&[*scene], size, &device.device), original: None })?;
+                }
+                Ok(())
+            })
+        })?;
+        let row = Row::of("real clips".into(), (&seen, made_on), &self.known(), self.held_out.len());
+        Ok((row, seen.readings))
     }
 
     /// All models of a station.
     fn look(&self, station: &Station, watcher: &mut dyn Watcher) -> Result<Vec<Look>, EvaluateError> {
-        let Station { device, bench, models } = station;
-        let looks = models.iter().map(|(place, model)| {
+        let looks = station.models.iter().map(|(place, model)| {
             let is_owner = self.owners.get(&model.vae_hash()?) == Some(place);
-            let ceiling = is_owner.then(|| {
-                let (readings, pictures, quality) = through_vae(model, bench, self.held_out, self.amounts, device, watcher)?;
-                let name = format!("real clips through the VAE of {}", model.name);
-                let row = Row::of(name, &readings, pictures, &self.known(), self.held_out.len());
-                Ok::<_, EvaluateError>(Ceiling { row, readings, quality })
-            });
-            let ceiling = ceiling.transpose()?;
-            let (readings, pictures, asked) = samples(model, bench, self.amounts, watcher)?;
-            let row = Row::of(model.name.clone(), &readings, pictures, &asked, self.amounts.prompts);
+            let ceiling = if is_owner { Some(self.through_vae(station, model, watcher)?) } else { None };
+            let (row, readings) = self.samples(station, model, watcher)?;
             Ok(Look { place: *place, row, readings, ceiling })
         });
         looks.collect()
     }
+
+    /// Real clips through the VAE of a model, with decibels of the first of them.
+    fn through_vae(
+        &self,
+        station: &Station,
+        model: &EvaluatedModel,
+        watcher: &mut dyn Watcher,
+    ) -> Result<Ceiling, EvaluateError> {
+        let (Station { device, bench, .. }, count) = (station, self.held_out.len());
+        let of = json!({
+            "clips": "through a VAE", "judge": bench.hash(), "size": numbers(model.size), "count": count,
+            "vae": model.vae_hash()?, "decoded": self.amounts.decoded,
+        });
+        let (seen, made_on) = self.kept.or_make(of, &device.name, || {
+            see(bench, model.size, |onlooker| {
+                for (index, scene) in self.held_out.iter().enumerate() {
+                    go_on(watcher, "judges clips through the VAE", index, count)?;
+                    let original = render_clips(&[*scene], model.size, &device.device);
+                    let video = model.vae.reconstruct(original.clone()).clamp(-1.0, 1.0);
+                    onlooker.take(SeenClip { video, original: (index < self.amounts.decoded).then_some(original) })?;
+                }
+                Ok(())
+            })
+        })?;
+        let name = format!("real clips through the VAE of {}", model.name);
+        let row = Row::of(name, (&seen, made_on), &self.known(), count);
+        let fold = |start: f64, of: fn(f64, f64) -> f64| seen.decibels.iter().copied().fold(start, of);
+        let quality = VaeQuality {
+            name: model.name.clone(),
+            clips: seen.decibels.len(),
+            psnr: estimate(&seen.decibels),
+            worst: fold(f64::INFINITY, f64::min),
+            best: fold(f64::NEG_INFINITY, f64::max),
+        };
+        Ok(Ceiling { row, readings: seen.readings, quality })
+    }
+
+    /// Clips of the model for every prompt.
+    fn samples(
+        &self,
+        station: &Station,
+        model: &EvaluatedModel,
+        watcher: &mut dyn Watcher,
+    ) -> Result<(Row, Readings), EvaluateError> {
+        let Amounts { prompts, clips_a_prompt, batch, .. } = self.amounts;
+        let clips: Vec<u64> = (0..clips_a_prompt).flat_map(|_| 0..prompts as u64).collect();
+        let asked: Vec<Attributes> = clips.iter().map(|&clip| Attributes::of_clip(seeds::PROMPTS, clip)).collect();
+        let of = json!({
+            "clips": "of a model", "judge": station.bench.hash(), "size": numbers(model.size),
+            "prompts": prompts, "clips_a_prompt": clips_a_prompt, "batch": batch, "model": model.identity()?,
+        });
+        let (seen, made_on) = self.kept.or_make(of, &station.device.name, || {
+            see(&station.bench, model.size, |onlooker| {
+                for (number, prompts) in clips.chunks(batch.max(1)).enumerate() {
+                    go_on(watcher, &format!("samples of {}", model.name), number * batch, clips.len())?;
+                    // The noise is that of the batch, so that each clip of a prompt has its own.
+                    let sentences: Vec<String> = prompts.iter().map(|&clip| sentence(clip)).collect();
+                    for latent in model.sample(&sentences, number as u64)?.chunks_exact(model.sampling.shape.iter().product()) {
+                        if watcher.stops() {
+                            return Err(EvaluateError::Stopped);
+                        }
+                        onlooker.take(SeenClip { video: model.decode(latent).clamp(-1.0, 1.0), original: None })?;
+                    }
+                }
+                Ok(())
+            })
+        })?;
+        Ok((Row::of(model.name.clone(), (&seen, made_on), &asked, prompts), seen.readings))
+    }
+}
+
+/// Frames, width and height.
+fn numbers(size: ClipSize) -> Value {
+    json!([size.frames, size.width, size.height])
 }
 
 /// Of the first station: what the person sees, and what stops all.
@@ -423,72 +504,4 @@ fn sentence(clip: u64) -> String {
 fn go_on(watcher: &mut dyn Watcher, what: &str, done: usize, all: usize) -> Result<(), EvaluateError> {
     watcher.doing(what, done as f64 / all.max(1) as f64);
     if watcher.stops() { Err(EvaluateError::Stopped) } else { Ok(()) }
-}
-
-/// Real clips through the VAE of a model: what the judge reads, their pixels' numbers, and decibels of the first of them.
-fn through_vae(
-    model: &EvaluatedModel,
-    bench: &Bench,
-    scenes: &[Scene],
-    amounts: Amounts,
-    device: &ComputeDevice,
-    watcher: &mut dyn Watcher,
-) -> Result<(Readings, Vec<PictureNumbers>, VaeQuality), EvaluateError> {
-    let (mut readings, mut pictures, mut decibels) = (Readings::default(), Vec::new(), Vec::new());
-    for (index, scene) in scenes.iter().enumerate() {
-        go_on(watcher, "judges clips through the VAE", index, scenes.len())?;
-        let video = render_clips(&[*scene], model.size, &device.device);
-        let decoded = model.vae.reconstruct(video.clone()).clamp(-1.0, 1.0);
-        readings.extend(bench.read(decoded.clone())?);
-        let pixels = to_rgb8(&values(decoded)?);
-        pictures.push(picture_numbers(&pixels, [model.size.height, model.size.width]));
-        if index < amounts.decoded {
-            decibels.push(psnr(&to_rgb8(&values(video)?), &pixels));
-        }
-    }
-    let fold = |start: f64, of: fn(f64, f64) -> f64| decibels.iter().copied().fold(start, of);
-    let quality = VaeQuality {
-        name: model.name.clone(),
-        clips: decibels.len(),
-        psnr: estimate(&decibels),
-        worst: fold(f64::INFINITY, f64::min),
-        best: fold(f64::NEG_INFINITY, f64::max),
-    };
-    Ok((readings, pictures, quality))
-}
-
-/// Clips of the model for every prompt, as the judge reads them, their pixels' numbers, and what was asked for.
-fn samples(
-    model: &EvaluatedModel,
-    bench: &Bench,
-    amounts: Amounts,
-    watcher: &mut dyn Watcher,
-) -> Result<(Readings, Vec<PictureNumbers>, Vec<Attributes>), EvaluateError> {
-    let clips: Vec<u64> = (0..amounts.clips_a_prompt).flat_map(|_| 0..amounts.prompts as u64).collect();
-    let asked: Vec<Attributes> = clips.iter().map(|&clip| Attributes::of_clip(seeds::PROMPTS, clip)).collect();
-    let (mut readings, mut pictures) = (Readings::default(), Vec::new());
-    for (batch, prompts) in clips.chunks(amounts.batch.max(1)).enumerate() {
-        go_on(watcher, &format!("samples of {}", model.name), batch * amounts.batch, clips.len())?;
-        // The noise is that of the batch, so that each clip of a prompt has its own.
-        let latents = model.sample(&prompts.iter().map(|&clip| sentence(clip)).collect::<Vec<_>>(), batch as u64)?;
-        for latent in latents.chunks_exact(model.sampling.shape.iter().product()) {
-            if watcher.stops() {
-                return Err(EvaluateError::Stopped);
-            }
-            let video = model.decode(latent).clamp(-1.0, 1.0);
-            readings.extend(bench.read(video.clone())?);
-            pictures.push(picture_numbers(&to_rgb8(&values(video)?), [model.size.height, model.size.width]));
-        }
-    }
-    Ok((readings, pictures, asked))
-}
-
-fn values(x: Tensor<5>) -> Result<Vec<f32>, EvaluateError> {
-    x.try_into_vec_as().map_err(|error| EvaluateError::Device(error.to_string()))
-}
-
-/// Of two videos in 8 bits.
-fn psnr(a: &[u8], b: &[u8]) -> f64 {
-    let squared: u64 = a.iter().zip(b).map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum();
-    10.0 * (255.0f64.powi(2) * a.len() as f64 / squared.max(1) as f64).log10()
 }

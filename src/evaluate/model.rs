@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 
 use super::error::EvaluateError;
 use crate::gpu::device::ComputeDevice;
@@ -142,6 +143,21 @@ impl EvaluatedModel {
         Ok(self.folder.vae_hash()?)
     }
 
+    /// All that its clips depend on besides prompts, their noise's number and rounding.
+    ///
+    /// # Errors
+    /// Its files cannot be read.
+    pub fn identity(&self) -> Result<Value, EvaluateError> {
+        let Sampling { sampler, steps, guidance_scale, seed, .. } = &self.sampling;
+        let defaults = &self.folder.facts().defaults;
+        Ok(json!({
+            "files": self.folder.hash()?, "masks": self.plan.clone().with_notes(Map::new()).to_json()?,
+            "sampler": sampler, "steps": steps, "guidance_scale": guidance_scale, "seed": seed,
+            "prompt_template": defaults.prompt_template, "clean_caption": defaults.clean_caption,
+            "negative_prompt": defaults.negative_prompt,
+        }))
+    }
+
     /// Milliseconds that the self-attention of one call takes for one clip, all layers together, measured. The mean over the calls
     /// of a clip, where masks are of ranges of steps.
     ///
@@ -209,7 +225,7 @@ impl EvaluatedModel {
     }
 }
 
-fn parse<T: DeserializeOwned>(folder: &ModelFolder, value: &serde_json::Value) -> Result<T, EvaluateError> {
+fn parse<T: DeserializeOwned>(folder: &ModelFolder, value: &Value) -> Result<T, EvaluateError> {
     serde_path_to_error::deserialize(value)
         .map_err(|error| EvaluateError::Model { location: folder.location(), reason: error.to_string() })
 }

@@ -5,10 +5,10 @@
 //! is the mean of the two neighbours, so numbers compare within a table, and with those of the real clips in it, alone.
 
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Of one clip.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PictureNumbers {
     /// Variance of the Laplacian of the luma (Pech-Pacheco et al. 2000), mean over frames; higher is sharper.
     pub sharpness: f64,

@@ -30,6 +30,13 @@ impl Evaluation {
             );
         }
         let _ = writeln!(text, "\nDevice: {}", self.device);
+        let mut elsewhere: Vec<&str> =
+            self.rows.iter().map(|row| row.device.as_str()).filter(|name| !self.device.contains(name)).collect();
+        elsewhere.sort_unstable();
+        elsewhere.dedup();
+        if !elsewhere.is_empty() {
+            let _ = writeln!(text, "Clips that were kept were made on: {}", elsewhere.join(", "));
+        }
         text
     }
 

@@ -25,7 +25,9 @@ fn a_model_is_trained_evaluated_and_makes_clips() {
         .run(&["generate", "a red ball", "--model", "model/base", "--device", "cpu", "--steps", "2", "--out", "ball.webp"])
         .succeeds();
     let amounts = ["--prompts", "2", "--real", "3", "--decoded", "1", "--steps", "2", "--guidance", "1.5", "--device", "cpu"];
-    let table = place.run(&[&["evaluate", "model/base", "--judge", "model/judge", "--out", "table"], &amounts[..]].concat());
+    let evaluate =
+        [&["evaluate", "model/base", "--judge", "model/judge", "--keep", "kept", "--out", "table"], &amounts[..]].concat();
+    let table = place.run(&evaluate);
     table.succeeds().says(&["| real clips | 3 |", "| model/base | 2 |", "dB"]);
     let json: serde_json::Value = serde_json::from_slice(&place.read("table.json")).expect("JSON");
     assert_eq!(json["rows"].as_array().map(Vec::len), Some(3));
@@ -38,11 +40,44 @@ fn a_model_is_trained_evaluated_and_makes_clips() {
     }
     let chart = tilereel::clip::read_frames(&place.path("table.png")).expect("a picture");
     assert_eq!((chart.width, chart.height, chart.count()), (1200, 800, 1));
+    kept_rows_are_not_made_again(&place, &evaluate, &json);
 
     // A run goes on only if it is told to, and only as what it is.
     train(&place, "base", &["--steps", "3", "--world-clips", "4"]).complains(1, &["at step 2", "--resume"]);
     train(&place, "base", &["--steps", "3", "--world-clips", "4", "--sheet-every", "0", "--resume"]).succeeds().says(&["step 3"]);
     train(&place, "base", &["--steps", "9", "--world-clips", "4", "--resume", "--seed", "2"]).complains(1, &["seed 1, not 2"]);
+}
+
+/// After `evaluate` made the table `before`: one row is of real clips, one of clips through the VAE, one of the model's.
+fn kept_rows_are_not_made_again(place: &Workplace, evaluate: &[&str], before: &serde_json::Value) {
+    let files = || -> Vec<_> {
+        std::fs::read_dir(place.path("kept")).expect("a folder").map(|file| file.expect("a file").path()).collect()
+    };
+    assert_eq!(files().len(), 3);
+    // As if another device had made them: what a second table shows is what was kept.
+    for file in files() {
+        let text = std::fs::read_to_string(&file).expect("text");
+        let mut entry: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        entry["device"] = "another device".into();
+        std::fs::write(&file, entry.to_string()).expect("writes");
+    }
+    place.run(evaluate).succeeds().says(&["were made on: another device"]);
+    let again: serde_json::Value = serde_json::from_slice(&place.read("table.json")).expect("JSON");
+    for (row, of_before) in again["rows"].as_array().expect("rows").iter().zip(before["rows"].as_array().expect("rows")) {
+        assert_eq!((&row["attributes"], &row["all"]), (&of_before["attributes"], &of_before["all"]));
+        assert_eq!(row["device"], "another device");
+    }
+    // Other settings are another row, and a row with other noise is not this one.
+    for (other, count) in [("again=model/base,steps=3", 4), ("again=model/base,plan=1:1", 5)] {
+        place.run(&[evaluate, &["--row", other]].concat()).succeeds();
+        assert_eq!(files().len(), count, "{other}");
+    }
+    place.run(&[evaluate, &["--seed", "5"]].concat()).succeeds();
+    assert_eq!(files().len(), 6);
+    for file in files() {
+        std::fs::write(file, "{").expect("writes");
+    }
+    place.run(evaluate).complains(1, &["Cannot use what was kept", "Remove the file"]);
 }
 
 #[test]
