@@ -96,17 +96,17 @@ impl Bench {
     }
 
     /// As [`Self::read`], without waiting for the device.
-    pub fn launch(&self, video: Tensor<5>) -> Launched {
+    pub fn launch(&self, video: Tensor<5>) -> OnDevice {
         let [clips, frames, height, width, channels] = video.dims();
         let seen = (0..frames).step_by(FRAME_STEP).map(|frame| video.clone().narrow(1, frame, 1));
         let reading = self.judge.forward(Tensor::cat(seen.collect(), 1), Statistics::Running);
         let of_frames = self.judge.features_of_stills(video.reshape([clips * frames, height, width, channels]));
-        Launched { logits: reading.logits, features: reading.features, of_frames, frames }
+        OnDevice { logits: reading.logits, features: reading.features, of_frames, frames }
     }
 }
 
 /// What the judge makes of clips, on the device until it is read.
-pub struct Launched {
+pub struct OnDevice {
     /// `[clips, outputs]`
     logits: Tensor<2>,
     /// `[clips, features]`
@@ -116,7 +116,7 @@ pub struct Launched {
     frames: usize,
 }
 
-impl Launched {
+impl OnDevice {
     /// # Errors
     /// The device failed.
     pub fn read(self) -> Result<Readings, EvaluateError> {

@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use crate::gpu::device::ComputeDevice;
 use crate::model::latent::ClipSize;
 use crate::model::sampler::SamplerKind;
+use crate::model::vae::Vae;
 use crate::world::attributes::{Attributes, JUDGED};
 use crate::world::grammar::{Detail, caption};
 use crate::world::renderer::render_clips;
@@ -39,7 +40,7 @@ pub use judging::{Bench, Readings};
 pub use kept::Kept;
 pub use model::{EvaluatedModel, Masks, Overrides};
 use pictures::PictureNumbers;
-use seeing::{Seen, SeenClip, see};
+use seeing::{Seen, see};
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,9 +349,9 @@ impl Work<'_> {
         let of = json!({ "clips": "real", "judge": bench.hash(), "size": numbers(size), "count": self.held_out.len() });
         let (seen, made_on) = self.kept.or_make(of, &device.name, || {
             see(bench, size, |onlooker| {
-                for (index, scene) in self.held_out.iter().enumerate() {
-                    go_on(watcher, "judges real clips", index, self.held_out.len())?;
-                    onlooker.take(SeenClip { video: render_clips(&[*scene], size, &device.device), original: None })?;
+                for (call, scenes) in self.held_out.chunks(Vae::clips_a_call(size)).enumerate() {
+                    go_on(watcher, "judges real clips", call * scenes.len(), self.held_out.len())?;
+                    onlooker.take(render_clips(scenes, size, &device.device), None)?;
                 }
                 Ok(())
             })
@@ -384,11 +385,14 @@ impl Work<'_> {
         });
         let (seen, made_on) = self.kept.or_make(of, &device.name, || {
             see(bench, model.size, |onlooker| {
-                for (index, scene) in self.held_out.iter().enumerate() {
-                    go_on(watcher, "judges clips through the VAE", index, count)?;
-                    let original = render_clips(&[*scene], model.size, &device.device);
+                let mut done = 0;
+                for scenes in self.held_out.chunks(Vae::clips_a_call(model.size)) {
+                    go_on(watcher, "judges clips through the VAE", done, count)?;
+                    let original = render_clips(scenes, model.size, &device.device);
                     let video = model.vae.reconstruct(original.clone()).clamp(-1.0, 1.0);
-                    onlooker.take(SeenClip { video, original: (index < self.amounts.decoded).then_some(original) })?;
+                    let measured = self.amounts.decoded.saturating_sub(done).min(scenes.len());
+                    onlooker.take(video, (measured > 0).then(|| original.narrow(0, 0, measured)))?;
+                    done += scenes.len();
                 }
                 Ok(())
             })
@@ -426,11 +430,12 @@ impl Work<'_> {
                     go_on(watcher, &format!("samples of {}", model.name), number * batch, clips.len())?;
                     // The noise is that of the batch, so that each clip of a prompt has its own.
                     let sentences: Vec<String> = prompts.iter().map(|&clip| sentence(clip)).collect();
-                    for latent in model.sample(&sentences, number as u64)?.chunks_exact(model.sampling.shape.iter().product()) {
+                    let latents = model.sample(&sentences, number as u64)?;
+                    for latents in latents.chunks(Vae::clips_a_call(model.size) * model.latent_values()) {
                         if watcher.stops() {
                             return Err(EvaluateError::Stopped);
                         }
-                        onlooker.take(SeenClip { video: model.decode(latent).clamp(-1.0, 1.0), original: None })?;
+                        onlooker.take(model.decode(latents).clamp(-1.0, 1.0), None)?;
                     }
                 }
                 Ok(())

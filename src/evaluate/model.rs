@@ -217,10 +217,15 @@ impl EvaluatedModel {
         Ok(ClipSeconds { transformer, whole: started.elapsed().as_secs_f64() })
     }
 
-    /// The video of one latent, `[1, frames, height, width, 3]` around [-1, 1].
-    pub fn decode(&self, latent: &[f32]) -> Tensor<5> {
+    /// Values of one clip's latent.
+    pub fn latent_values(&self) -> usize {
+        self.sampling.shape.iter().product()
+    }
+
+    /// The videos of latents, one after the other: `[clips, frames, height, width, 3]` around [-1, 1].
+    pub fn decode(&self, latents: &[f32]) -> Tensor<5> {
         let [channels, frames, height, width] = self.sampling.shape;
-        let data = TensorData::new(latent.to_vec(), [1, channels, frames, height, width]);
+        let data = TensorData::new(latents.to_vec(), [latents.len() / self.latent_values(), channels, frames, height, width]);
         self.vae.decode_whole(Tensor::from_data(data, &self.device.device) / self.vae.scaling_factor())
     }
 }

@@ -8,13 +8,13 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::error::EvaluateError;
-use super::judging::{Bench, Launched, Readings};
+use super::judging::{Bench, OnDevice, Readings};
 use super::pictures::{PictureNumbers, picture_numbers};
 use crate::model::latent::ClipSize;
 use crate::model::vae::to_rgb8;
 
-/// Clips that wait to be read.
-const CLIPS_AHEAD: usize = 2;
+/// Calls that wait to be read.
+const CALLS_AHEAD: usize = 2;
 
 /// What is known of clips once they were seen, one entry a clip.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,23 +25,29 @@ pub struct Seen {
     pub decibels: Vec<f64>,
 }
 
-/// A clip `[1, frames, height, width, 3]` in [-1, 1], perhaps with what it should be.
-pub struct SeenClip {
-    pub video: Tensor<5>,
-    pub original: Option<Tensor<5>>,
+/// Clips on their way to the reader.
+struct Launched {
+    judged: OnDevice,
+    /// `[clips, frames, height, width, 3]` in [-1, 1].
+    videos: Tensor<5>,
+    /// What the first of the clips should be.
+    originals: Option<Tensor<5>>,
 }
 
 /// Takes clips to be seen.
 pub struct Onlooker<'a> {
     bench: &'a Bench,
-    send: SyncSender<(Launched, SeenClip)>,
+    send: SyncSender<Launched>,
 }
 
 impl Onlooker<'_> {
+    /// Takes clips `[clips, frames, height, width, 3]` in [-1, 1], and what the first of them should be.
+    ///
     /// # Errors
-    /// A clip before it could not be read; [`see`] tells why.
-    pub fn take(&self, clip: SeenClip) -> Result<(), EvaluateError> {
-        self.send.send((self.bench.launch(clip.video.clone()), clip)).map_err(|_| EvaluateError::Stopped)
+    /// Clips before them could not be read; [`see`] tells why.
+    pub fn take(&self, videos: Tensor<5>, originals: Option<Tensor<5>>) -> Result<(), EvaluateError> {
+        let judged = self.bench.launch(videos.clone());
+        self.send.send(Launched { judged, videos, originals }).map_err(|_| EvaluateError::Stopped)
     }
 }
 
@@ -56,7 +62,7 @@ pub fn see(
     make: impl FnOnce(&Onlooker<'_>) -> Result<(), EvaluateError>,
 ) -> Result<Seen, EvaluateError> {
     thread::scope(|scope| {
-        let (send, receive) = sync_channel(CLIPS_AHEAD);
+        let (send, receive) = sync_channel(CALLS_AHEAD);
         let reader = scope.spawn(move || read_all(&receive, size));
         let made = make(&Onlooker { bench, send });
         // A reader that failed stopped the maker.
@@ -65,14 +71,17 @@ pub fn see(
     })
 }
 
-fn read_all(clips: &Receiver<(Launched, SeenClip)>, size: ClipSize) -> Result<Seen, EvaluateError> {
+fn read_all(calls: &Receiver<Launched>, size: ClipSize) -> Result<Seen, EvaluateError> {
+    let values_a_clip = size.frames * size.height * size.width * 3;
     let mut seen = Seen::default();
-    for (judged, SeenClip { video, original }) in clips {
+    for Launched { judged, videos, originals } in calls {
         seen.readings.extend(judged.read()?);
-        let pixels = to_rgb8(&values(video)?);
-        seen.pictures.push(picture_numbers(&pixels, [size.height, size.width]));
-        if let Some(original) = original {
-            seen.decibels.push(psnr(&to_rgb8(&values(original)?), &pixels));
+        let pixels = to_rgb8(&values(videos)?);
+        let clips = pixels.chunks_exact(values_a_clip);
+        seen.pictures.extend(clips.clone().map(|clip| picture_numbers(clip, [size.height, size.width])));
+        if let Some(originals) = originals {
+            let originals = to_rgb8(&values(originals)?);
+            seen.decibels.extend(originals.chunks_exact(values_a_clip).zip(clips).map(|(original, clip)| psnr(original, clip)));
         }
     }
     Ok(seen)

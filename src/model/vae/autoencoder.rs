@@ -12,8 +12,14 @@ use super::layers::Conv;
 use super::site::{Sites, Stopped};
 use super::tiling::{Place, Tiling};
 use crate::gpu::spans;
+use crate::model::latent::ClipSize;
 use crate::model::layers::to_f32;
 use crate::model::weights::{Loader, WeightError, is_ignorable_vae_key};
+
+/// Pixels that go through at once, four clips of mini: in f32 a tensor of more would pass the 2 GiB of a binding.
+const PIXELS_A_CALL: usize = 4 * 29 * 256 * 144;
+/// Clips that go through at once, however small they are.
+const MOST_CLIPS_A_CALL: usize = 32;
 
 /// Mean and log-variance of the latents of a video, `[batch, channels, frames, height, width]`, before the scaling factor.
 #[derive(Clone, Debug)]
@@ -152,6 +158,11 @@ impl Vae {
     pub fn reconstruct(&self, video: Tensor<5>) -> Tensor<5> {
         let latents = self.encode(channels_first(video), None, &mut Sites::default()).mean;
         self.decode_whole(latents)
+    }
+
+    /// How many clips of a size should go through at once.
+    pub fn clips_a_call(size: ClipSize) -> usize {
+        (PIXELS_A_CALL / (size.frames * size.width * size.height).max(1)).clamp(1, MOST_CLIPS_A_CALL)
     }
 
     /// As [`Self::decode`], without tiles.

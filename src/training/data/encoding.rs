@@ -23,17 +23,8 @@ use crate::world::renderer::render_clips;
 use crate::world::scene::Scene;
 use crate::world::seeds;
 
-/// Pixels of one call of the encoder, four clips of mini: in f32 a tensor of more would pass the 2 GiB of a binding.
-const PIXELS_A_CALL: usize = 4 * 29 * 256 * 144;
 /// Calls that wait to be read.
 const CALLS_AHEAD: usize = 1;
-/// Clips of one call, however small they are.
-const MOST_CLIPS_A_CALL: usize = 32;
-
-fn clips_a_call(size: ClipSize) -> usize {
-    (PIXELS_A_CALL / (size.frames * size.width * size.height).max(1)).clamp(1, MOST_CLIPS_A_CALL)
-}
-
 /// A device with its VAE.
 pub struct Encoder {
     pub vae: Vae,
@@ -55,7 +46,7 @@ pub fn encode_world(
         let scenes: Vec<Scene> = (first..first + count).map(|clip| Scene::of_clip(seed, clip as u64)).collect();
         Ok(render_clips(&scenes, size, &device.device))
     };
-    Encoding { encoders, of, clips_a_call: clips_a_call(size), seed, video_of: &video_of }.run(watcher)
+    Encoding { encoders, of, clips_a_call: Vae::clips_a_call(size), seed, video_of: &video_of }.run(watcher)
 }
 
 /// Encodes a person's own clips, which are all long enough. None if the watcher stopped it.
@@ -81,7 +72,7 @@ pub fn encode_clips(
         let shape = [count, size.frames, size.height, size.width, 3];
         Ok(Tensor::from_data(TensorData::new(values, shape), &device.device))
     };
-    Encoding { encoders, of, clips_a_call: clips_a_call(size), seed: 0, video_of: &video_of }.run(watcher)
+    Encoding { encoders, of, clips_a_call: Vae::clips_a_call(size), seed: 0, video_of: &video_of }.run(watcher)
 }
 
 /// Gives the video of some neighbouring clips, by the first and their number, on a device.
