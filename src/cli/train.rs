@@ -138,6 +138,9 @@ pub struct BaseArguments {
     /// Begin with the weights of --like instead of from nothing
     #[arg(long)]
     fine_tune: bool,
+    /// With --fine-tune: begin the text encoder from nothing all the same
+    #[arg(long, requires = "fine_tune")]
+    new_text_encoder: bool,
     /// Clips of other numbers of frames, each with its share of the steps, or none [default: 93:0.1,1:0.05 for the world's
     /// clips of 29 frames]
     #[arg(long, value_name = "FRAMES:SHARE,..")]

@@ -38,10 +38,11 @@ impl Slot {
 }
 
 /// Matrices of one shape, end to end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Stack {
     pub start: usize,
-    pub matrices: usize,
+    /// Each with its share of the learning rate.
+    pub rates: Vec<f64>,
     /// Inputs of the layer.
     pub rows: usize,
     /// Outputs of the layer.
@@ -49,8 +50,12 @@ pub struct Stack {
 }
 
 impl Stack {
+    pub fn matrices(&self) -> usize {
+        self.rates.len()
+    }
+
     pub fn elements(&self) -> usize {
-        self.matrices * self.rows * self.columns
+        self.matrices() * self.rows * self.columns
     }
 }
 
@@ -65,17 +70,17 @@ pub struct Parameters {
     length: usize,
 }
 
-/// Says of a parameter whether its optimiser is the one of matrices.
-pub type IsHidden<'a> = &'a dyn Fn(&str, &PublishedParameter) -> bool;
+/// Says of a parameter with which share of the learning rate the optimiser of matrices trains it; None if another does.
+pub type MatrixRate<'a> = &'a dyn Fn(&str, &PublishedParameter) -> Option<f64>;
 
 impl Parameters {
     /// Lays out the parameters of some networks.
-    pub fn of(parts: &[(&'static str, PublishedParameters)], is_hidden: IsHidden<'_>) -> Self {
+    pub fn of(parts: &[(&'static str, PublishedParameters)], matrix_rate: MatrixRate<'_>) -> Self {
         let all = parts.iter().flat_map(|(part, parameters)| {
             parameters.borrow().iter().map(|parameter| (*part, parameter.clone())).collect::<Vec<_>>()
         });
         let (mut hidden, mut rest): (Vec<_>, Vec<_>) =
-            all.partition(|(part, parameter)| parameter.layout.matrix().is_some() && is_hidden(part, parameter));
+            all.partition(|(part, parameter)| parameter.layout.matrix().is_some() && matrix_rate(part, parameter).is_some());
         // Stable: within a key they stay in the order of the networks.
         hidden.sort_by_key(|(_, parameter)| (parameter.layout.matrix(), parameter.follows_storage));
         rest.sort_by_key(|(_, parameter)| parameter.follows_storage);
@@ -83,11 +88,12 @@ impl Parameters {
         let (mut slots, mut stacks, mut end) = (Vec::new(), Vec::<Stack>::new(), 0usize);
         for (part, published) in hidden {
             let [rows, columns] = published.layout.matrix().unwrap_or_default();
+            let rate = matrix_rate(part, &published).unwrap_or_default();
             match stacks.last_mut() {
-                Some(stack) if (stack.rows, stack.columns) == (rows, columns) => stack.matrices += 1,
+                Some(stack) if (stack.rows, stack.columns) == (rows, columns) => stack.rates.push(rate),
                 _ => {
                     end = end.next_multiple_of(ALIGNMENT);
-                    stacks.push(Stack { start: end, matrices: 1, rows, columns });
+                    stacks.push(Stack { start: end, rates: vec![rate], rows, columns });
                 }
             }
             slots.push(Slot { part, start: end, published });

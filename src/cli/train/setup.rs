@@ -86,7 +86,7 @@ pub fn vae(arguments: &VaeArguments) -> anyhow::Result<Ended> {
 }
 
 pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
-    let BaseArguments { run, world_clips, clips, second_objects, fine_tune, also } = arguments;
+    let BaseArguments { run, world_clips, clips, second_objects, fine_tune, new_text_encoder, also } = arguments;
     let session = &run.session;
     let plan = session.plan(base::SCHEDULE)?;
     let mut terminal = Terminal::new(session.quiet);
@@ -128,7 +128,9 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
     };
     let weights = if *fine_tune { Some(setup.template.base_weights()?) } else { None };
     let start = match &weights {
-        Some([transformer, text_encoder]) => base::Start::Weights { transformer, text_encoder },
+        Some([transformer, text_encoder]) => {
+            base::Start::Weights { transformer, text_encoder: (!new_text_encoder).then_some(text_encoder) }
+        }
         None => base::Start::Recipe,
     };
     let settings = run.optimiser(base::OPTIMISER);

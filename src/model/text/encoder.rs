@@ -52,7 +52,7 @@ fn activation() -> String {
 }
 
 /// Published name of the table behind the position bias, `[buckets, heads]`.
-pub(super) const POSITION_TABLE: &str = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
+pub const POSITION_TABLE: &str = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight";
 
 impl TextEncoderConfig {
     /// The encoder of mT5-xxl, which the published transformer was trained with.

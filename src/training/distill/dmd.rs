@@ -99,8 +99,8 @@ pub fn trainer(
     let [of_student, of_critic] = [PublishedParameters::default(), PublishedParameters::default()];
     let student = Transformer::load(Loader::new(student, &exact).noting(&of_student), config)?;
     let critic = Transformer::load(Loader::new(teacher, &exact).noting(&of_critic), config)?;
-    let is_matrix = |part: &str, parameter: &PublishedParameter| part == CRITIC && is_hidden(&parameter.name);
-    let parameters = Parameters::of(&[(STUDENT, of_student), (CRITIC, of_critic)], &is_matrix);
+    let matrix_rate = |part: &str, parameter: &PublishedParameter| (part == CRITIC && is_hidden(&parameter.name)).then_some(1.0);
+    let parameters = Parameters::of(&[(STUDENT, of_student), (CRITIC, of_critic)], &matrix_rate);
     Ok(Trainer::new(Pair { student, critic }, parameters, settings, kind, seed, device))
 }
 

@@ -46,7 +46,7 @@ pub fn trainer(
     let exact = ComputeDevice { precision: Precision::F32, ..device.clone() };
     let noted = PublishedParameters::default();
     let transformer = Transformer::load(Loader::new(weights, &exact).noting(&noted), config)?;
-    let parameters = Parameters::of(&[(STUDENT, noted)], &|_, _| false);
+    let parameters = Parameters::of(&[(STUDENT, noted)], &|_, _| None);
     Ok(Trainer::new(transformer, parameters, settings, kind, seed, device))
 }
 

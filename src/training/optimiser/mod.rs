@@ -5,7 +5,7 @@
 
 mod muon;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use super::parameters::Parameters;
 use super::sums::sum;
@@ -67,6 +67,8 @@ pub struct Optimiser {
     settings: OptimiserSettings,
     /// Of AdamW's part.
     decay_mask: Tensor<1>,
+    /// The matrices' shares of the learning rate, `[matrices, 1, 1]` of each stack.
+    rates: Vec<Tensor<3>>,
 }
 
 /// What a step has found out, each `[1]`; not yet read from the device.
@@ -80,7 +82,11 @@ pub struct StepNumbers {
 
 impl Optimiser {
     pub fn new(settings: OptimiserSettings, parameters: &Parameters, device: &Device) -> Self {
-        Self { settings, decay_mask: parameters.decay_mask(device) }
+        let rates = parameters.stacks().iter().map(|stack| {
+            let rates: Vec<f32> = stack.rates.iter().map(|&rate| rate as f32).collect();
+            Tensor::from_data(TensorData::new(rates, [stack.matrices(), 1, 1]), device)
+        });
+        Self { settings, decay_mask: parameters.decay_mask(device), rates: rates.collect() }
     }
 
     /// Takes one step. `gradient` is that of the loss times `loss_scale`; learning rates are multiplied with `factor`; `step`
@@ -105,16 +111,16 @@ impl Optimiser {
         let (mut master, mut first) = (Vec::new(), Vec::new());
         let mut end = 0;
         let piece = |x: &Tensor<1>, start: usize, length: usize| x.clone().narrow(0, start, length);
-        for stack in parameters.stacks() {
+        for (stack, rates) in parameters.stacks().iter().zip(&self.rates) {
             if stack.start > end {
                 // A gap holds zeros and keeps them.
                 master.push(piece(&state.master, end, stack.start - end));
                 first.push(piece(&state.first, end, stack.start - end));
             }
             let of = |x: &Tensor<1>| -> Tensor<3> {
-                piece(x, stack.start, stack.elements()).reshape([stack.matrices, stack.rows, stack.columns])
+                piece(x, stack.start, stack.elements()).reshape([stack.matrices(), stack.rows, stack.columns])
             };
-            let (weight, momentum) = muon::step(of(&state.master), of(&gradient), of(&state.first), settings, factor);
+            let (weight, momentum) = muon::step(of(&state.master), of(&gradient), of(&state.first), rates, settings, factor);
             master.push(weight.reshape([stack.elements()]));
             first.push(momentum.reshape([stack.elements()]));
             end = stack.start + stack.elements();

@@ -10,11 +10,13 @@ use crate::gpu::kernels::newton_schulz::{STEEP, newton_schulz};
 
 const ITERATIONS: usize = 5;
 
-/// New weights and momentum of matrices `[matrices, inputs, outputs]`.
+/// New weights and momentum of matrices `[matrices, inputs, outputs]`, each with its share of the learning rate
+/// `[matrices, 1, 1]`.
 pub(super) fn step(
     weight: Tensor<3>,
     gradient: Tensor<3>,
     momentum: Tensor<3>,
+    rates: &Tensor<3>,
     settings: &OptimiserSettings,
     factor: f64,
 ) -> (Tensor<3>, Tensor<3>) {
@@ -24,7 +26,7 @@ pub(super) fn step(
     let momentum = momentum * mu + gradient.clone();
     let update = orthogonalise(gradient + momentum.clone() * mu);
     let size = (outputs as f64 / inputs as f64).max(1.0).sqrt();
-    let weight = weight * (1.0 - rate * settings.weight_decay) - update * (rate * size);
+    let weight = weight * (1.0 - rate * settings.weight_decay) - update * (rates.clone() * (rate * size));
     (weight, momentum)
 }
 

@@ -6,18 +6,19 @@
 use sha2::{Digest, Sha256};
 
 use crate::model::noise;
-use crate::model::text::encoder::TextEncoderConfig;
+use crate::model::text::encoder::{POSITION_TABLE, TextEncoderConfig};
 use crate::model::weights::InitialValues;
 use crate::training::random::{Random, Stream};
 
 /// How the values of one tensor are drawn.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Rule {
     Constant(f32),
     /// With this deviation.
     Normal(f64),
     /// Within plus and minus this.
     Uniform(f64),
+    Values(Vec<f32>),
 }
 
 /// Initial values by a rule for every name.
@@ -40,6 +41,7 @@ impl<R: Fn(&str, &[usize]) -> Rule> InitialValues for Initial<R> {
         let draw = digest.iter().take(8).fold(0u64, |number, &byte| number << 8 | u64::from(byte));
         match (self.rule)(name, shape) {
             Rule::Constant(value) => vec![value; count],
+            Rule::Values(values) => values,
             Rule::Normal(deviation) => {
                 let mut values = self.random.normal(Stream::Initial, draw, count);
                 values.iter_mut().for_each(|value| *value = (f64::from(*value) * deviation) as f32);
@@ -80,14 +82,17 @@ pub fn transformer(seed: u64) -> impl InitialValues {
     }
 }
 
-/// The text encoder's.
+/// The text encoder's: T5's, but for its table of positions ([`near`]).
 pub fn text_encoder(seed: u64, config: &TextEncoderConfig) -> impl InitialValues {
+    let near = near(config);
     let [width, head, hidden, heads] = [config.d_model, config.d_kv, config.d_ff, config.num_heads].map(|size| size as f64);
     Initial {
         random: Random::new(seed ^ noise::bits(seed, 5, 0)),
         rule: move |name: &str, _: &[usize]| {
             let deviation = |variance: f64| Rule::Normal(variance.powf(-0.5));
-            if name.contains("layer_norm") {
+            if name == POSITION_TABLE {
+                Rule::Values(near.clone())
+            } else if name.contains("layer_norm") {
                 Rule::Constant(1.0)
             } else if name.starts_with("shared") {
                 Rule::Normal(1.0)
@@ -102,6 +107,20 @@ pub fn text_encoder(seed: u64, config: &TextEncoderConfig) -> impl InitialValues
             }
         },
     }
+}
+
+/// A table of positions with which heads look near, each half as strictly as the one before it: a geometric series of slopes over
+/// distance, as ALiBi (Press et al. 2022). T5 begins with small random numbers, so that no token knows its neighbours; that a
+/// colour belongs to the noun behind it then takes hundreds of steps to be found, even where nothing else is learnt.
+fn near(config: &TextEncoderConfig) -> Vec<f32> {
+    let (buckets, heads) = (config.relative_attention_num_buckets, config.num_heads);
+    let mut nearest = vec![0usize; buckets];
+    for distance in (1..=config.relative_attention_max_distance).rev() {
+        nearest[config.bucket(distance, 0)] = distance;
+        nearest[config.bucket(0, distance)] = distance;
+    }
+    let value = |place: usize| -(nearest[place / heads] as f32) * 0.5f32.powi((place % heads) as i32);
+    (0..buckets * heads).map(value).collect()
 }
 
 /// Convolutions and norms, as torch begins them: for the VAE and the judge.
@@ -128,6 +147,22 @@ mod tests {
 
     fn deviation(values: &[f32]) -> f64 {
         (values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>() / values.len() as f64).sqrt()
+    }
+
+    #[test]
+    fn heads_begin_by_looking_near() {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/t5_tiny_a/config.json"));
+        let config: TextEncoderConfig = serde_json::from_str(&text.expect("a fixture")).expect("a configuration");
+        let shape = [config.relative_attention_num_buckets, config.num_heads];
+        let values = text_encoder(3, &config).values(POSITION_TABLE, &shape);
+        for head in 0..shape[1] {
+            let of = |query: usize, key: usize| values[config.bucket(query, key) * shape[1] + head];
+            let slope = 0.5f32.powi(head as i32);
+            for (query, key) in [(5, 5), (5, 4), (5, 6), (0, 2), (3, 0)] {
+                assert_eq!(of(query, key), -(query.abs_diff(key) as f32) * slope);
+            }
+            assert!(of(0, 60) < of(0, 20) && of(60, 0) < of(20, 0) && of(0, 20) < of(0, 2));
+        }
     }
 
     #[test]

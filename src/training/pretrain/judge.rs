@@ -78,7 +78,7 @@ pub fn trainer(
     let exact = ComputeDevice { precision: Precision::F32, ..device.clone() };
     let (noted, initial) = (PublishedParameters::default(), initial::convolutions(seed));
     let judge = Judge::load(Loader::initial(&initial, &exact).noting(&noted), config)?;
-    let parameters = Parameters::of(&[(JUDGE, noted)], &|_, _| false);
+    let parameters = Parameters::of(&[(JUDGE, noted)], &|_, _| None);
     Ok(Trainer::new(judge, parameters, settings, JUDGE, seed, device))
 }
 

@@ -5,3 +5,6 @@ pub mod initial;
 pub mod judge;
 pub mod samples;
 pub mod vae;
+
+#[cfg(test)]
+mod binding;

@@ -101,7 +101,8 @@ pub fn decoder_trainer(
 
 fn laid_out(noted: PublishedParameters) -> Parameters {
     Parameters::of(&[(VAE, noted)], &|_, parameter| {
-        parameter.shape.len() >= 4 && parameter.shape[..2].iter().all(|&channels| channels >= FEWEST_CHANNELS)
+        let is_hidden = parameter.shape.len() >= 4 && parameter.shape[..2].iter().all(|&channels| channels >= FEWEST_CHANNELS);
+        is_hidden.then_some(1.0)
     })
 }
 

@@ -48,7 +48,7 @@ fn trainer(device: &ComputeDevice, seed: u64) -> Trainer<Linear> {
     let mut loader = Loader::initial(&Small, device).noting(&noted);
     let layer = loader.linear("layer", INPUTS, OUTPUTS, true);
     loader.finish(|_| false).expect("initial values fit");
-    let parameters = Parameters::of(&[("layer", noted)], &|_, _| true);
+    let parameters = Parameters::of(&[("layer", noted)], &|_, _| Some(1.0));
     Trainer::new(layer, parameters, SETTINGS, "layer", seed, device)
 }
 
