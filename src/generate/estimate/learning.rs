@@ -139,7 +139,9 @@ impl ModelCosts {
         let facts = self.facts(recipe, device, speeds)?;
         let [batch, part] = work.batch_and_part;
         let of = |plan: &MaskPlan| transformer_flops(&self.transformer, plan, facts.tokens_per_frame, recipe.max_tokens);
-        let step = batch as f64 * (of(&facts.plan) + (1.0 + BACKWARD) * of(&work.plan)) / facts.flops_per_second.sampling;
+        // Times are drawn evenly, so that ranges of steps with masks of their own cost what a call costs in the mean.
+        let student = (0..facts.calls).map(|call| of(&work.plan.at(call, facts.calls))).sum::<f64>() / facts.calls as f64;
+        let step = batch as f64 * (of(&facts.plan) + (1.0 + BACKWARD) * student) / facts.flops_per_second.sampling;
         let text = batch as f64 * text_encoder_flops(&self.text_encoder, recipe.max_tokens) / facts.flops_per_second.text;
         let step_seconds = (step + text) * pace.unwrap_or(1.0);
         let (training, steps) = match work.length {
