@@ -262,5 +262,13 @@ mod tests {
         assert!(with_clips.seconds > ten.seconds && with_clips.disk_bytes > ten.disk_bytes);
         // 100 latents of 4 x 8 x 18 x 32 in f16.
         assert_eq!(with_clips.disk_bytes - ten.disk_bytes, 100 * 4 * 8 * 18 * 32 * 2);
+        // Ranges of steps cost as long as they last.
+        let seconds = |plan: MaskPlan| cost(&DistilWork { plan, ..work(DistilLength::Steps(10), 0) }).seconds;
+        let uniform = |name: &str| MaskPlan::uniform(12, 8, name).unwrap();
+        let ranges = MaskPlan::of_ranges(vec![(0.0, uniform("1:7")), (0.75, uniform("full"))]).unwrap();
+        let (sparse, dense) = (seconds(uniform("1:7")), seconds(uniform("full")));
+        // 50 calls, of which 38 come before.
+        let want = (38.0 * sparse + 12.0 * dense) / 50.0;
+        assert!(sparse < dense && (seconds(ranges) / want - 1.0).abs() < 1e-9, "{sparse} {dense} {want}");
     }
 }
