@@ -199,14 +199,14 @@ impl Template {
             None => MaskPlan::dense(self.base_configs()?.transformer.num_layers, self.size().latent_frames())?,
         };
         self.check_plan(&plan)?;
+        plan.check_for_all_steps()?;
         Ok(plan)
     }
 
     /// # Errors
-    /// [`TrainError::Mask`] if the plan is of another model or of clips of another length, or has other masks for later steps.
+    /// [`TrainError::Mask`] if the plan is of another model or of clips of another length.
     pub fn check_plan(&self, plan: &MaskPlan) -> Result<(), TrainError> {
-        plan.check(self.base_configs()?.transformer.num_layers, self.size().latent_frames())?;
-        Ok(plan.check_for_all_steps()?)
+        Ok(plan.check(self.base_configs()?.transformer.num_layers, self.size().latent_frames())?)
     }
 
     /// The SHA-256 of its files.

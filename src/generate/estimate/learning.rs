@@ -139,7 +139,9 @@ impl ModelCosts {
         let facts = self.facts(recipe, device, speeds)?;
         let [batch, part] = work.batch_and_part;
         let of = |plan: &MaskPlan| transformer_flops(&self.transformer, plan, facts.tokens_per_frame, recipe.max_tokens);
-        let step = batch as f64 * (of(&facts.plan) + (1.0 + BACKWARD) * of(&work.plan)) / facts.flops_per_second.sampling;
+        // Times are drawn evenly, so that ranges of steps with masks of their own cost what a call costs in the mean.
+        let student = (0..facts.calls).map(|call| of(&work.plan.at(call, facts.calls))).sum::<f64>() / facts.calls as f64;
+        let step = batch as f64 * (of(&facts.plan) + (1.0 + BACKWARD) * student) / facts.flops_per_second.sampling;
         let text = batch as f64 * text_encoder_flops(&self.text_encoder, recipe.max_tokens) / facts.flops_per_second.text;
         let step_seconds = (step + text) * pace.unwrap_or(1.0);
         let (training, steps) = match work.length {
@@ -260,5 +262,13 @@ mod tests {
         assert!(with_clips.seconds > ten.seconds && with_clips.disk_bytes > ten.disk_bytes);
         // 100 latents of 4 x 8 x 18 x 32 in f16.
         assert_eq!(with_clips.disk_bytes - ten.disk_bytes, 100 * 4 * 8 * 18 * 32 * 2);
+        // Ranges of steps cost as long as they last.
+        let seconds = |plan: MaskPlan| cost(&DistilWork { plan, ..work(DistilLength::Steps(10), 0) }).seconds;
+        let uniform = |name: &str| MaskPlan::uniform(12, 8, name).unwrap();
+        let ranges = MaskPlan::of_ranges(vec![(0.0, uniform("1:7")), (0.75, uniform("full"))]).unwrap();
+        let (sparse, dense) = (seconds(uniform("1:7")), seconds(uniform("full")));
+        // 50 calls, of which 38 come before.
+        let want = (38.0 * sparse + 12.0 * dense) / 50.0;
+        assert!(sparse < dense && (seconds(ranges) / want - 1.0).abs() < 1e-9, "{sparse} {dense} {want}");
     }
 }

@@ -50,9 +50,15 @@ impl TextContext {
     /// One row of the batch.
     #[must_use]
     pub fn row(&self, row: usize) -> Self {
+        self.rows(row..row + 1)
+    }
+
+    /// Some rows of the batch.
+    #[must_use]
+    pub fn rows(&self, rows: Range<usize>) -> Self {
         let [_, tokens, _] = self.embedding.dims();
-        let mask = self.mask[row * tokens..(row + 1) * tokens].to_vec();
-        Self { embedding: self.embedding.clone().narrow(0, row, 1), mask }
+        let mask = self.mask[rows.start * tokens..rows.end * tokens].to_vec();
+        Self { embedding: self.embedding.clone().narrow(0, rows.start, rows.len()), mask }
     }
 }
 

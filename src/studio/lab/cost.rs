@@ -105,9 +105,7 @@ pub(super) fn cost_of(
             let distil = &wish.distil;
             let path = distil.plan.as_deref().unwrap_or(Path::new(""));
             let plan = MaskPlan::load(path).map_err(|error| format!("The plan cannot be used: {error}."))?;
-            plan.check(model.layers, frames)
-                .and_then(|()| plan.check_for_all_steps())
-                .map_err(|error| format!("The plan does not fit: {error}."))?;
+            plan.check(model.layers, frames).map_err(|error| format!("The plan does not fit: {error}."))?;
             let work = DistilWork {
                 plan,
                 clips: distil.folder.as_deref().map_or(distil.clips as usize, sentences_in),

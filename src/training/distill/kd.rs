@@ -5,18 +5,19 @@
 //! `alpha L_data + beta L_final + gamma L_attention`. The recipe of mini makes each layer's part relative to what the teacher
 //! gives, since layers differ in size by orders of magnitude, and spends most samples at the times at which the sampler asks.
 
+use std::ops::Range;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::data::DistillBatch;
 use super::jump::noised;
-use super::masks::Masks;
+use super::masks::{Masks, RangeTimes};
 use super::student::{Description, SheetOfStudent, with_gradients};
 use super::teacher::{Teacher, predict};
 use crate::gpu::device::ComputeDevice;
 use crate::mask::{LayerMask, MaskPlan};
-use crate::model::dit::{Probe, Site, Transformer};
+use crate::model::dit::{Probe, Site, TextContext, Transformer};
 use crate::model::layers::to_f32;
 use crate::model::sampler::schedule::NoiseSchedule;
 use crate::training::error::TrainError;
@@ -62,8 +63,10 @@ impl LossWeights {
     /// What a run with these weights is, so that it only goes on with them and the student's masks.
     pub fn kind(&self, plan: &MaskPlan, teacher: &str) -> String {
         let Self { output, attention, data } = self;
-        let masks: Vec<String> = plan.layers().iter().map(LayerMask::name).collect();
-        format!("{KD} (weights {output}, {attention}, {data}, masks {}, teacher {teacher})", masks.join(" "))
+        let names = |layers: &[LayerMask]| layers.iter().map(LayerMask::name).collect::<Vec<String>>().join(" ");
+        let later = plan.ranges().skip(1).map(|(from, layers)| format!(", from {from} of the steps {}", names(layers)));
+        let masks = names(plan.layers()) + &later.collect::<String>();
+        format!("{KD} (weights {output}, {attention}, {data}, masks {masks}, teacher {teacher})")
     }
 }
 
@@ -78,6 +81,8 @@ pub struct KdTask {
     pub plan: MaskPlan,
     /// And at every length that it learns from.
     pub masks: Masks,
+    /// Which of them a time has, if they are others for later steps.
+    pub range_times: RangeTimes,
     pub description: Description,
     /// Samples of a step in the mean.
     pub batch: usize,
@@ -97,7 +102,31 @@ impl KdTask {
     ) -> Self {
         let (device, schedule) = (device.device.clone(), NoiseSchedule::trained());
         let masks = Masks::of_plan(&plan);
-        Self { teacher, weights, plan, masks, description, batch, sheet: None, device, schedule }
+        let range_times = RangeTimes::default();
+        Self { teacher, weights, plan, masks, range_times, description, batch, sheet: None, device, schedule }
+    }
+
+    /// What the student predicts for `noisy` `[samples, channels, frames, height, width]`, and what its self-attention gives: each
+    /// sample with the masks of its time.
+    fn student(
+        &self,
+        network: &Transformer,
+        noisy: Tensor<5>,
+        times: &[usize],
+        text: &TextContext,
+    ) -> (Tensor<5>, Vec<Tensor<3>>) {
+        let [samples, _, frames, ..] = noisy.dims();
+        let masks = self.masks.ranges(frames);
+        let of_run = |(range, run): (usize, Range<usize>)| {
+            let (noisy, text) = match run.len() == samples {
+                true => (noisy.clone(), text.clone()),
+                false => (noisy.clone().narrow(0, run.start, run.len()), text.rows(run.clone())),
+            };
+            watched(|probe| predict(network, noisy, &times[run], &text, &masks[range], probe))
+        };
+        let (predicted, layers): (Vec<_>, Vec<_>) = self.range_times.runs(times).into_iter().map(of_run).unzip();
+        let layers = (0..network.layers()).map(|layer| join(layers.iter().map(|of_run: &Vec<Tensor<3>>| of_run[layer].clone())));
+        (join(predicted.into_iter()), layers.collect())
     }
 }
 
@@ -122,8 +151,7 @@ impl Task for KdTask {
         let noisy = noised(&self.schedule, clean, noise.clone(), &times);
 
         let (wanted, of_teacher) = watched(|probe| self.teacher.predict(noisy.clone(), &times, &text, probe));
-        let (noisy, text, masks) = (noisy.clone().autodiff(), with_gradients(&text), self.masks.of(shape[2]));
-        let (given, of_student) = watched(|probe| predict(network, noisy, &times, &text, masks, probe));
+        let (given, of_student) = self.student(network, noisy.autodiff(), &times, &with_gradients(&text));
 
         let layers = of_teacher.len().max(1) as f64;
         let a_layer = of_student.into_iter().zip(of_teacher).map(|(student, teacher)| {
@@ -148,6 +176,15 @@ impl Task for KdTask {
 
     fn publish(&self, trainer: &Trainer<Transformer>, folder: &RunFolder) -> Result<(), TrainError> {
         self.description.publish(trainer, folder)
+    }
+}
+
+/// Samples one behind the other.
+fn join<const D: usize>(parts: impl ExactSizeIterator<Item = Tensor<D>>) -> Tensor<D> {
+    let mut parts = parts;
+    match parts.len() {
+        1 => parts.next().expect("there is one"),
+        _ => Tensor::cat(parts.collect(), 0),
     }
 }
 

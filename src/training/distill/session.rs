@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::data::{Clips, DistillData, Snap};
 use super::jump::Segments;
-use super::masks::Masks;
+use super::masks::{Masks, RangeTimes};
 use super::student::{self, Description, SheetOfStudent};
 use super::teacher::Teacher;
 use super::{dmd, kd, mlcd};
@@ -150,7 +150,8 @@ pub fn kd(setup: &mut Setup<'_>, settings: &KdSettings) -> Result<Option<Outcome
     lend(setup)?;
     let Some(lessons) = encoded_clips(setup, &session.clips, &also)? else { return Ok(None) };
     let defaults = &setup.template.facts().defaults;
-    let snap = Some(Snap { share: *at_sampler, times: sampler_times(defaults)? });
+    let sampler = sampler_of(defaults)?;
+    let (range_times, snap) = (RangeTimes::of(plan, &sampler), Some(Snap { share: *at_sampler, times: sampler_times(&sampler) }));
     // A student that is used with guidance also has to know what to do without words.
     let dropped = if defaults.guidance_scale > 1.0 { base::DROPPED } else { 0.0 };
     let data = DistillData { snap, dropped, ..data(&setup.template, lessons, session)? };
@@ -170,7 +171,7 @@ pub fn kd(setup: &mut Setup<'_>, settings: &KdSettings) -> Result<Option<Outcome
         let trainer = trainer(&template, &kind, session, device)?;
         let teacher = teacher(&template, of_teacher.clone(), device)?;
         let mut task = kd::KdTask::new(teacher, *weights, plan.clone(), description.clone(), samples, device);
-        task.masks = masks.clone();
+        (task.masks, task.range_times) = (masks.clone(), range_times.clone());
         Ok((task, trainer))
     };
     let (mut task, mut trainer) = make(&setup.device)?;
@@ -361,18 +362,21 @@ fn trained_at(mut facts: ModelFacts, also: &Also) -> ModelFacts {
 }
 
 fn describe(template: &Template, name: &'static str, facts: ModelFacts, plan: &MaskPlan) -> Description {
-    let is_dense = plan.layers().iter().all(|layer| layer.mask().is_full());
+    let is_dense = plan.ranges().all(|(_, layers)| layers.iter().all(|layer| layer.mask().is_full()));
     let plan = (!is_dense).then(|| plan.clone());
     Description { name, config: template.transformer_json().clone(), facts, plan }
 }
 
-/// The times at which a model's sampler asks, ascending.
-fn sampler_times(defaults: &SamplingDefaults) -> Result<Vec<usize>, TrainError> {
-    let sampler = Sampler::new(defaults.sampler, defaults.steps).map_err(|error| TrainError::Settings(error.to_string()))?;
+fn sampler_of(defaults: &SamplingDefaults) -> Result<Sampler, TrainError> {
+    Sampler::new(defaults.sampler, defaults.steps).map_err(|error| TrainError::Settings(error.to_string()))
+}
+
+/// The times at which a sampler asks, ascending.
+fn sampler_times(sampler: &Sampler) -> Vec<usize> {
     let mut times: Vec<usize> = (0..sampler.calls()).map(|call| sampler.timestep(call).round() as usize).collect();
     times.sort_unstable();
     times.dedup();
-    Ok(times)
+    times
 }
 
 /// Sheets of a student, made as its own facts say.

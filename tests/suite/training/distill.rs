@@ -10,14 +10,15 @@ use burn::tensor::{Tensor, TensorData};
 use tilereel::gpu::device::ComputeDevice;
 use tilereel::gpu::kernels::reference::seeded;
 use tilereel::gpu::kernels::tile_attention::{Tiles, tile_attention};
-use tilereel::mask::{FrameMask, KeyFrames};
+use tilereel::mask::{FrameMask, KeyFrames, MaskPlan};
 use tilereel::model::dit::{Probe, Site, TextContext, Transformer};
 use tilereel::model::folder::{ModelFolder, SearchPath};
-use tilereel::model::sampler::SamplerKind;
+use tilereel::model::sampler::{Sampler, SamplerKind};
 use tilereel::training::checkpoint::file;
 use tilereel::training::distill::data::{Clips, DistillBatch, DistillData, Snap};
 use tilereel::training::distill::jump::Segments;
 use tilereel::training::distill::kd::{self, KdTask};
+use tilereel::training::distill::masks::RangeTimes;
 use tilereel::training::distill::mlcd::{self, Distance, MlcdTask, Settings, Start};
 use tilereel::training::distill::teacher::predict;
 use tilereel::training::folder::RunFolder;
@@ -244,7 +245,8 @@ fn the_sparse_student_learns_and_is_published() {
         std::iter::once(loss.total).chain(loss.numbers).map(|number| f64::from(read(number)[0])).collect::<Vec<f64>>()
     };
     let before = numbers(&trainer.averaged());
-    assert_near(&before, &kd_by_definition(&task, &trainer.averaged(), &batch, &device), 1e-4, "the loss");
+    let definition = kd_by_definition(&task, &trainer.averaged(), &|_| toy::sparse(), &batch, &device);
+    assert_near(&before, &definition, 1e-4, "the loss");
     let mut seen = Seen::default();
     train(&task, &Same(batch.clone()), &mut trainer, &plan(STEPS), &run, &mut seen, None).expect("a run");
     let after = numbers(&trainer.averaged());
@@ -252,11 +254,58 @@ fn the_sparse_student_learns_and_is_published() {
     assert!(total < 0.5 && output < 0.5 && attention < 0.9, "{before:?} {after:?}");
     let published = assert_published(folder.path(), kd::FAST, &trainer.averaged(), &device);
     let text = published.mask_plan().expect("readable").expect("a plan");
-    assert_eq!(tilereel::mask::MaskPlan::from_json(&text).expect("a plan"), toy::sparse());
+    assert_eq!(MaskPlan::from_json(&text).expect("a plan"), toy::sparse());
 }
 
-/// Total, difference of the outputs, of the attentions, and the error, in f64 from the values of both networks.
-fn kd_by_definition(task: &KdTask, student: &Transformer, batch: &DistillBatch, device: &ComputeDevice) -> Vec<f64> {
+/// Each sample has the masks of its time, also where a part holds several ranges of steps, and at other lengths.
+#[test]
+fn the_sparse_student_has_the_masks_of_each_range_of_steps() {
+    let (device, folder) = (cpu(), tempfile::tempdir().expect("a folder"));
+    let template = toy::template(&toy::model(folder.path()));
+    let of = |frames: usize, range: usize| match range {
+        0 => toy::sparse_of(frames),
+        1 => toy::dense_of(frames),
+        _ => MaskPlan::uniform(toy::LAYERS, frames, &format!("1:{}", frames - 1)).expect("a plan"),
+    };
+    let starts = [0.0, 0.25, 0.75];
+    let ranges = starts.into_iter().enumerate().map(|(range, from)| (from, of(toy::FRAMES, range)));
+    let plan = MaskPlan::of_ranges(ranges.collect()).expect("a plan");
+    // Its calls are at 999, 749, 499 and 249.
+    let sampler = Sampler::new(SamplerKind::DdimTrailing, 4).expect("a sampler");
+    let range_of = |time: usize| [749, 249].into_iter().filter(|&highest| time <= highest).count();
+    let description = toy::description(&template, kd::FAST, Some(&plan));
+    let teacher = toy::teacher(&template, &toy::dense(), &device);
+    let mut task = KdTask::new(teacher, kd::LOSS_WEIGHTS, plan.clone(), description, 4, &device);
+    (task.masks, task.range_times) = (toy::masks_at_all_lengths(&plan), RangeTimes::of(&plan, &sampler));
+    let trainer = toy::trainer(&template, kd::KD, kd::OPTIMISER, &device);
+    let student = trainer.averaged();
+    let data = DistillData { mix: toy::mix(), ..toy::data(toy::clips()) };
+    for frames in [toy::FRAMES, toy::OTHER_FRAMES[0]] {
+        let mut batches = (0..40).map(|step| data.make(step).expect("a batch").remove(0));
+        let batch = batches.find(|batch| batch.shape[2] == frames).expect("each length has its steps");
+        let seen: std::collections::BTreeSet<usize> = batch.times.iter().map(|&time| range_of(time)).collect();
+        assert!(frames > toy::FRAMES || seen.len() == 3, "all ranges are in the part: {:?}", batch.times);
+        let loss = task.loss(&student, batch.clone());
+        let got: Vec<f64> = std::iter::once(loss.total).chain(loss.numbers).map(|number| f64::from(read(number)[0])).collect();
+        let want = kd_by_definition(&task, &student, &|time| of(frames, range_of(time)), &batch, &device);
+        assert_near(&got, &want, 1e-4, &format!("{frames} latent frames"));
+        let of_first = kd_by_definition(&task, &student, &|_| of(frames, 0), &batch, &device);
+        assert!(frames > toy::FRAMES || (want[2] - of_first[2]).abs() > 0.01 * want[2], "the ranges differ: {want:?}");
+    }
+    // A run goes on with the masks of all ranges alone.
+    let kind = |plan: &MaskPlan| kd::LOSS_WEIGHTS.kind(plan, "t");
+    assert_ne!(kind(&plan), kind(&plan.of_range(0)));
+}
+
+/// Total, difference of the outputs, of the attentions, and the error, in f64 from the values of both networks; `plan_of` is the
+/// student's at a time.
+fn kd_by_definition(
+    task: &KdTask,
+    student: &Transformer,
+    plan_of: &dyn Fn(usize) -> MaskPlan,
+    batch: &DistillBatch,
+    device: &ComputeDevice,
+) -> Vec<f64> {
     let values: usize = batch.shape[1..].iter().product();
     let latents = batch.latents.as_ref().expect("clips");
     let noisy = (0..batch.noise.len()).map(|place| {
@@ -265,20 +314,25 @@ fn kd_by_definition(task: &KdTask, student: &Transformer, batch: &DistillBatch, 
     });
     let noisy = Tensor::<5>::from_data(TensorData::new(noisy.collect::<Vec<f32>>(), batch.shape), &device.device);
     let text = task.teacher.embed(batch.captions.clone());
-    let run = |network: &Transformer, plan| {
-        let mut layers: Vec<Vec<f64>> = Vec::new();
-        let mut watch = |site, _: usize, x: Tensor<3>| {
-            if site == Site::SelfAttention {
-                layers.push(wide(read(x)));
-            }
-        };
-        let masks = toy::masks(&plan);
-        let given = predict(network, noisy.clone(), &batch.times, &text, &masks, &mut Probe::new(&mut watch));
-        (wide(read(given)), layers)
+    // One sample after the other, each with the plan of its time.
+    let run = |network: &Transformer, plan_of: &dyn Fn(usize) -> MaskPlan| {
+        let (mut given, mut layers) = (Vec::new(), vec![Vec::new(); toy::LAYERS]);
+        for (sample, &time) in batch.times.iter().enumerate() {
+            let mut watch = |site, layer: usize, x: Tensor<3>| {
+                if site == Site::SelfAttention {
+                    layers[layer].extend(wide(read(x)));
+                }
+            };
+            let masks = toy::masks(&plan_of(time));
+            let noisy = noisy.clone().narrow(0, sample, 1);
+            let text = text.row(sample);
+            given.extend(wide(read(predict(network, noisy, &[time], &text, &masks, &mut Probe::new(&mut watch)))));
+        }
+        (given, layers)
     };
     let frames = batch.shape[2];
-    let (wanted, of_teacher) = run(task.teacher.transformer(), toy::dense_of(frames));
-    let (given, of_student) = run(student, toy::sparse_of(frames));
+    let (wanted, of_teacher) = run(task.teacher.transformer(), &|_| toy::dense_of(frames));
+    let (given, of_student) = run(student, plan_of);
     let squared = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>() / a.len() as f64;
     let relative = of_student.iter().zip(&of_teacher).map(|(a, b)| squared(a, b) / squared(b, &vec![0.0; b.len()]));
     let attention = relative.sum::<f64>() / toy::LAYERS as f64;
@@ -321,7 +375,8 @@ fn students_learn_at_the_lengths_that_clips_are_made_in() {
         assert_eq!(batch.times.len(), if frames > toy::FRAMES { 1 } else { 4 });
         let loss = sparse.loss(&student, batch.clone());
         let got: Vec<f64> = std::iter::once(loss.total).chain(loss.numbers).map(|number| f64::from(read(number)[0])).collect();
-        assert_near(&got, &kd_by_definition(&sparse, &student, &batch, &device), 1e-4, &format!("{frames} latent frames"));
+        let want = kd_by_definition(&sparse, &student, &|_| toy::sparse_of(frames), &batch, &device);
+        assert_near(&got, &want, 1e-4, &format!("{frames} latent frames"));
         let total = read(few_steps.loss(&student, batch).total)[0];
         assert!(total.is_finite() && total > 0.0, "{frames} latent frames: {total}");
     }
@@ -404,7 +459,7 @@ fn gradients_touch_the_kept_tiles_alone() {
 fn a_student_takes_the_steps_of_its_segments() {
     let segments = Segments::new(4).expect("equal parts");
     for steps in segments.divisors() {
-        let sampler = tilereel::model::sampler::Sampler::new(SamplerKind::DdimTrailing, steps).expect("a sampler");
+        let sampler = Sampler::new(SamplerKind::DdimTrailing, steps).expect("a sampler");
         let times: Vec<i32> = (0..sampler.calls()).map(|call| sampler.timestep(call) as i32).collect();
         // Every call begins at the top of a segment, which is where the jump from the one above ends.
         assert!(times.iter().all(|&time| time == 999 || (0..1000).any(|other| segments.milestone(other) == time)), "{times:?}");
