@@ -10,6 +10,7 @@ use super::controls;
 use super::devices_row;
 use super::file_dialog::{Answer, FileDialog, Wanted};
 use super::forecast::Forecast;
+use super::hint;
 use super::history::differences;
 use super::icons::{self, Icon, icon_button};
 use super::mask_dial::{MaskDial, Opens, notice};
@@ -51,6 +52,8 @@ pub struct SettingsPanel {
     pub level: Level,
     /// The keys that generate, in words.
     pub keys: String,
+    /// What to look at first is said above all, with these keys for the list of commands.
+    pub hint: Option<String>,
 }
 
 impl SettingsPanel {
@@ -82,6 +85,9 @@ impl SettingsPanel {
             // Room for the bar, which lies over the content.
             egui::Frame::new().inner_margin(egui::Margin { right: 8, ..Default::default() }).show(ui, |ui| {
                 ui.spacing_mut().item_spacing.y = theme::SPACE_SMALL;
+                if let Some(keys) = &self.hint {
+                    hint::show(ui, keys, actions);
+                }
                 self.prompt.in_short = self.level == Level::Simple;
                 self.prompt.show(ui, studio, draft, model.as_ref(), self.forecast.last().tokens);
                 section(ui, "Model");

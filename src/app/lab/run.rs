@@ -138,15 +138,18 @@ impl LabPage {
     fn trade_off(&mut self, ui: &mut Ui, trade: &Trade) {
         let palette = Palette::of(ui);
         ui.horizontal(|ui| {
-            let said = match trade.layers_measured == trade.layers {
-                true => format!("Error and cost, all {} layers", trade.layers),
-                false => format!("Error and cost, {} of {} layers measured", trade.layers_measured, trade.layers),
-            };
-            ui.label(theme::caption(said).color(palette.text));
+            ui.label(theme::caption("Error and cost").color(palette.text));
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 segments::inline(ui, &mut self.goes_by_millis, &SCALES);
             });
         });
+        dim(
+            ui,
+            match trade.layers_measured == trade.layers {
+                true => format!("All {} layers are measured.", trade.layers),
+                false => format!("{} of {} layers are measured.", trade.layers_measured, trade.layers),
+            },
+        );
         let by_millis = self.goes_by_millis;
         let place = |point: &crate::studio::PlanPoint| match by_millis {
             true => (point.millis, point.loss),

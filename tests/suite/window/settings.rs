@@ -298,7 +298,7 @@ fn a_plan_from_a_file_is_adapted_and_told() {
     let path = harness.state().place.home.folder().join("plan.json");
     let plan = tilereel::mask::MaskPlan::uniform(12, 24, "2:22").unwrap();
     plan.save(&path).unwrap();
-    click(&mut harness, "From a file…");
+    click(&mut harness, "File…");
     harness.get_by_label("Path of a mask plan").focus();
     harness.run();
     harness.event(Event::Text(path.display().to_string()));
