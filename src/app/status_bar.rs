@@ -202,9 +202,8 @@ fn device_words(device: &ComputeDevice, software: bool) -> String {
     match &device.adapter {
         None if software => format!("{}: this machine's graphics are software, so the model runs on the CPU", device.name),
         None => device.name.clone(),
-        Some(adapter) => {
-            format!("{}, {}, {} kernels in {}", device.name, adapter.backend, device.kernel_tier(), device.precision)
-        }
+        // Its name says which interface it is reached through.
+        Some(_) => format!("{}, {} kernels in {}", device.name, device.kernel_tier(), device.precision),
     }
 }
 
