@@ -19,13 +19,19 @@ const PICTURE: Vec2 = vec2(176.0, 99.0);
 /// The two lines below the picture.
 const LINES: f32 = 40.0;
 pub const SIZE: Vec2 = vec2(PICTURE.x + 2.0 * INSET, PICTURE.y + 2.0 * INSET + LINES);
-/// A smaller picture says too little.
+/// A smaller picture says too little: then it takes the place of the lines below it.
 const LEAST_PICTURE: f32 = 54.0;
+const SMALLEST_PICTURE: f32 = 36.0;
 
-/// The size of a card in a row that is so high: its picture shrinks, so that the lines below it are not cut off.
+/// The size of a card in a row that is so high: its picture shrinks, so that nothing is cut off, and then the lines go.
 pub fn size_within(height: f32) -> Vec2 {
-    let picture = (height - 2.0 * INSET - LINES).clamp(LEAST_PICTURE, PICTURE.y);
-    vec2((picture * PICTURE.x / PICTURE.y).round() + 2.0 * INSET, picture + 2.0 * INSET + LINES)
+    let lines = if height >= LEAST_PICTURE + 2.0 * INSET + LINES { LINES } else { 0.0 };
+    let picture = (height - 2.0 * INSET - lines).clamp(SMALLEST_PICTURE, PICTURE.y);
+    vec2((picture * PICTURE.x / PICTURE.y).round() + 2.0 * INSET, picture + 2.0 * INSET + lines)
+}
+
+fn has_lines(rect: Rect) -> bool {
+    rect.height() >= (rect.width() - 2.0 * INSET) * PICTURE.y / PICTURE.x + 2.0 * INSET + LINES - 1.0
 }
 
 /// The widget of a clip's card, which has the focus while its clip is chosen by keys.
@@ -66,7 +72,10 @@ impl Card<'_> {
             let fill = if self.is_selected { palette.accent_tint } else { palette.raised };
             ui.painter().rect_filled(rect, radius, fill);
         }
-        let picture = Rect::from_min_size(rect.min + Vec2::splat(INSET), rect.size() - vec2(2.0 * INSET, 2.0 * INSET + LINES));
+        let picture = Rect::from_min_size(
+            rect.min + Vec2::splat(INSET),
+            rect.size() - vec2(2.0 * INSET, 2.0 * INSET + if has_lines(rect) { LINES } else { 0.0 }),
+        );
         self.picture(ui, picture, textures);
         if self.is_shown {
             let outline = Stroke::new(2.0, palette.accent);
@@ -79,10 +88,14 @@ impl Card<'_> {
         let heart_clicked = self.heart(ui, picture, is_near || card.has_focus());
 
         let recipe = &clip.recipe;
+        let facts = format!("{} · {}×{} · seed {}", recipe.model.name, recipe.width, recipe.height, recipe.seed);
+        if !has_lines(rect) {
+            let card = card.on_hover_text(format!("{}\n{facts}", single_line(&recipe.prompt)));
+            return CardResponse { card, heart_clicked };
+        }
         let lines = Rect::from_min_max(picture.left_bottom() + vec2(0.0, 5.0), rect.max - Vec2::splat(INSET));
         let prompt = theme::strong(single_line(&recipe.prompt)).color(palette.text_strong);
         self.line(ui, lines, prompt.into());
-        let facts = format!("{} · {}×{} · seed {}", recipe.model.name, recipe.width, recipe.height, recipe.seed);
         let facts = eframe::egui::RichText::new(facts).small().color(palette.text_dim);
         self.line(ui, lines.translate(vec2(0.0, 19.0)), facts.into());
         CardResponse { card, heart_clicked }

@@ -19,7 +19,9 @@ use super::preferences::Level;
 use super::prompt::PromptBox;
 use super::theme::{self, Palette};
 use crate::generate::recipe::MaskChoice;
-use crate::studio::{DeviceState, Draft, ItemId, Leaving, ModelInfo, Opened, QueueItem, State, Studio, StudioError, words};
+use crate::studio::{
+    ClipId, DeviceState, Draft, ItemId, Leaving, ModelInfo, Opened, QueueItem, State, Studio, StudioError, words,
+};
 
 /// What the first prompt is, until the person types another.
 const FIRST_PROMPT: &str = "a shiny red ball bounces on the snow at sunset";
@@ -47,6 +49,8 @@ pub struct SettingsPanel {
     /// Nothing was made yet, as of this many finished runs and items of the queue.
     first_start: Option<((u64, usize), bool)>,
     footer_height: f32,
+    /// The step that a branch leaves, and the item that is edited, as of the last frame.
+    shown_of: (Option<(ClipId, usize)>, Option<ItemId>),
     is_ready: bool,
     /// How much is shown.
     pub level: Level,
@@ -80,7 +84,13 @@ impl SettingsPanel {
 
         self.banner(ui, leaving, editing, actions);
         let height = ui.available_height() - self.footer_height - theme::SPACE_SMALL;
-        let scroll = ScrollArea::vertical().max_height(height.max(80.0)).auto_shrink([false, false]);
+        let mut scroll = ScrollArea::vertical().max_height(height.max(80.0)).auto_shrink([false, false]);
+        // Whose settings came into the panel is seen by the prompt.
+        let of = (leaving.map(|from| (from.clip, from.call)), editing);
+        if of != self.shown_of {
+            self.shown_of = of;
+            scroll = scroll.vertical_scroll_offset(0.0);
+        }
         scroll.show(ui, |ui| {
             // Room for the bar, which lies over the content.
             egui::Frame::new().inner_margin(egui::Margin { right: 8, ..Default::default() }).show(ui, |ui| {
@@ -358,7 +368,7 @@ fn chosen(wanted: Wanted, path: PathBuf, draft: &mut Draft, actions: &mut Vec<Ac
     }
 }
 
-/// What the simple level does not show, and that it is not as the model has it.
+/// What the simple settings do not show, and that it is not as the model has it.
 fn hidden(ui: &mut Ui, draft: &Draft, model: &ModelInfo, actions: &mut Vec<Action>) {
     let names = hidden_differences(draft, model);
     let text = match names.len() {
@@ -368,12 +378,12 @@ fn hidden(ui: &mut Ui, draft: &Draft, model: &ModelInfo, actions: &mut Vec<Actio
     };
     ui.add_space(theme::SPACE_TINY);
     let link = ui.link(RichText::new(text).small());
-    if link.on_hover_text(format!("{}. They stand; the Lab level shows them.", names.join(", "))).clicked() {
+    if link.on_hover_text(format!("{}. They stand; a click shows all settings.", names.join(", "))).clicked() {
         actions.push(Action::Level(Level::Lab));
     }
 }
 
-/// The settings of the Lab level alone that are not the model's own.
+/// The settings that are only among all of them that are not the model's own.
 fn hidden_differences(draft: &Draft, model: &ModelInfo) -> Vec<&'static str> {
     let own = Draft::of_model(&draft.model, model.folder.facts());
     let shown = ["model", "prompt", "frames", "size", "steps", "seed"];

@@ -154,7 +154,7 @@ fn window_choices(ui: &mut Ui, preferences: &Preferences, actions: &mut Vec<Acti
         ui.label("Settings");
         let levels = [
             (Level::Simple, "Simple", "Prompt, model, size, steps and seed alone; the others stand as they are"),
-            (Level::Lab, "Lab", "All settings"),
+            (Level::Lab, "All", "All settings, the mask dial too"),
         ];
         for (level, name, tip) in levels {
             if ui.selectable_label(preferences.level == level, name).on_hover_text(tip).clicked() {

@@ -66,6 +66,39 @@ fn what_goes_on_is_not_painted_over_the_device() {
 }
 
 #[test]
+fn a_branch_begins_at_its_prompt() {
+    let place = Place::new();
+    let mut harness = least(&place);
+    harness.hover_at(pos2(100.0, 300.0));
+    harness.run_steps(2);
+    let (unit, delta) = (MouseWheelUnit::Point, vec2(0.0, -600.0));
+    let (phase, source, modifiers) = (TouchPhase::Move, MouseWheelSource::Unknown, Modifiers::NONE);
+    harness.event(Event::MouseWheel { unit, delta, phase, source, modifiers });
+    harness.run_steps(20);
+    let top = |harness: &Harness<'_, Window>| harness.get_by_label("Three things to try").rect().top();
+    assert!(top(&harness) < 0.0, "the settings are scrolled down");
+    let clip = harness.state().stage().clip().expect("the example").entry.id;
+    act(&mut harness, Action::Branch { clip, step: 4 });
+    harness.run_steps(6);
+    assert!(top(&harness) > 0.0, "another prompt can be typed at once");
+}
+
+#[test]
+fn a_clip_that_is_asked_for_comes_before_the_lab() {
+    let place = Place::new();
+    let mut harness = least(&place);
+    let is_played = |harness: &Harness<'_, Window>| harness.query_by_label("Branch from here").is_some();
+    assert!(is_played(&harness));
+    harness.get_by_label("Lab").click();
+    harness.run_steps(3);
+    assert!(!is_played(&harness), "the lab hides the player");
+    let clip = harness.state().stage().clip().expect("the example").entry.id;
+    act(&mut harness, Action::ShowClip(clip));
+    harness.run_steps(3);
+    assert!(is_played(&harness));
+}
+
+#[test]
 fn the_painter_is_as_wide_as_its_rows() {
     let place = Place::new();
     let mut harness = least(&place);
