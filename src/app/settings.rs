@@ -49,8 +49,8 @@ pub struct SettingsPanel {
     /// Nothing was made yet, as of this many finished runs and items of the queue.
     first_start: Option<((u64, usize), bool)>,
     footer_height: f32,
-    /// The step that a branch leaves, and the item that is edited, as of the last frame.
-    shown_of: (Option<(ClipId, usize)>, Option<ItemId>),
+    /// The step that a branch leaves, and the item that is edited, as of the last frame; None before the first.
+    shown_of: Option<(Option<(ClipId, usize)>, Option<ItemId>)>,
     is_ready: bool,
     /// How much is shown.
     pub level: Level,
@@ -85,8 +85,9 @@ impl SettingsPanel {
         self.banner(ui, leaving, editing, actions);
         let height = ui.available_height() - self.footer_height - theme::SPACE_SMALL;
         let mut scroll = ScrollArea::vertical().max_height(height.max(80.0)).auto_shrink([false, false]);
-        // Whose settings came into the panel is seen by the prompt.
-        let of = (leaving.map(|from| (from.clip, from.call)), editing);
+        // Whose settings came into the panel is seen by the prompt. So it is at the start: egui remembers how far the last
+        // window was scrolled.
+        let of = Some((leaving.map(|from| (from.clip, from.call)), editing));
         if of != self.shown_of {
             self.shown_of = of;
             scroll = scroll.vertical_scroll_offset(0.0);
