@@ -14,7 +14,7 @@ use super::hint;
 use super::history::differences;
 use super::icons::{self, Icon, icon_button};
 use super::mask_dial::{MaskDial, Opens, notice};
-use super::models_menu::ModelsMenu;
+use super::models_menu::{ModelsMenu, told};
 use super::preferences::Level;
 use super::prompt::PromptBox;
 use super::theme::{self, Palette};
@@ -271,7 +271,9 @@ impl SettingsPanel {
     /// Why nothing can be queued now.
     fn problem(&self, state: &State, opened: &Opened) -> Option<String> {
         match (opened, &state.device) {
-            (Opened::Failed(reason), _) => return Some(format!("The model cannot be used: {reason}")),
+            (Opened::Failed(reason), _) => {
+                return Some(format!("The model cannot be used. {}", told(reason).0));
+            }
             (Opened::Opening, _) => return Some("The model is being opened.".into()),
             (_, DeviceState::Failed(reason)) => return Some(reason.clone()),
             (_, DeviceState::Opening) => return Some("The device is being opened.".into()),
