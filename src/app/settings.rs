@@ -36,6 +36,9 @@ pub fn first_draft() -> Draft {
     Draft { prompt: FIRST_PROMPT.to_owned(), ..Draft::first() }
 }
 
+/// What the settings are of: the step that a branch leaves, and the item that is edited.
+type Origin = (Option<(ClipId, usize)>, Option<ItemId>);
+
 #[derive(Default)]
 pub struct SettingsPanel {
     prompt: PromptBox,
@@ -49,8 +52,8 @@ pub struct SettingsPanel {
     /// Nothing was made yet, as of this many finished runs and items of the queue.
     first_start: Option<((u64, usize), bool)>,
     footer_height: f32,
-    /// The step that a branch leaves, and the item that is edited, as of the last frame; None before the first.
-    shown_of: Option<(Option<(ClipId, usize)>, Option<ItemId>)>,
+    /// As of the last frame; None before the first.
+    shown_of: Option<Origin>,
     is_ready: bool,
     /// How much is shown.
     pub level: Level,
