@@ -16,7 +16,23 @@ use crate::studio::{ClipEntry, ClipId, Loaded, words};
 
 const INSET: f32 = 6.0;
 const PICTURE: Vec2 = vec2(176.0, 99.0);
-pub const SIZE: Vec2 = vec2(PICTURE.x + 2.0 * INSET, PICTURE.y + 2.0 * INSET + 40.0);
+/// The two lines below the picture.
+const LINES: f32 = 40.0;
+pub const SIZE: Vec2 = vec2(PICTURE.x + 2.0 * INSET, PICTURE.y + 2.0 * INSET + LINES);
+/// A smaller picture says too little: then it takes the place of the lines below it.
+const LEAST_PICTURE: f32 = 54.0;
+const SMALLEST_PICTURE: f32 = 36.0;
+
+/// The size of a card in a row that is so high: its picture shrinks, so that nothing is cut off, and then the lines go.
+pub fn size_within(height: f32) -> Vec2 {
+    let lines = if height >= LEAST_PICTURE + 2.0 * INSET + LINES { LINES } else { 0.0 };
+    let picture = (height - 2.0 * INSET - lines).clamp(SMALLEST_PICTURE, PICTURE.y);
+    vec2((picture * PICTURE.x / PICTURE.y).round() + 2.0 * INSET, picture + 2.0 * INSET + lines)
+}
+
+fn has_lines(rect: Rect) -> bool {
+    rect.height() >= (rect.width() - 2.0 * INSET) * PICTURE.y / PICTURE.x + 2.0 * INSET + LINES - 1.0
+}
 
 /// The widget of a clip's card, which has the focus while its clip is chosen by keys.
 pub fn id(clip: ClipId) -> Id {
@@ -56,7 +72,10 @@ impl Card<'_> {
             let fill = if self.is_selected { palette.accent_tint } else { palette.raised };
             ui.painter().rect_filled(rect, radius, fill);
         }
-        let picture = Rect::from_min_size(rect.min + Vec2::splat(INSET), PICTURE);
+        let picture = Rect::from_min_size(
+            rect.min + Vec2::splat(INSET),
+            rect.size() - vec2(2.0 * INSET, 2.0 * INSET + if has_lines(rect) { LINES } else { 0.0 }),
+        );
         self.picture(ui, picture, textures);
         if self.is_shown {
             let outline = Stroke::new(2.0, palette.accent);
@@ -69,12 +88,16 @@ impl Card<'_> {
         let heart_clicked = self.heart(ui, picture, is_near || card.has_focus());
 
         let recipe = &clip.recipe;
+        let facts = format!("{} · {}×{} · seed {}", recipe.model.name, recipe.width, recipe.height, recipe.seed);
+        if !has_lines(rect) {
+            let card = card.on_hover_text(format!("{}\n{facts}", single_line(&recipe.prompt)));
+            return CardResponse { card, heart_clicked };
+        }
         let lines = Rect::from_min_max(picture.left_bottom() + vec2(0.0, 5.0), rect.max - Vec2::splat(INSET));
         let prompt = theme::strong(single_line(&recipe.prompt)).color(palette.text_strong);
-        self.line(ui, lines.min, prompt.into());
-        let facts = format!("{} · {}×{} · seed {}", recipe.model.name, recipe.width, recipe.height, recipe.seed);
+        self.line(ui, lines, prompt.into());
         let facts = eframe::egui::RichText::new(facts).small().color(palette.text_dim);
-        self.line(ui, lines.min + vec2(0.0, 19.0), facts.into());
+        self.line(ui, lines.translate(vec2(0.0, 19.0)), facts.into());
         CardResponse { card, heart_clicked }
     }
 
@@ -137,10 +160,10 @@ impl Card<'_> {
             1 => "still".to_owned(),
             frames => words::duration(frames as f64 / f64::from(recipe.frames_per_second.max(1))),
         };
-        chip(ui, picture.right_bottom() - Vec2::splat(5.0), Align2::RIGHT_BOTTOM, &length, PICTURE.x);
+        chip(ui, picture.right_bottom() - Vec2::splat(5.0), Align2::RIGHT_BOTTOM, &length, picture.width());
         if let [first, others @ ..] = self.clip.badges.as_slice() {
             let more = if others.is_empty() { String::new() } else { format!(" +{}", others.len()) };
-            let widest = PICTURE.x - 44.0;
+            let widest = picture.width() - 44.0;
             let place = chip(ui, picture.left_top() + Vec2::splat(5.0), Align2::LEFT_TOP, &format!("{first}{more}"), widest);
             let sensed = ui.interact(place, id(self.clip.id).with("badges"), Sense::hover());
             sensed.on_hover_ui(|ui| {
@@ -170,9 +193,9 @@ impl Card<'_> {
         heart.on_hover_text(name).clicked()
     }
 
-    fn line(&self, ui: &Ui, at: eframe::egui::Pos2, text: WidgetText) {
-        let galley = text.into_galley(ui, Some(TextWrapMode::Truncate), PICTURE.x, FontSelection::Default);
-        ui.painter().galley(at, galley, Palette::of(ui).text);
+    fn line(&self, ui: &Ui, place: Rect, text: WidgetText) {
+        let galley = text.into_galley(ui, Some(TextWrapMode::Truncate), place.width(), FontSelection::Default);
+        ui.painter().galley(place.min, galley, Palette::of(ui).text);
     }
 }
 

@@ -167,10 +167,10 @@ pub static ALL: &[Command] = &[
         [control_shift(Key::Z), control(Key::Y)],
         |s| only_if(s.can_redo, Action::Redo, "Nothing was taken back")
     ),
-    command!(Settings, "simple", "Simple level", "Shows prompt, model, size, steps and seed alone", [], |s| {
+    command!(Settings, "simple", "Simple settings", "Shows prompt, model, size, steps and seed alone", [], |s| {
         unless(s.preferences.level == Level::Simple, Action::Level(Level::Simple), "It is on")
     }),
-    command!(Settings, "lab", "Lab level", "Shows all settings", [], |s| {
+    command!(Settings, "lab", "All settings", "Shows every setting, the mask dial too", [], |s| {
         unless(s.preferences.level == Level::Lab, Action::Level(Level::Lab), "It is on")
     }),
     command!(Settings, "open-model", "Open a model's folder…", "Takes a folder into the list of models", [], |_| {

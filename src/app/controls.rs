@@ -5,8 +5,8 @@
 use std::cell::Cell;
 
 use eframe::egui::{
-    Align, Button, ComboBox, DragValue, Layout, Popup, Rect, Response, RichText, Role, Sense, Slider, SliderClamping, TextEdit,
-    Ui, UiBuilder, Vec2, WidgetInfo, vec2,
+    Align, Button, ComboBox, DragValue, Label, Layout, Popup, Rect, Response, RichText, Role, Sense, Slider, SliderClamping,
+    TextEdit, Ui, UiBuilder, Vec2, WidgetInfo, vec2,
 };
 
 use super::icons::{self, Icon, icon_button, icon_toggle};
@@ -20,6 +20,8 @@ use crate::studio::{Draft, Leaving, MOST_CLIPS_AT_ONCE, ModelInfo, random_seed, 
 /// Name, and what puts the value back.
 const NAME_WIDTH: f32 = 88.0;
 const NUMBER_WIDTH: f32 = 56.0;
+/// In less, a control stands below its name.
+const LEAST_BESIDE: f32 = 250.0;
 const SLIDER_HEIGHT: f32 = 20.0;
 const SMALL_BUTTON: f32 = 22.0;
 /// The sliders go so far beyond the model's own number; more can be typed.
@@ -30,7 +32,7 @@ const MOST_GUIDANCE_OF_SLIDER: f64 = 15.0;
 
 const LOCKED: &str = "A branch keeps this from the clip that it leaves.";
 const WHY_FRAMES: &str = "4k + 1 frames: the VAE makes one latent frame of the first frame, and one of every 4 after it.";
-const WHY_SIDES: &str = "Sides are multiples of 16 pixels: a token covers 2 x 2 latents, and a latent 8 x 8 pixels.";
+const WHY_SIDES: &str = "Sides are multiples of 16 pixels: a token covers 2 × 2 latents, and a latent 8 × 8 pixels.";
 
 #[derive(Default)]
 pub struct Controls {
@@ -68,7 +70,7 @@ impl Controls {
 
         let (width, height) = origin.map_or((draft.width, draft.height), |size| (size.width, size.height));
         let own =
-            ((width, height) != (defaults.width, defaults.height)).then(|| format!("{} x {}", defaults.width, defaults.height));
+            ((width, height) != (defaults.width, defaults.height)).then(|| format!("{} × {}", defaults.width, defaults.height));
         if row(ui, "Size", WHY_SIDES, own, locked, |ui| self.size(ui, draft, model, [width, height])) {
             (draft.width, draft.height) = (defaults.width, defaults.height);
             self.size_note = None;
@@ -111,7 +113,7 @@ impl Controls {
         };
         let width_field = fields(ui, &mut width, "Width in pixels");
         // Both fields have a name of their own, so the row's belongs to what is between them.
-        let between = ui.label("x");
+        let between = ui.label("×");
         let height_field = fields(ui, &mut height, "Height in pixels");
         let presets = presets(model);
         let button = icon_button(
@@ -125,7 +127,7 @@ impl Controls {
                 ui.spacing_mut().item_spacing.y = 2.0;
                 for (name, [preset_width, preset_height]) in &presets {
                     let chosen = before == [*preset_width, *preset_height];
-                    let text = format!("{preset_width} x {preset_height}");
+                    let text = format!("{preset_width} × {preset_height}");
                     let button = Button::selectable(chosen, text).right_text(RichText::new(name).color(Palette::of(ui).text_dim));
                     if ui.add(button).clicked() {
                         (draft.width, draft.height) = (*preset_width, *preset_height);
@@ -158,17 +160,21 @@ impl Controls {
         let tip = "How the noise is taken away. A few-step model needs the sampler that it was distilled for.";
         let reset = row(ui, "Sampler", tip, own, locked, |ui| {
             let width = ui.available_width();
-            let menu = ComboBox::from_id_salt("sampler").width(width).selected_text(sampler.name()).show_ui(ui, |ui| {
-                for kind in SamplerKind::ALL {
-                    let text = if kind == defaults.sampler { "the model's own" } else { "" };
-                    let text = RichText::new(text).color(Palette::of(ui).text_dim);
-                    let button = Button::selectable(kind == sampler, kind.name()).right_text(text);
-                    if ui.add(button).on_hover_text(about_sampler(kind)).clicked() {
-                        sampler = kind;
-                        draft.sampler = kind;
+            let menu = ComboBox::from_id_salt("sampler")
+                .width(width)
+                .icon(icons::drop_down)
+                .selected_text(sampler.name())
+                .show_ui(ui, |ui| {
+                    for kind in SamplerKind::ALL {
+                        let text = if kind == defaults.sampler { "the model's own" } else { "" };
+                        let text = RichText::new(text).color(Palette::of(ui).text_dim);
+                        let button = Button::selectable(kind == sampler, kind.name()).right_text(text);
+                        if ui.add(button).on_hover_text(about_sampler(kind)).clicked() {
+                            sampler = kind;
+                            draft.sampler = kind;
+                        }
                     }
-                }
-            });
+                });
             menu.response.on_hover_text(about_sampler(sampler))
         });
         if reset {
@@ -225,7 +231,8 @@ impl Controls {
             let response = ui.add_sized(vec2(NUMBER_WIDTH, theme::CONTROL_HEIGHT), field);
             if *clips > 1 {
                 let last = draft.seed.wrapping_add(u64::from(*clips) - 1);
-                ui.label(RichText::new(format!("seeds {} to {last}", draft.seed)).color(Palette::of(ui).text_dim));
+                let seeds = RichText::new(format!("seeds {} to {last}", draft.seed)).color(Palette::of(ui).text_dim);
+                ui.add(Label::new(seeds).truncate());
             }
             response
         });
@@ -299,8 +306,10 @@ pub(super) fn row(
     locked: Option<&str>,
     control: impl FnOnce(&mut Ui) -> Response,
 ) -> bool {
-    ui.horizontal(|ui| {
-        ui.spacing_mut().item_spacing.x = theme::SPACE_TINY;
+    let is_narrow = ui.available_width() < LEAST_BESIDE;
+    let layout = if is_narrow { Layout::top_down(Align::Min) } else { Layout::left_to_right(Align::Center) };
+    ui.allocate_ui_with_layout(vec2(ui.available_width(), theme::CONTROL_HEIGHT), layout, |ui| {
+        ui.spacing_mut().item_spacing = Vec2::splat(theme::SPACE_TINY);
         let (column, _) = ui.allocate_exact_size(vec2(NAME_WIDTH, theme::CONTROL_HEIGHT), Sense::hover());
         let mut names = ui.new_child(UiBuilder::new().max_rect(column).layout(Layout::left_to_right(Align::Center)));
         let label = names.label(RichText::new(name).color(Palette::of(ui).text_dim)).on_hover_text(tip);
@@ -312,7 +321,8 @@ pub(super) fn row(
             (Some(own), None) => small_reset(ui, &name.to_lowercase(), &own),
             (None, None) => false,
         });
-        let response = ui.add_enabled_ui(locked.is_none(), control).inner;
+        let control = |ui: &mut Ui| ui.add_enabled_ui(locked.is_none(), control).inner;
+        let response = if is_narrow { ui.horizontal(control).inner } else { control(ui) };
         response.clone().labelled_by(label.id);
         if let Some(reason) = locked {
             response.on_disabled_hover_text(reason);

@@ -57,7 +57,10 @@ impl Window {
             Action::PaintMask => self.open_painter()?,
             Action::Lab(action) => self.act_in_lab(action)?,
 
-            Action::ShowClip(clip) => self.show_clip(clip),
+            Action::ShowClip(clip) => {
+                self.show_clip(clip);
+                self.reveal(Pane::Player);
+            }
             Action::ShowLive => self.stage = Stage::Live,
             Action::Compare { a, b } => self.compare(a, b)?,
             Action::CompareWithDense(clip) => {

@@ -189,7 +189,7 @@ impl ExportDialog {
                 Loops::Times(times) if times.get() == 1 => "once".to_owned(),
                 Loops::Times(times) => format!("{times} times"),
             };
-            let combo = ComboBox::from_id_salt("loops").width(116.0).selected_text(text(choices.loops));
+            let combo = ComboBox::from_id_salt("loops").width(116.0).icon(icons::drop_down).selected_text(text(choices.loops));
             let combo = combo.show_ui(ui, |ui| {
                 ui.selectable_value(&mut choices.loops, Loops::Forever, text(Loops::Forever));
                 for times in [1, 2, 3, 5, 10].into_iter().filter_map(NonZeroU16::new) {

@@ -84,15 +84,35 @@ fn show(studio: Arc<Studio>, options: WindowOptions, loss: Loss, note: Option<St
     });
     eframe::run_native("tilereel", native, create).map_err(|error| {
         anyhow!(
-            "The window cannot be opened: {error}. It needs a screen and graphics that Vulkan, Metal, DX12 or GL reach, in \
+            "The window cannot be opened: {}. It needs a screen and graphics that Vulkan, Metal, DX12 or GL reach, in \
              software too (on Debian: mesa-vulkan-drivers). Everything works without it: tilereel generate \"a shiny red ball \
-             bounces on the snow at sunset\"."
+             bounces on the snow at sunset\".",
+            without_source(&error.to_string())
         )
     })
+}
+
+/// A system's error without the place in the windowing crate's source that noticed it.
+fn without_source(error: &str) -> &str {
+    let what = error.rfind(".rs:").and_then(|place| error[place + 4..].split_once(": ")).map_or(error, |(_, what)| what);
+    what.trim_end_matches('.')
 }
 
 fn icon() -> Option<IconData> {
     let picture = image::load_from_memory_with_format(ICON, image::ImageFormat::Png).ok()?.into_rgba8();
     let (width, height) = picture.dimensions();
     Some(IconData { rgba: picture.into_raw(), width, height })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_names_no_source_file() {
+        let of_winit =
+            "winit EventLoopError: os error at /a/winit-0.30.13/src/mod.rs:788: Failed to open connection to X server.";
+        assert_eq!(without_source(of_winit), "Failed to open connection to X server");
+        assert_eq!(without_source("no adapter"), "no adapter");
+    }
 }

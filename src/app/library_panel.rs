@@ -414,6 +414,7 @@ struct Lay {
     is_strip: bool,
     columns: usize,
     count: usize,
+    card: Vec2,
 }
 
 impl Lay {
@@ -421,32 +422,34 @@ impl Lay {
         let fitting = |place: f32, card: f32| ((place + GAP) / (card + GAP)).floor().max(1.0) as usize;
         let is_strip = fitting(available.y, clip_card::SIZE.y) < 2;
         let columns = if is_strip { count } else { fitting(available.x, clip_card::SIZE.x) };
-        Self { is_strip, columns: columns.max(1), count }
+        // Below a strip lies its scroll bar.
+        let card = if is_strip { clip_card::size_within(available.y - GAP) } else { clip_card::SIZE };
+        Self { is_strip, columns: columns.max(1), count, card }
     }
 
-    fn pitch() -> Vec2 {
-        clip_card::SIZE + Vec2::splat(GAP)
+    fn pitch(self) -> Vec2 {
+        self.card + Vec2::splat(GAP)
     }
 
     /// Relative to the first card's corner.
     fn rect(self, place: usize) -> Rect {
         let (row, column) = (place / self.columns, place % self.columns);
-        let min = (vec2(column as f32, row as f32) * Self::pitch()).to_pos2();
-        Rect::from_min_size(min, clip_card::SIZE)
+        let min = (vec2(column as f32, row as f32) * self.pitch()).to_pos2();
+        Rect::from_min_size(min, self.card)
     }
 
     fn size(self) -> Vec2 {
         let rows = self.count.div_ceil(self.columns);
-        vec2(self.columns.min(self.count) as f32, rows as f32) * Self::pitch() - Vec2::splat(GAP)
+        vec2(self.columns.min(self.count) as f32, rows as f32) * self.pitch() - Vec2::splat(GAP)
     }
 
     fn visible(self, viewport: Rect) -> std::ops::Range<usize> {
         let range =
             |from: f32, to: f32, pitch: f32| ((from / pitch).floor().max(0.0) as usize, (to / pitch).ceil().max(0.0) as usize);
         let (from, to) = if self.is_strip {
-            range(viewport.min.x, viewport.max.x, Self::pitch().x)
+            range(viewport.min.x, viewport.max.x, self.pitch().x)
         } else {
-            let (from, to) = range(viewport.min.y, viewport.max.y, Self::pitch().y);
+            let (from, to) = range(viewport.min.y, viewport.max.y, self.pitch().y);
             (from * self.columns, to * self.columns)
         };
         from.min(self.count)..to.min(self.count)
@@ -472,6 +475,10 @@ mod tests {
                 let seen: Vec<usize> = (0..5000).filter(|&place| lay.rect(place).intersects(viewport)).collect();
                 assert!(seen.iter().all(|place| visible.contains(place)), "{seen:?} of {visible:?}");
             }
+        }
+        for height in [58.0, 90.0, 113.0, 115.0, 130.0, 155.0, 250.0] {
+            let lay = Lay::of(vec2(1000.0, height), 9);
+            assert!(lay.is_strip && lay.size().y + GAP <= height, "nothing is cut off at {height}");
         }
         assert_eq!(
             Lay::of(vec2(400.0, 400.0), 0)

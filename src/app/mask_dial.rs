@@ -21,6 +21,8 @@ const KNOB_RADIUS: f32 = 8.0;
 const LEAST_GAP: f32 = 15.0;
 /// The side of the picture of the masks, in points.
 const PICTURE_SIDE: f32 = 104.0;
+/// In less, the costs stand below the picture, and the plan's name above its buttons.
+const LEAST_BESIDE: f32 = 236.0;
 /// Up to so many latent frames each tile has a gap to the next.
 const MOST_FRAMES_WITH_GAPS: usize = 24;
 
@@ -63,11 +65,15 @@ impl MaskDial {
         {
             *choice = stop.choice.clone();
         }
+        let is_narrow = ui.available_width() < LEAST_BESIDE;
+        if is_narrow {
+            name(ui, choice, mask);
+        }
         // The buttons first: what is left is the name's, which may be cut.
         ui.horizontal(|ui| {
             ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
                 let tip = "A mask plan names for each layer which latent frames see each other (JSON)";
-                let button = ui.button("From a file…").on_hover_text(tip);
+                let button = ui.button("File…").on_hover_text(tip);
                 Popup::from_toggle_button_response(&button)
                     .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
                     .accessible_name("A mask plan from a file")
@@ -89,17 +95,17 @@ impl MaskDial {
                 {
                     *choice = MaskChoice::Plan;
                 }
-                ui.with_layout(egui::Layout::left_to_right(egui::Align::Center), |ui| {
-                    let tip = format!("{}\n{}", name_of(choice, mask), layers_in_words(mask.plan.as_ref()));
-                    let name = ui.add(egui::Label::new(name_of(choice, mask)).truncate()).on_hover_text(tip);
-                    name.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("Mask: {}", name_of(choice, mask))));
-                });
+                if !is_narrow {
+                    ui.with_layout(egui::Layout::left_to_right(egui::Align::Center), |ui| name(ui, choice, mask));
+                }
             });
         });
         if let Some(note) = &mask.note {
             notice(ui, note);
         }
-        ui.horizontal_top(|ui| {
+        let side_by_side = egui::Layout::left_to_right(egui::Align::TOP);
+        let layout = if is_narrow { egui::Layout::top_down(egui::Align::LEFT) } else { side_by_side };
+        ui.allocate_ui_with_layout(vec2(ui.available_width(), PICTURE_SIDE), layout, |ui| {
             self.picture(ui, mask);
             ui.add_space(theme::SPACE_TINY);
             if let Some(estimate) = &outlook.estimate {
@@ -169,6 +175,14 @@ impl MaskDial {
             response.on_hover_text_at_pointer(tile_in_words(plan, query, key));
         }
     }
+}
+
+/// Which plan it is; all of its layers under the pointer.
+fn name(ui: &mut Ui, choice: &MaskChoice, mask: &MaskOutlook) {
+    let name = name_of(choice, mask);
+    let tip = format!("{name}\n{}", layers_in_words(mask.plan.as_ref()));
+    let label = ui.add(egui::Label::new(&name).truncate()).on_hover_text(tip);
+    label.widget_info(|| WidgetInfo::labeled(Role::Label, true, format!("Mask: {name}")));
 }
 
 /// The rail, its positions and the knob; another position, if one was chosen.

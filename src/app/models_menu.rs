@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use eframe::egui::{
-    self, Align, Button, Color32, CornerRadius, Frame, Id, Label, Layout, Margin, Popup, PopupCloseBehavior, Response, RichText,
-    Role, ScrollArea, Sense, TextEdit, Ui, UiBuilder, WidgetInfo,
+    self, Align, Button, CollapsingHeader, Color32, CornerRadius, Frame, Id, Label, Layout, Margin, Popup, PopupCloseBehavior,
+    Response, RichText, Role, ScrollArea, Sense, TextEdit, Ui, UiBuilder, WidgetInfo,
 };
 
 use super::action::Action;
@@ -13,7 +13,7 @@ use super::forecast::Forecast;
 use super::icons::{Icon, icon_button};
 use super::theme::{self, Palette};
 use crate::generate::estimate::Estimate;
-use crate::studio::{CatalogEntry, Draft, Fit, Opened, Studio, words};
+use crate::studio::{CatalogEntry, DEFAULT_MODEL, Draft, Fit, Opened, Studio, words};
 
 const MENU_WIDTH: f32 = 400.0;
 const MENU_HEIGHT: f32 = 420.0;
@@ -64,13 +64,13 @@ impl ModelsMenu {
             .close_behavior(PopupCloseBehavior::CloseOnClickOutside)
             .accessible_name("Models")
             .show(|ui| self.menu(ui, studio, draft, forecast, actions));
-        self.state_of_chosen(ui, studio, &draft.model, actions);
+        self.state_of_chosen(ui, studio, draft, actions);
     }
 
     /// What there is to say about the chosen model.
-    fn state_of_chosen(&self, ui: &mut Ui, studio: &Studio, name: &str, actions: &mut Vec<Action>) {
+    fn state_of_chosen(&self, ui: &mut Ui, studio: &Studio, draft: &mut Draft, actions: &mut Vec<Action>) {
         let palette = Palette::of(ui);
-        let opened = studio.catalog().get(name);
+        let opened = studio.catalog().get(&draft.model);
         match &opened {
             Opened::Ready(model) | Opened::Hashing(model) => {
                 if let Some(card) = &model.folder.facts().card {
@@ -84,15 +84,28 @@ impl ModelsMenu {
                 ui.label(RichText::new("The model is being opened…").small().color(palette.text_dim));
             }
             Opened::Failed(reason) => {
-                ui.add(Label::new(RichText::new(reason).small().color(palette.error)).wrap());
-                ui.horizontal(|ui| {
+                let (what, details) = told(reason);
+                ui.add(Label::new(RichText::new(what).color(palette.error)).wrap());
+                ui.horizontal_wrapped(|ui| {
+                    let usual = studio.catalog().get(DEFAULT_MODEL);
+                    if let Some(model) = usual.model().filter(|_| draft.model != DEFAULT_MODEL) {
+                        let button = theme::primary_button(ui, &format!("Use {DEFAULT_MODEL}"));
+                        if ui.add(button).on_hover_text("The model inside this program").clicked() {
+                            draft.set_model(DEFAULT_MODEL, model.folder.facts());
+                        }
+                    }
                     if ui.button("Try again").clicked() {
-                        studio.catalog().reopen(name);
+                        studio.catalog().reopen(&draft.model);
                     }
                     if ui.button("Open a folder…").clicked() {
                         actions.push(Action::ChooseModel);
                     }
                 });
+                if !details.is_empty() {
+                    CollapsingHeader::new("Details").id_salt("why no model").show(ui, |ui| {
+                        ui.add(Label::new(RichText::new(details).small().color(palette.text_dim)).wrap());
+                    });
+                }
             }
         }
     }
@@ -150,6 +163,14 @@ impl ModelsMenu {
             });
         });
     }
+}
+
+/// A reason as its first sentence, and what else is known.
+pub fn told(reason: &str) -> (String, &str) {
+    let (what, details) = reason.split_once('\n').unwrap_or((reason, ""));
+    let mut letters = what.trim_end_matches('.').chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+    (format!("{first}{}.", letters.as_str()), details)
 }
 
 /// The built-in pair first, `base` before `fast`; then as they were found.

@@ -14,7 +14,7 @@ use super::lab::LabAction;
 use super::theme::{self, Palette};
 use super::{empty_state, error_card};
 use crate::studio::words::{about, count};
-use crate::studio::{ItemId, ItemState, Live, QueueItem, State};
+use crate::studio::{ItemId, ItemState, LabStage, Live, QueueItem, State};
 
 /// How often the progress of a run is painted.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -204,14 +204,18 @@ fn header(ui: &mut Ui, state: &State, times: &[Times], actions: &mut Vec<Action>
             }
         },
     );
-    if state.lab.as_ref().is_some_and(|run| run.is_under_way()) {
+    if let Some(lab) = state.lab.as_ref().filter(|run| run.is_under_way()) {
+        let is_pausing = lab.stage == LabStage::Pausing;
         let frame = Frame::new().fill(palette.accent_tint).corner_radius(theme::RADIUS).inner_margin(Margin::symmetric(10, 6));
         frame.show(ui, |ui| {
             ui.set_width(ui.available_width());
             ui.horizontal(|ui| {
-                let words = "The lab works on the device. What waits here begins when it is paused or over.";
+                let words = match is_pausing {
+                    true => "The lab stops behind its current step. What waits here begins then.",
+                    false => "The lab works on the device. What waits here begins when it is paused or over.",
+                };
                 ui.label(RichText::new(words).color(palette.text_strong));
-                if ui.button("Pause the lab").clicked() {
+                if !is_pausing && ui.button("Pause the lab").clicked() {
                     actions.push(Action::Lab(LabAction::Pause));
                 }
             });

@@ -10,15 +10,18 @@ use super::controls;
 use super::devices_row;
 use super::file_dialog::{Answer, FileDialog, Wanted};
 use super::forecast::Forecast;
+use super::hint;
 use super::history::differences;
 use super::icons::{self, Icon, icon_button};
 use super::mask_dial::{MaskDial, Opens, notice};
-use super::models_menu::ModelsMenu;
+use super::models_menu::{ModelsMenu, told};
 use super::preferences::Level;
 use super::prompt::PromptBox;
 use super::theme::{self, Palette};
 use crate::generate::recipe::MaskChoice;
-use crate::studio::{DeviceState, Draft, ItemId, Leaving, ModelInfo, Opened, QueueItem, State, Studio, StudioError, words};
+use crate::studio::{
+    ClipId, DeviceState, Draft, ItemId, Leaving, ModelInfo, Opened, QueueItem, State, Studio, StudioError, words,
+};
 
 /// What the first prompt is, until the person types another.
 const FIRST_PROMPT: &str = "a shiny red ball bounces on the snow at sunset";
@@ -33,6 +36,9 @@ pub fn first_draft() -> Draft {
     Draft { prompt: FIRST_PROMPT.to_owned(), ..Draft::first() }
 }
 
+/// What the settings are of: the step that a branch leaves, and the item that is edited.
+type Origin = (Option<(ClipId, usize)>, Option<ItemId>);
+
 #[derive(Default)]
 pub struct SettingsPanel {
     prompt: PromptBox,
@@ -46,11 +52,15 @@ pub struct SettingsPanel {
     /// Nothing was made yet, as of this many finished runs and items of the queue.
     first_start: Option<((u64, usize), bool)>,
     footer_height: f32,
+    /// As of the last frame; None before the first.
+    shown_of: Option<Origin>,
     is_ready: bool,
     /// How much is shown.
     pub level: Level,
     /// The keys that generate, in words.
     pub keys: String,
+    /// What to look at first is said above all, with these keys for the list of commands.
+    pub hint: Option<String>,
 }
 
 impl SettingsPanel {
@@ -77,11 +87,21 @@ impl SettingsPanel {
 
         self.banner(ui, leaving, editing, actions);
         let height = ui.available_height() - self.footer_height - theme::SPACE_SMALL;
-        let scroll = ScrollArea::vertical().max_height(height.max(80.0)).auto_shrink([false, false]);
+        let mut scroll = ScrollArea::vertical().max_height(height.max(80.0)).auto_shrink([false, false]);
+        // Whose settings came into the panel is seen by the prompt. So it is at the start: egui remembers how far the last
+        // window was scrolled.
+        let of = Some((leaving.map(|from| (from.clip, from.call)), editing));
+        if of != self.shown_of {
+            self.shown_of = of;
+            scroll = scroll.vertical_scroll_offset(0.0);
+        }
         scroll.show(ui, |ui| {
             // Room for the bar, which lies over the content.
             egui::Frame::new().inner_margin(egui::Margin { right: 8, ..Default::default() }).show(ui, |ui| {
                 ui.spacing_mut().item_spacing.y = theme::SPACE_SMALL;
+                if let Some(keys) = &self.hint {
+                    hint::show(ui, keys, actions);
+                }
                 self.prompt.in_short = self.level == Level::Simple;
                 self.prompt.show(ui, studio, draft, model.as_ref(), self.forecast.last().tokens);
                 section(ui, "Model");
@@ -254,7 +274,9 @@ impl SettingsPanel {
     /// Why nothing can be queued now.
     fn problem(&self, state: &State, opened: &Opened) -> Option<String> {
         match (opened, &state.device) {
-            (Opened::Failed(reason), _) => return Some(format!("The model cannot be used: {reason}")),
+            (Opened::Failed(reason), _) => {
+                return Some(format!("The model cannot be used. {}", told(reason).0));
+            }
             (Opened::Opening, _) => return Some("The model is being opened.".into()),
             (_, DeviceState::Failed(reason)) => return Some(reason.clone()),
             (_, DeviceState::Opening) => return Some("The device is being opened.".into()),
@@ -352,7 +374,7 @@ fn chosen(wanted: Wanted, path: PathBuf, draft: &mut Draft, actions: &mut Vec<Ac
     }
 }
 
-/// What the simple level does not show, and that it is not as the model has it.
+/// What the simple settings do not show, and that it is not as the model has it.
 fn hidden(ui: &mut Ui, draft: &Draft, model: &ModelInfo, actions: &mut Vec<Action>) {
     let names = hidden_differences(draft, model);
     let text = match names.len() {
@@ -362,12 +384,12 @@ fn hidden(ui: &mut Ui, draft: &Draft, model: &ModelInfo, actions: &mut Vec<Actio
     };
     ui.add_space(theme::SPACE_TINY);
     let link = ui.link(RichText::new(text).small());
-    if link.on_hover_text(format!("{}. They stand; the Lab level shows them.", names.join(", "))).clicked() {
+    if link.on_hover_text(format!("{}. They stand; a click shows all settings.", names.join(", "))).clicked() {
         actions.push(Action::Level(Level::Lab));
     }
 }
 
-/// The settings of the Lab level alone that are not the model's own.
+/// The settings that are only among all of them that are not the model's own.
 fn hidden_differences(draft: &Draft, model: &ModelInfo) -> Vec<&'static str> {
     let own = Draft::of_model(&draft.model, model.folder.facts());
     let shown = ["model", "prompt", "frames", "size", "steps", "seed"];

@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use eframe::egui::{self, Button, ProgressBar, RichText, Ui};
+use eframe::egui::{self, Button, FontSelection, Label, ProgressBar, RichText, Sides, TextWrapMode, Ui, WidgetText};
 
 use super::action::Action;
 use super::commands;
-use super::icons::{Icon, icon_button};
+use super::icons::{self, Icon, icon_button};
 use super::lab::LabAction;
 use super::preferences::{Level, Preferences, SCALES};
 use super::theme;
 use crate::gpu::device::ComputeDevice;
 use crate::studio::words::{bytes, duration};
-use crate::studio::{ChosenDevice, DeviceState, State, free_memory};
+use crate::studio::{ChosenDevice, DeviceState, LabStage, State, free_memory};
 
 /// How long a figure of the free memory is shown.
 const MEMORY_AGE: Duration = Duration::from_secs(2);
@@ -41,11 +41,17 @@ impl StatusBar {
         queue_seconds: Option<f64>,
         actions: &mut Vec<Action>,
     ) {
-        ui.horizontal(|ui| {
-            menu(ui, state, preferences, actions);
-            self.device(ui, state, painted_by);
-            ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| run(ui, state, queue_seconds, actions));
-        });
+        let mut of_run = Vec::new();
+        // What goes on is never cut: in a narrow window the words about the device are.
+        Sides::new().shrink_left().show(
+            ui,
+            |ui| {
+                menu(ui, state, preferences, actions);
+                self.device(ui, state, painted_by);
+            },
+            |ui| run(ui, state, queue_seconds, &mut of_run),
+        );
+        actions.extend(of_run);
     }
 
     fn device(&mut self, ui: &mut Ui, state: &State, painted_by: Option<&PaintedBy>) {
@@ -58,17 +64,19 @@ impl StatusBar {
             }
             DeviceState::Ready(device) => {
                 let software = painted_by.is_some_and(|painted| painted.software);
-                let label = ui.label(theme::caption(device_words(device, software)));
-                label.on_hover_ui(|ui| device_facts(ui, device, painted_by));
-                if let Some(free) = self.free_memory(device) {
-                    let (words, tip) = match &device.adapter {
-                        Some(_) => (format!("{} of memory", bytes(free)), "The device's own memory, as its driver reports it."),
-                        None => {
-                            (format!("{} free", bytes(free)), "Memory that programs may still take, as the system reports it.")
-                        }
-                    };
-                    ui.label(theme::caption("·"));
-                    ui.label(theme::caption(words)).on_hover_text(tip);
+                let memory = self.free_memory(device).map(|free| match &device.adapter {
+                    Some(_) => (format!("· {} of memory", bytes(free)), "The device's own memory, as its driver reports it."),
+                    None => (format!("· {} free", bytes(free)), "Memory that programs may still take, as the system reports it."),
+                });
+                let for_memory = memory.as_ref().map_or(0.0, |(words, _)| width(ui, words) + ui.spacing().item_spacing.x);
+                let for_device = (ui.available_width() - for_memory).max(0.0);
+                ui.scope(|ui| {
+                    ui.set_max_width(for_device);
+                    let label = ui.add(Label::new(theme::caption(device_words(device, software))).truncate());
+                    label.on_hover_ui(|ui| device_facts(ui, device, painted_by));
+                });
+                if let Some((words, tip)) = memory {
+                    ui.add(Label::new(theme::caption(words)).truncate()).on_hover_text(tip);
                 }
             }
         }
@@ -146,7 +154,7 @@ fn window_choices(ui: &mut Ui, preferences: &Preferences, actions: &mut Vec<Acti
         ui.label("Settings");
         let levels = [
             (Level::Simple, "Simple", "Prompt, model, size, steps and seed alone; the others stand as they are"),
-            (Level::Lab, "Lab", "All settings"),
+            (Level::Lab, "All", "All settings, the mask dial too"),
         ];
         for (level, name, tip) in levels {
             if ui.selectable_label(preferences.level == level, name).on_hover_text(tip).clicked() {
@@ -158,11 +166,14 @@ fn window_choices(ui: &mut Ui, preferences: &Preferences, actions: &mut Vec<Acti
         ui.label("Size");
         let mut scale = preferences.scale_percent;
         let text = |percent: u32| format!("{percent} %");
-        let chosen = egui::ComboBox::from_id_salt("scale").width(76.0).selected_text(text(scale)).show_ui(ui, |ui| {
-            for percent in SCALES {
-                ui.selectable_value(&mut scale, percent, text(percent));
-            }
-        });
+        let chosen = egui::ComboBox::from_id_salt("scale").width(76.0).icon(icons::drop_down).selected_text(text(scale)).show_ui(
+            ui,
+            |ui| {
+                for percent in SCALES {
+                    ui.selectable_value(&mut scale, percent, text(percent));
+                }
+            },
+        );
         let keys = ["larger", "smaller", "usual-size"].map(|id| preferences.keys.text(ui.ctx(), id)).join(", ");
         chosen.response.accessible_name("Size of everything").on_hover_text(keys);
         if scale != preferences.scale_percent {
@@ -180,14 +191,19 @@ fn window_choices(ui: &mut Ui, preferences: &Preferences, actions: &mut Vec<Acti
     }
 }
 
+/// What a caption needs.
+fn width(ui: &Ui, words: &str) -> f32 {
+    let text = WidgetText::from(theme::caption(words));
+    text.into_galley(ui, Some(TextWrapMode::Extend), f32::INFINITY, FontSelection::Default).size().x
+}
+
 /// The device in a sentence that says what a person should know.
 fn device_words(device: &ComputeDevice, software: bool) -> String {
     match &device.adapter {
         None if software => format!("{}: this machine's graphics are software, so the model runs on the CPU", device.name),
         None => device.name.clone(),
-        Some(adapter) => {
-            format!("{}, {}, {} kernels in {}", device.name, adapter.backend, device.kernel_tier(), device.precision)
-        }
+        // Its name says which interface it is reached through.
+        Some(_) => format!("{}, {} kernels in {}", device.name, device.kernel_tier(), device.precision),
     }
 }
 
@@ -207,14 +223,15 @@ fn run(ui: &mut Ui, state: &State, queue_seconds: Option<f64>, actions: &mut Vec
     let waiting = state.queue.iter().filter(|item| item.state == crate::studio::ItemState::Waiting).count();
     let Some(live) = &state.live else {
         if let Some(lab) = state.lab.as_ref().filter(|run| run.is_under_way()) {
-            if icon_button(ui, Icon::Pause, "Pause the lab", "It goes on later from its checkpoint; the queue goes on now")
-                .clicked()
-            {
+            let is_pausing = lab.stage == LabStage::Pausing;
+            let tip = "It goes on later from its checkpoint; the queue goes on now";
+            if !is_pausing && icon_button(ui, Icon::Pause, "Pause the lab", tip).clicked() {
                 actions.push(Action::Lab(LabAction::Pause));
             }
             let waits = if waiting > 0 { format!("; {waiting} waiting for it") } else { String::new() };
-            let name = ui.label(theme::caption(format!("The lab: {}{waits}", lab.doing)));
-            ui.add(ProgressBar::new(lab.share as f32).desired_width(160.0).desired_height(6.0)).labelled_by(name.id);
+            let does = if is_pausing { "stops behind this step".to_owned() } else { lab.doing.clone() };
+            let name = ui.label(theme::caption(format!("The lab: {does}{waits}")));
+            progress_bar(ui, lab.share as f32).labelled_by(name.id);
         } else if state.is_paused {
             if icon_button(ui, Icon::Play, "Go on with the queue", "The queue rests, and the model's memory is given back")
                 .clicked()
@@ -247,7 +264,12 @@ fn run(ui: &mut Ui, state: &State, queue_seconds: Option<f64>, actions: &mut Vec
     let total = queue_seconds.filter(|seconds| *seconds > 0.0).map(|seconds| format!(", all in {}", duration(seconds + left)));
     ui.label(theme::caption(format!("about {} left{}", duration(left), total.unwrap_or_default())))
         .on_hover_text("Estimated from this run's own steps, and from earlier runs on this device for the rest.");
-    let progress = live.share_done(now) as f32;
-    ui.add(ProgressBar::new(progress).desired_width(160.0).desired_height(6.0))
-        .labelled_by(ui.label(theme::caption(live.doing())).id);
+    let bar = progress_bar(ui, live.share_done(now) as f32);
+    bar.labelled_by(ui.label(theme::caption(live.doing())).id);
+}
+
+/// As wide as a part of the line lets it be.
+fn progress_bar(ui: &mut Ui, share: f32) -> egui::Response {
+    let width = (0.12 * ui.ctx().content_rect().width()).clamp(60.0, 160.0);
+    ui.add(ProgressBar::new(share).desired_width(width).desired_height(6.0))
 }

@@ -206,10 +206,8 @@ impl Window {
         match pane {
             Pane::Settings => {
                 let leaving = self.leaving.as_ref();
-                if !self.preferences.hint_seen {
-                    let keys = self.preferences.keys.text(ui.ctx(), "palette");
-                    super::hint::show(ui, &keys, actions);
-                }
+                let keys = || self.preferences.keys.text(ui.ctx(), "palette");
+                self.settings.hint = (!self.preferences.hint_seen).then(keys);
                 self.settings.level = self.preferences.level;
                 self.settings.keys = self.preferences.keys.text(ui.ctx(), "generate");
                 self.settings.show(ui, &self.studio, &mut self.draft, leaving, self.editing, actions);

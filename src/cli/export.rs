@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::progress::{Bar, PATIENCE};
-use super::{Status, UsageError};
+use super::{Status, UsageError, library};
 use crate::clip::{self, ClipError, ClipFormat, Edit, EditedSize, Frames, Loops, ScaleFilter, WriteOptions, Written};
 use crate::generate::GenerateError;
 use crate::studio::words::{bytes, duration};
@@ -20,8 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Args)]
 pub struct Arguments {
-    /// The clip to read: mp4, gif, apng, webp, or the name that a PNG sequence was written under
-    clip: PathBuf,
+    /// The clip to read: its number in the library, an mp4, gif, apng or webp, or the name that a PNG sequence was written under
+    clip: String,
     /// The file to write; its ending chooses the kind: mp4, webm, gif, apng, webp, png
     #[arg(long, short)]
     out: PathBuf,
@@ -66,7 +66,8 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     let started = Instant::now();
     let format = ClipFormat::from_path(&arguments.out).map_err(GenerateError::from)?;
-    if is_same_file(&arguments.clip, &arguments.out) {
+    let clip = library::clip_file(&arguments.clip)?;
+    if is_same_file(&clip, &arguments.out) {
         return Err(UsageError(format!("--out {} is the clip itself. Choose another name.", arguments.out.display())).into());
     }
     if arguments.webp_quality.is_some_and(|quality| !(0.0..=100.0).contains(&quality)) {
@@ -78,13 +79,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
     super::catch_interrupts();
     let bar = Bar::new(arguments.quiet || arguments.json);
     bar.doing("reading");
-    let Some(read) = read(&arguments.clip)? else {
+    let Some(read) = read(&clip)? else {
         bar.clear();
         return Ok(stopped());
     };
     let (frames, recipe) = read.map_err(GenerateError::from)?;
     if arguments.sidecar && recipe.is_none() {
-        return Err(GenerateError::ClipWithoutRecipe { path: arguments.clip.clone() }.into());
+        return Err(GenerateError::ClipWithoutRecipe { path: clip }.into());
     }
     let edit = arguments.edit(&frames);
     let size = edit.check(&frames).map_err(|error| UsageError(error.to_string()))?;

@@ -1,5 +1,7 @@
 //! `tilereel library`: the clips that the studio keeps. A window that is open meanwhile notices what is changed here.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -89,6 +91,17 @@ pub fn run(command: Command) -> anyhow::Result<Status> {
 pub fn open(home: &Home) -> anyhow::Result<Database> {
     home.make()?;
     Ok(Database::open(&home.database())?)
+}
+
+/// The file of a clip, which is said by its number in the library, or as a file.
+///
+/// # Errors
+/// The library has no clip of this number.
+pub fn clip_file(clip: &str) -> anyhow::Result<PathBuf> {
+    let Ok(id) = clip.parse() else { return Ok(clip.into()) };
+    let home = Home::standard()?;
+    let clip = open(&home)?.clip(ClipId(id))?;
+    Ok(home.clip_file(clip.id))
 }
 
 /// Puts runs behind all others, and remembers their prompt.

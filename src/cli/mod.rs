@@ -126,6 +126,11 @@ pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
+            #[cfg(feature = "gui")]
+            if let Some(error) = window::mistyped(&error, std::env::args().nth(1)) {
+                eprintln!("error: {}", message(&error.into()));
+                return ExitCode::from(2);
+            }
             // Help and version are no errors; a closed pipe is none of ours.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });

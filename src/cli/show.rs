@@ -1,10 +1,8 @@
 //! `tilereel show`: the recipe inside a clip.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
-use super::Status;
+use super::{Status, library};
 use crate::generate::recipe::Recipe;
 use crate::mask::{LayerMask, MaskPlan};
 use crate::model::sampler::Sampler;
@@ -12,15 +10,15 @@ use crate::studio::read_recipe;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A clip, or a recipe's JSON file
-    clip: PathBuf,
+    /// The number of a clip of the library, a file, or a recipe's JSON file
+    clip: String,
     /// Print the recipe as JSON, as it is stored
     #[arg(long)]
     json: bool,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
-    let recipe = read_recipe(&arguments.clip)?;
+    let recipe = read_recipe(&library::clip_file(&arguments.clip)?)?;
     if arguments.json {
         say!("{}", recipe.to_json());
         return Ok(Status::Done);

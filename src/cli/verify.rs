@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
-use super::Status;
 use super::progress::{Ended, Progress};
 use super::settings::{ClipArguments, DeviceArguments};
+use super::{Status, library};
 use crate::clip;
 use crate::generate::GenerateError;
 use crate::generate::estimate::{Estimate, Speeds};
@@ -18,8 +18,8 @@ use crate::studio::{Engine, Verdict, read_recipe};
 
 #[derive(Args)]
 pub struct Arguments {
-    /// A clip with its recipe inside
-    clip: PathBuf,
+    /// The number of a clip of the library, or a file with its recipe inside
+    clip: String,
     #[command(flatten)]
     device: DeviceArguments,
     /// The model, if it is not found under the recipe's name
@@ -33,7 +33,8 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
-    let recipe = read_recipe(&arguments.clip)?;
+    let clip_file = library::clip_file(&arguments.clip)?;
+    let recipe = read_recipe(&clip_file)?;
     anyhow::ensure!(recipe.made.is_some(), "The recipe does not say which frames it gave: it is one that was not run yet.");
     let recipe_of_clip = recipe.clone();
     let mut device_arguments = arguments.device.clone();
@@ -81,8 +82,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Status> {
             return Ok(Status::Stopped);
         }
     };
-    let name = arguments.clip.display();
-    let verdict = Verdict::of(&recipe_of_clip, &outcome.frames, &device, || clip::read_frames(&arguments.clip));
+    let name =
+        if clip_file.to_str() == Some(&*arguments.clip) { arguments.clip.clone() } else { format!("clip {}", arguments.clip) };
+    let verdict = Verdict::of(&recipe_of_clip, &outcome.frames, &device, || clip::read_frames(&clip_file));
     say!("{name}: {}", verdict.sentence());
     if let Verdict::Different { psnr, .. } = &verdict {
         if let Ok(psnr) = psnr {

@@ -41,6 +41,15 @@ pub fn run(arguments: &Arguments, started: Instant) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
+/// A mistyped command with something behind it, which clap takes for a file that no command may follow.
+#[cfg(feature = "gui")]
+pub fn mistyped(error: &clap::Error, first: Option<String>) -> Option<super::UsageError> {
+    use clap::error::ErrorKind::{ArgumentConflict, UnknownArgument};
+    let first = first.filter(|first| !first.starts_with('-') && !super::command_names().contains(first))?;
+    let is_of_it = matches!(error.kind(), ArgumentConflict | UnknownArgument);
+    (is_of_it && !std::path::Path::new(&first).exists()).then(|| neither(&first))
+}
+
 /// What is said of a word that is nothing here.
 #[cfg(feature = "gui")]
 fn neither(word: &str) -> super::UsageError {

@@ -18,7 +18,7 @@ pub use self::save::{AttentionFile, MapFile, SavingMap};
 use self::scale::ScaleChoice;
 use super::action::Action;
 use super::empty_state;
-use super::icons::{Icon, icon_toggle};
+use super::icons::{self, Icon, icon_toggle};
 use super::segments;
 use super::theme::{self, Palette};
 use crate::generate::attention_record::{AttentionRecord, Recording, TileState};
@@ -154,7 +154,7 @@ impl AttentionPage {
                 None => format!("Mean of {}", record.heads()),
                 Some(head) => format!("Head {}", head + 1),
             };
-            let combo = ComboBox::from_id_salt("head").width(112.0).selected_text(words(self.place.head));
+            let combo = ComboBox::from_id_salt("head").width(112.0).icon(icons::drop_down).selected_text(words(self.place.head));
             let response = combo.show_ui(ui, |ui| {
                 for head in [None].into_iter().chain((0..record.heads()).map(Some)) {
                     ui.selectable_value(&mut self.place.head, head, words(head));

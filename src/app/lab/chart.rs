@@ -10,6 +10,7 @@ const HEAD_HEIGHT: f32 = 20.0;
 const SMALL: f32 = 10.5;
 /// A point is under the pointer up to so far away.
 const NEAR: f32 = 14.0;
+const NOTHING_YET: &str = "What is measured comes here.";
 /// On a logarithmic axis more than so many powers of ten below the highest value say nothing.
 const MOST_DECADES: f64 = 5.0;
 
@@ -113,6 +114,12 @@ impl Chart<'_> {
             pos2(place.left() + x.share(of_x) * place.width(), place.bottom() - y.share(of_y) * place.height())
         };
         ui.painter().rect_filled(place, CornerRadius::same(theme::RADIUS_SMALL), palette.raised);
+        // Scales without a value would be made up.
+        if all().next().is_none() {
+            let font = FontId::proportional(12.0);
+            ui.painter().text(place.center(), Align2::CENTER_CENTER, NOTHING_YET, font, palette.text_dim);
+            return;
+        }
         self.scales(ui, rect, place, (&x, &y));
         let painter = ui.painter_at(place.expand(4.0));
         for line in &self.lines {

@@ -159,9 +159,16 @@ impl LabPage {
                     });
                 });
             } else {
+                // A run is what one comes back for; its form says no more than what it was begun with.
+                if run.is_some() {
+                    self.run(ui, studio, state, run.as_deref(), actions);
+                    ui.separator();
+                }
                 self.form(ui, studio, state, actions);
-                ui.separator();
-                self.run(ui, studio, state, run.as_deref(), actions);
+                if run.is_none() {
+                    ui.separator();
+                    self.run(ui, studio, state, None, actions);
+                }
             }
             super::focus::follow(ui);
         });

@@ -80,27 +80,33 @@ impl LabPage {
     }
 
     fn buttons(&mut self, ui: &mut Ui, run: &LabRun, actions: &mut Vec<Action>) {
-        let mut press = |action: LabAction| actions.push(Action::Lab(action));
         if run.is_under_way() {
             let can = run.stage != LabStage::Pausing;
             let pause = ui.add_enabled(can, Button::new("Pause").min_size(vec2(88.0, theme::CONTROL_HEIGHT)));
             let tip = "Ends behind the current step with a checkpoint, and gives the memory back; it goes on from there, after a restart too";
             if pause.on_hover_text(tip).clicked() {
-                press(LabAction::Pause);
+                actions.push(Action::Lab(LabAction::Pause));
             }
             return;
         }
-        if run.can_go_on() || (run.has_result && run.samples.is_none()) {
+        let goes_further = run.can_go_on() || (run.has_result && run.samples.is_none());
+        if goes_further {
             ui.horizontal(|ui| {
                 if run.can_go_on() && ui.add(theme::primary_button(ui, "Go on")).on_hover_text("Where it was paused").clicked() {
-                    press(LabAction::GoOn);
+                    actions.push(Action::Lab(LabAction::GoOn));
                 }
                 let tip = "Makes two clips of the sample's prompt and seed: with every tile, and with what came of the run";
                 let can_compare = run.has_result && run.samples.is_none();
                 if can_compare && ui.button("Compare clips").on_hover_text(tip).clicked() {
-                    press(LabAction::Compare);
+                    actions.push(Action::Lab(LabAction::Compare));
+                }
+                if !run.has_result {
+                    self.discard(ui, run, actions);
                 }
             });
+        }
+        if goes_further && !run.has_result {
+            return;
         }
         ui.horizontal(|ui| {
             if run.has_result {
@@ -117,20 +123,24 @@ impl LabPage {
                 ui.add(field).widget_info(|| WidgetInfo::labeled(Role::TextInput, true, "Name of the result"));
                 let keep = if run.stage == LabStage::Done { theme::primary_button(ui, what) } else { Button::new(what) };
                 if ui.add(keep).on_hover_text(tip).clicked() {
-                    press(LabAction::Keep);
+                    actions.push(Action::Lab(LabAction::Keep));
                 }
             }
-            ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-                let discard = if self.asks { theme::danger_button(ui, "Really discard") } else { Button::new("Discard") };
-                if ui.add(discard).on_hover_text("Removes all of it").clicked() {
-                    // Hours of work are not lost by one click.
-                    if self.asks || !run.has_result {
-                        press(LabAction::Discard);
-                    } else {
-                        self.asks = true;
-                    }
+            self.discard(ui, run, actions);
+        });
+    }
+
+    fn discard(&mut self, ui: &mut Ui, run: &LabRun, actions: &mut Vec<Action>) {
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            let discard = if self.asks { theme::danger_button(ui, "Really discard") } else { Button::new("Discard") };
+            if ui.add(discard).on_hover_text("Removes all of it").clicked() {
+                // Hours of work are not lost by one click.
+                if self.asks || !run.has_result {
+                    actions.push(Action::Lab(LabAction::Discard));
+                } else {
+                    self.asks = true;
                 }
-            });
+            }
         });
     }
 
@@ -138,15 +148,18 @@ impl LabPage {
     fn trade_off(&mut self, ui: &mut Ui, trade: &Trade) {
         let palette = Palette::of(ui);
         ui.horizontal(|ui| {
-            let said = match trade.layers_measured == trade.layers {
-                true => format!("Error and cost, all {} layers", trade.layers),
-                false => format!("Error and cost, {} of {} layers measured", trade.layers_measured, trade.layers),
-            };
-            ui.label(theme::caption(said).color(palette.text));
+            ui.label(theme::caption("Error and cost").color(palette.text));
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 segments::inline(ui, &mut self.goes_by_millis, &SCALES);
             });
         });
+        dim(
+            ui,
+            match trade.layers_measured == trade.layers {
+                true => format!("All {} layers are measured.", trade.layers),
+                false => format!("{} of {} layers are measured.", trade.layers_measured, trade.layers),
+            },
+        );
         let by_millis = self.goes_by_millis;
         let place = |point: &crate::studio::PlanPoint| match by_millis {
             true => (point.millis, point.loss),

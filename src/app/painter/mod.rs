@@ -30,6 +30,8 @@ use crate::studio::{Home, words};
 /// The largest side of the painted layer, in points.
 const MOST_SIDE: f32 = 440.0;
 const LEAST_SIDE: f32 = 160.0;
+/// What the rows above the tiles need.
+const LEAST_COLUMN: f32 = 420.0;
 /// What is above and below the layer, and beside it.
 const HEIGHT_AROUND: f32 = 400.0;
 const WIDTH_AROUND: f32 = strip::WIDTH + 100.0;
@@ -129,7 +131,8 @@ impl MaskPainter {
         let room = context.content_rect().size() - vec2(WIDTH_AROUND, HEIGHT_AROUND);
         let side = room.min_elem().clamp(LEAST_SIDE, MOST_SIDE);
         let modal = Modal::new(Id::unique("mask painter")).frame(frame).show(context, |ui| {
-            ui.set_width(strip::WIDTH + theme::SPACE_LARGE + side);
+            let column = side.max(LEAST_COLUMN);
+            ui.set_width(strip::WIDTH + theme::SPACE_LARGE + column);
             let mut wanted = None;
             Sides::new().shrink_left().show(
                 ui,
@@ -150,7 +153,7 @@ impl MaskPainter {
                     self.strip.show(ui, height, &self.painted, &mut self.layer);
                 });
                 ui.vertical(|ui| {
-                    ui.set_width(side);
+                    ui.set_width(column);
                     ui.spacing_mut().item_spacing = vec2(theme::SPACE_SMALL, theme::SPACE_SMALL);
                     self.head(ui);
                     self.presets(ui);

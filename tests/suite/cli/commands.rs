@@ -44,6 +44,8 @@ fn help_names_every_command() {
     ]);
     place.run(&["--version"]).succeeds().says(&[concat!("tilereel ", env!("CARGO_PKG_VERSION"))]);
     place.run(&["generat"]).complains(2, &["'generat'", "'generate'"]);
+    place.run(&["genrate", "a ball"]).complains(2, &["'genrate' is neither a command nor a file", "'generate'"]);
+    place.run(&["genrate", "a ball", "--steps", "4"]).complains(2, &["'genrate' is neither", "'generate'"]);
 }
 
 #[test]

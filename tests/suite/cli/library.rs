@@ -37,6 +37,9 @@ fn clips_are_listed_shown_marked_and_deleted() {
     assert_eq!(ids(&[]), [2, 1]);
 
     place.run(&["library", "show", "1"]).succeeds().says(&["shiny red ball", "SHA-256", "note       the bundled example"]);
+    place.run(&["show", "2"]).succeeds().says(&["a red ball", "5 frames, 64x32"]);
+    place.run(&["show", "9"]).complains(1, &["no clip 9"]);
+    place.run(&["export", "2", "--out", "two.gif"]).succeeds().says(&["two.gif"]);
     let path = place.run(&["library", "path", "2"]).succeeds().stdout.trim().to_owned();
     let inside = place.run(&["show", &path, "--json"]).succeeds().json();
     assert_eq!(inside, place.run(&["library", "show", "2", "--json"]).succeeds().json());

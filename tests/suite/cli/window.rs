@@ -116,5 +116,6 @@ fn a_machine_without_a_screen_is_told_what_works() {
     let mut command = place.command(&["--device", "cpu"]);
     command.env_remove("DISPLAY").env_remove("WAYLAND_DISPLAY");
     let ran = super::Ran::of(&[], command.output().expect("the program starts"));
+    assert!(!ran.stderr.contains(".rs:"), "no place in a source: {ran:?}");
     ran.complains(1, &["The window cannot be opened", "tilereel generate"]);
 }

@@ -9,6 +9,7 @@ mod inspect;
 mod inspector;
 mod lab;
 mod library;
+mod narrow;
 mod painter;
 mod panels;
 mod player;

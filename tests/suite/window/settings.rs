@@ -298,7 +298,7 @@ fn a_plan_from_a_file_is_adapted_and_told() {
     let path = harness.state().place.home.folder().join("plan.json");
     let plan = tilereel::mask::MaskPlan::uniform(12, 24, "2:22").unwrap();
     plan.save(&path).unwrap();
-    click(&mut harness, "From a file…");
+    click(&mut harness, "File…");
     harness.get_by_label("Path of a mask plan").focus();
     harness.run();
     harness.event(Event::Text(path.display().to_string()));
@@ -373,7 +373,20 @@ fn another_model_brings_its_own_settings() {
         harness.run();
     }
     assert!(generate_button(&harness, "Make my first clip").1);
+    // What happened stands alone; where was looked is told to those who ask.
+    harness.get_by_label("There is no model /no/such/model.");
+    assert!(harness.query_by_label_contains("Looked in").is_none());
+    click(&mut harness, "Details");
+    harness.run_steps(20);
+    assert!(harness.query_by_label_contains("Looked in").is_some());
     click(&mut harness, "Try again");
+    while harness.query_by_label("Use fast").is_none() {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(10));
+        harness.run();
+    }
+    click(&mut harness, "Use fast");
+    assert_eq!(harness.state().draft.model, "fast");
 }
 
 #[test]
