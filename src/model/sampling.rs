@@ -2,6 +2,7 @@
 //!
 //! The same samplers as for one clip: what they do to a latent is done to each value alone, so a batch is one long latent.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -58,6 +59,8 @@ pub enum SamplingError {
     Device(String),
     #[error("the transformer gave values that are not numbers")]
     NotFinite,
+    #[error("stopped")]
+    Stopped,
 }
 
 impl Sampling {
@@ -75,20 +78,21 @@ impl Sampling {
         batch: u64,
         device: &Device,
     ) -> Result<Vec<f32>, SamplingError> {
-        self.run_seen(transformer, [prompts, empty], batch, device, &mut |_, _, _| {})
+        self.run_seen(transformer, [prompts, empty], batch, device, &mut |_, _, _| ControlFlow::Continue(()))
     }
 
-    /// As [`Self::run`]; `see` gets the number of every call, its timestep and what the network is given for the prompts.
+    /// As [`Self::run`]; `see` gets the number of every call, its timestep and what the network is given for the prompts, and may
+    /// stop it there.
     ///
     /// # Errors
-    /// As [`Self::run`].
+    /// As [`Self::run`], or `see` stopped it.
     pub fn run_seen(
         &self,
         transformer: &Transformer,
         [prompts, empty]: [&TextContext; 2],
         batch: u64,
         device: &Device,
-        see: &mut dyn FnMut(usize, f32, &[f32]),
+        see: &mut dyn FnMut(usize, f32, &[f32]) -> ControlFlow<()>,
     ) -> Result<Vec<f32>, SamplingError> {
         let [count, _, _] = prompts.embedding.dims();
         let [channels, frames, height, width] = self.shape;
@@ -109,7 +113,9 @@ impl Sampling {
         };
         for call in 0..sampler.calls() {
             let mut input = sampler.scale_model_input(call, &latents);
-            see(call, sampler.timestep(call), &input);
+            if see(call, sampler.timestep(call), &input).is_break() {
+                return Err(SamplingError::Stopped);
+            }
             let copies = if is_guided { 2 } else { 1 };
             if is_guided {
                 input.extend_from_within(..);

@@ -1,22 +1,26 @@
-//! Distribution matching distillation: a student of few steps whose clips a teacher cannot tell from its own.
+//! Distribution matching distillation: a student of few steps whose way a teacher cannot tell from its own.
 //!
-//! The student makes clips on its own way. Noise is put on them, and two networks say what they see in it: the teacher, with
-//! guidance, and a critic, which learns at the same time what the student's clips are like. Where they differ, the teacher's
-//! answer less the critic's is the way in which clips become more probable for the teacher than they are for the student; the
-//! student follows it. No clips are needed, only sentences, and the student may have masks.
+//! The student takes one of its steps. More noise is put on where that leads to, and two networks say what they see in it: the
+//! teacher, with guidance, and a critic, which learns at the same time what the student's way is like. Where they differ, the
+//! critic's answer less the teacher's is the way in which latents become more probable for the teacher than they are for the
+//! student; the student follows it. No clips are needed, only sentences, and the student may have masks.
 //!
-//! Source: DMD (Yin et al. 2024, formula 7 with its weight 8) and DMD2 (Yin et al. 2024): no regression to the teacher's own clips,
-//! the student trained at each step of its own way. DMD2 lets the critic take five steps for each of the student's; here both
-//! take one, and the critic has the optimiser of matrices, with which it is by far the quicker of the two. There is no
-//! discriminator.
+//! Source: DMD (Yin et al. 2024) and DMD2 (Yin et al. 2024) in the form of trajectory distribution matching (Luo et al. 2025): what is
+//! matched is where each step of the way ends, with as much noise as it has there, not the clean clip that the step points at.
+//! From pure noise a clean clip is 157 times the error of the predicted noise here (deviation over signal), so that the smallest
+//! steps of an optimiser tear it apart: a student that was trained on clean clips left its teacher within 25 steps. Each step is
+//! looked at within its own times, so that the critic has one distribution at a time. DMD2 lets the critic take five steps for
+//! each of the student's; here both take one, and the critic has the optimiser of matrices, with which it is by far the quicker of
+//! the two. There is no discriminator.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::data::{DistillBatch, DistillData};
-use super::jump::{CLEAN, Segments, a_sample, asked_at, ddim, noised};
+use super::jump::{Segments, a_sample, asked_at, ddim, further, noised_further, weights};
 use super::masks::Masks;
 use super::student::{Description, STUDENT, SheetOfStudent, with_gradients, without_gradients};
 use super::teacher::{Teacher, predict};
@@ -33,7 +37,7 @@ use crate::training::pretrain::base::{is_hidden, signal_to_noise_weight};
 use crate::training::random::Stream;
 use crate::training::run::{Batches, Task};
 use crate::training::schedule::Schedule;
-use crate::training::sums::{mean, means_of_samples};
+use crate::training::sums::mean;
 use crate::training::trainer::{Loss, Trainer};
 
 /// AdamW is the student's, Muon the critic's.
@@ -56,8 +60,10 @@ pub const GUIDANCE: f64 = 2.0;
 pub const DMD: &str = "dmd";
 const CRITIC: &str = "critic";
 
-/// Times at which teacher and critic look: at the ends there is nothing to see, or nothing left to say.
-const LOOKED_AT: std::ops::RangeInclusive<usize> = 20..=980;
+/// Teacher and critic look at least so many times above where a step ends: nearer there is nothing to see.
+const LOOKED_ABOVE: usize = 20;
+/// And not above this, where there is nothing left to say.
+const LAST_LOOKED_AT: usize = 980;
 
 /// The networks that learn together.
 #[derive(Module, Debug)]
@@ -111,7 +117,7 @@ pub struct DmdBatch {
     pub clips: DistillBatch,
     /// Steps of its way that the student has behind it.
     pub hop: usize,
-    /// What is put on the student's clips for the two to look at.
+    /// What is put on where the student's next step ends, for the two to look at.
     pub noise: Vec<f32>,
     /// The same for the critic's lesson, and its times.
     pub critic_noise: Vec<f32>,
@@ -123,6 +129,15 @@ pub struct DmdBatch {
 pub struct DmdData {
     pub clips: DistillData,
     pub segments: Segments,
+}
+
+impl DmdData {
+    /// The times at which the step behind so many others is looked at: those of its own segment.
+    fn looked_at(&self, hop: usize) -> RangeInclusive<usize> {
+        let span = TRAINING_TIMESTEPS / self.segments.count();
+        let first = (self.segments.count() - 1 - hop) * span;
+        first + LOOKED_ABOVE.min(span - 1)..=(first + span - 1).min(LAST_LOOKED_AT)
+    }
 }
 
 impl Batches for DmdData {
@@ -140,13 +155,17 @@ impl Batches for DmdData {
             let range = first_value..first_value + clips.noise.len();
             let samples = first_sample..first_sample + clips.times.len() as u64;
             (first_value, first_sample) = (range.end, samples.end);
-            clips.times.iter_mut().for_each(|time| *time = (*time).clamp(*LOOKED_AT.start(), *LOOKED_AT.end()));
+            let looked_at = self.looked_at(hop);
+            let span = looked_at.end() - looked_at.start() + 1;
+            clips.times.iter_mut().for_each(|time| *time = looked_at.start() + *time * span / TRAINING_TIMESTEPS);
             DmdBatch {
                 clips,
                 hop,
                 noise: noise[range.clone()].to_vec(),
                 critic_noise: critic_noise[range].to_vec(),
-                critic_times: samples.map(|sample| random.below(Stream::CriticTime, step, sample, TRAINING_TIMESTEPS)).collect(),
+                critic_times: samples
+                    .map(|sample| looked_at.start() + random.below(Stream::CriticTime, step, sample, span))
+                    .collect(),
             }
         });
         Ok(parts.collect())
@@ -202,38 +221,35 @@ impl DmdTask {
         (latents, time)
     }
 
-    /// The student's clip, as one step leads to it from where its way is after so many hops, and the time of that. Gradients go
-    /// through the last step alone.
-    pub fn clip(&self, student: &Transformer, noise: Tensor<5>, hops: usize, text: &TextContext) -> (Tensor<5>, i32) {
+    /// Where the student's way is one step after so many hops, and the times before and after that step. Gradients go through it
+    /// alone.
+    pub fn way(&self, student: &Transformer, noise: Tensor<5>, hops: usize, text: &TextContext) -> (Tensor<5>, [i32; 2]) {
         let (latents, time) = self.way_down(&without_gradients(student), noise, hops, text);
         let [samples, _, frames, ..] = latents.dims();
         let (latents, tracked) = (latents.autodiff(), with_gradients(text));
-        let (from, to) = (vec![time; samples], vec![CLEAN; samples]);
+        let end = self.settings.segments.milestone(time as usize);
+        let (from, to) = (vec![time; samples], vec![end; samples]);
         let masks = self.masks.of(frames);
         let own = predict(student, latents.clone(), &asked_at(&from), &tracked, masks, &mut Probe::default());
-        (ddim(&self.schedule, latents, own, &from, &to), time)
+        (ddim(&self.schedule, latents, own, &from, &to), [time, end])
     }
 
-    /// Where clips `[samples, ..]` should go: the critic's idea of the clean clip less the teacher's, in mean distances of the clip
-    /// from the teacher's idea; and the mean squared difference of the noise that the two see.
+    /// Where latents `[samples, ..]` at the time `from` should go: the noise that the teacher sees in them less what the critic
+    /// sees, once there is so much more of it; and its square.
     pub fn direction(
         &self,
         critic: &Transformer,
-        clips: Tensor<5>,
+        (latents, from): (Tensor<5>, i32),
         noise: Tensor<5>,
         times: &[usize],
         text: &TextContext,
     ) -> [Tensor<5>; 2] {
-        let [_, _, frames, ..] = clips.dims();
-        let noisy = noised(&self.schedule, clips.clone(), noise, times);
+        let [_, _, frames, ..] = latents.dims();
+        let noisy = noised_further(&self.schedule, latents, from, noise, times);
         let real = self.teacher.guided(noisy.clone(), times, text, self.settings.guidance);
-        let fake = predict(critic, noisy.clone(), times, text, self.critic_masks.of(frames), &mut Probe::default());
-        let from: Vec<i32> = times.iter().map(|&time| time as i32).collect();
-        let to = vec![CLEAN; times.len()];
-        let [clean, of_critic] = [&real, &fake].map(|seen| ddim(&self.schedule, noisy.clone(), seen.clone(), &from, &to));
-        let distance = means_of_samples((clips - clean.clone()).abs()).clamp_min(1e-6);
-        let difference = fake - real;
-        [(of_critic - clean) / distance.reshape([-1, 1, 1, 1, 1]), difference.clone() * difference]
+        let fake = predict(critic, noisy, times, text, self.critic_masks.of(frames), &mut Probe::default());
+        let difference = real - fake;
+        [difference.clone(), difference.clone() * difference]
     }
 }
 
@@ -254,23 +270,29 @@ impl Task for DmdTask {
             batch;
         let [_, _, frames, ..] = shape;
         let text = self.teacher.embed(captions);
-        let (clean, time) = self.clip(&network.student, self.tensor(first, shape), hop, &text);
-        let shown = clean.clone().without_autodiff();
+        let (reached, [time, end]) = self.way(&network.student, self.tensor(first, shape), hop, &text);
+        let shown = reached.clone().without_autodiff();
 
         let critic = without_gradients(&network.critic);
-        let [direction, difference] = self.direction(&critic, shown.clone(), self.tensor(noise, shape), &times, &text);
+        let [direction, difference] = self.direction(&critic, (shown.clone(), end), self.tensor(noise, shape), &times, &text);
         let target = (shown.clone() - direction).autodiff();
-        let away = clean - target;
-        // Noise becomes a clean clip with the factor deviation / signal, which is 157 at the top: all steps should count alike.
-        let alpha_bar = f64::from(self.schedule.alpha_bar(time));
-        let matching = mean(away.clone() * away) * (0.5 * (alpha_bar / (1.0 - alpha_bar)).sqrt());
+        let away = reached - target;
+        // What the student says of the noise moves the end of a step by this factor, 47 of pure noise: all steps should count alike.
+        let [_, of_noise] = weights(&self.schedule, time, end);
+        let matching = mean(away.clone() * away) * (0.5 / of_noise.abs());
 
         let critic_noise = self.tensor(critic_noise, shape);
-        let noisy = noised(&self.schedule, shown, critic_noise.clone(), &critic_times).autodiff();
+        let noisy = noised_further(&self.schedule, shown, end, critic_noise.clone(), &critic_times).autodiff();
         let masks = self.critic_masks.of(frames);
         let tracked = with_gradients(&text);
         let seen = predict(&network.critic, noisy, &critic_times, &tracked, masks, &mut Probe::default());
-        let error = seen - critic_noise.autodiff();
+        // Of all the noise that it sees, the share of what was put on just now.
+        let added = |time: &usize| {
+            let alpha_bar = f64::from(self.schedule.alphas_cumprod()[*time]);
+            ((1.0 - further(&self.schedule, end, *time)) / (1.0 - alpha_bar)).sqrt()
+        };
+        let added = a_sample(&critic_times, &added, &seen);
+        let error = seen * added - critic_noise.autodiff();
         let squared = error.clone() * error;
         let alpha_bars: Vec<f64> = critic_times.iter().map(|&time| f64::from(self.schedule.alphas_cumprod()[time])).collect();
         let weight = a_sample(&alpha_bars, &|&alpha_bar| signal_to_noise_weight(alpha_bar), &squared);

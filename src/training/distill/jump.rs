@@ -86,6 +86,20 @@ pub fn noised(schedule: &NoiseSchedule, clean: Tensor<5>, noise: Tensor<5>, time
     clean * signal + noise * deviation
 }
 
+/// `latents` `[samples, ..]` that are at the time `from`, with so much `noise` more that they are at the level of each sample's time,
+/// which is later.
+pub fn noised_further(schedule: &NoiseSchedule, latents: Tensor<5>, from: i32, noise: Tensor<5>, times: &[usize]) -> Tensor<5> {
+    let ratios: Vec<f64> = times.iter().map(|&time| further(schedule, from, time)).collect();
+    let signal = a_sample(&ratios, &|ratio| ratio.sqrt(), &latents);
+    let deviation = a_sample(&ratios, &|ratio| (1.0 - ratio).sqrt(), &latents);
+    latents * signal + noise * deviation
+}
+
+/// The product of alphas from one time to a later one.
+pub fn further(schedule: &NoiseSchedule, from: i32, time: usize) -> f64 {
+    f64::from(schedule.alphas_cumprod()[time]) / f64::from(schedule.alpha_bar(from))
+}
+
 /// One number a sample, `[samples, 1, 1, 1, 1]` where `beside` is.
 pub(super) fn a_sample<T>(of: &[T], number: &dyn Fn(&T) -> f64, beside: &Tensor<5>) -> Tensor<5> {
     let values: Vec<f32> = of.iter().map(|of| number(of) as f32).collect();
@@ -108,6 +122,19 @@ mod tests {
         for count in [0, 3, 7, 1001] {
             let error = Segments::new(count).expect_err("unequal").to_string();
             assert!(error.contains(&count.to_string()) && error.contains("8 or 4"), "{error}");
+        }
+    }
+
+    /// The noise that is there and the noise that comes are independent: their squares add up to those of the level.
+    #[test]
+    fn noise_upon_noise_is_noise() {
+        let schedule = NoiseSchedule::trained();
+        for (from, time) in [(249, 400), (499, 980), (CLEAN, 20)] {
+            let ratio = further(&schedule, from, time);
+            let (before, after) = (f64::from(schedule.alpha_bar(from)), f64::from(schedule.alphas_cumprod()[time]));
+            assert!((before.sqrt() * ratio.sqrt() - after.sqrt()).abs() < 1e-6, "the clean latent's share");
+            let variance = (1.0 - before) * ratio + (1.0 - ratio);
+            assert!((variance - (1.0 - after)).abs() < 1e-6, "{from} {time}: {variance}");
         }
     }
 

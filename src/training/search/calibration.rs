@@ -1,10 +1,13 @@
 //! What the search looks at: latents on the model's own way from noise to clips, at some of its sampler's calls.
 
+use std::ops::ControlFlow;
+
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::mask::MaskPlan;
 use crate::model::dit::{Call, Probe, TextContext, Transformer};
-use crate::model::sampling::Sampling;
+use crate::model::sampler::Sampler;
+use crate::model::sampling::{Sampling, SamplingError};
 use crate::training::error::TrainError;
 
 /// One call of the network for some prompts, and how far it has come.
@@ -27,15 +30,28 @@ pub struct Calibration<'a> {
 
 impl Calibration<'_> {
     /// Samples a batch of prompts as the model does, and begins the calls that are looked at anew, with the prompts alone: those
-    /// of each range by themselves. `empty` is the text without words; `batch` decides about the noise.
+    /// of each range by themselves. `empty` is the text without words; `batch` decides about the noise. Before each call `goes_on`
+    /// is asked, with the share of the calls that are done; None if it said no.
     ///
     /// # Errors
     /// The device failed.
-    pub fn states(&self, prompts: &TextContext, empty: &TextContext, batch: u64) -> Result<Vec<Vec<State>>, TrainError> {
+    pub fn states(
+        &self,
+        [prompts, empty]: [&TextContext; 2],
+        batch: u64,
+        goes_on: &mut dyn FnMut(f64) -> bool,
+    ) -> Result<Option<Vec<Vec<State>>>, TrainError> {
+        let failed = |error: SamplingError| TrainError::DeviceFailed { step: 0, reason: error.to_string() };
+        let calls = Sampler::new(self.sampling.sampler, self.sampling.steps).map_err(|error| failed(error.into()))?.calls();
         let mut seen: Vec<(f32, Vec<f32>)> = Vec::new();
-        let mut see = |_: usize, timestep: f32, latents: &[f32]| seen.push((timestep, latents.to_vec()));
-        let sampled = self.sampling.run_seen(self.transformer, [prompts, empty], batch, self.device, &mut see);
-        sampled.map_err(|error| TrainError::DeviceFailed { step: 0, reason: error.to_string() })?;
+        let mut see = |call: usize, timestep: f32, latents: &[f32]| {
+            seen.push((timestep, latents.to_vec()));
+            if goes_on(call as f64 / calls.max(1) as f64) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        match self.sampling.run_seen(self.transformer, [prompts, empty], batch, self.device, &mut see) {
+            Err(SamplingError::Stopped) => return Ok(None),
+            sampled => sampled.map_err(failed)?,
+        };
         let [count, _, _] = prompts.embedding.dims();
         let [channels, frames, height, width] = self.sampling.shape;
         let begin = |call: usize| {
@@ -46,7 +62,7 @@ impl Calibration<'_> {
             State { tokens: call.tokens.clone(), call }
         };
         let of_range = |calls: Vec<usize>| calls.into_iter().map(begin).collect();
-        Ok(looked_at(seen.len(), self.times, self.ranges).into_iter().map(of_range).collect())
+        Ok(Some(looked_at(seen.len(), self.times, self.ranges).into_iter().map(of_range).collect()))
     }
 }
 

@@ -213,13 +213,14 @@ impl Search {
         };
         let mut states: Vec<Vec<State>> = std::iter::repeat_with(Vec::new).take(ranges).collect();
         for (batch, prompts) in self.prompts.chunks(self.batch.max(1)).enumerate() {
-            let done = (batch * self.batch) as f64 / self.prompts.len() as f64;
-            watcher.doing(&format!("samples {} prompts", self.prompts.len()), done);
-            if watcher.stops() {
-                return Ok(None);
-            }
-            let empty = text(&vec![String::new(); prompts.len()])?;
-            let of_batch = calibration.states(&text(prompts)?, &empty, batch as u64)?;
+            let (empty, prompts) = (text(&vec![String::new(); prompts.len()])?, text(prompts)?);
+            // A call of many prompts takes a CPU seconds, a batch of them minutes.
+            let mut goes_on = |share: f64| {
+                let done = (batch as f64 + share) * self.batch as f64 / self.prompts.len() as f64;
+                watcher.doing(&format!("samples {} prompts", self.prompts.len()), done.min(1.0));
+                !watcher.stops()
+            };
+            let Some(of_batch) = calibration.states([&prompts, &empty], batch as u64, &mut goes_on)? else { return Ok(None) };
             states.iter_mut().zip(of_batch).for_each(|(all, more)| all.extend(more));
         }
         Ok(Some(states))

@@ -1,5 +1,6 @@
 //! The search for masks on the toy model: its errors against whole calls of the network, and searches that go on.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
@@ -226,14 +227,26 @@ fn latents_are_those_on_the_models_way() {
     };
     let device = &toy.device.device;
     let calibration = Calibration { transformer: &toy.transformer, sampling: &sampling, device, times: 2, ranges: 1 };
-    let mut all = calibration.states(&toy.text, &toy.text, 0).expect("states");
-    let in_ranges = Calibration { ranges: 2, ..calibration }.states(&toy.text, &toy.text, 0).expect("states");
+    let texts = [&toy.text, &toy.text];
+    let mut shares = Vec::new();
+    let mut goes_on = |share: f64| {
+        shares.push(share);
+        shares.len() <= 4
+    };
+    let mut all = calibration.states(texts, 0, &mut goes_on).expect("no failure").expect("states");
+    assert!(calibration.states(texts, 0, &mut goes_on).expect("no failure").is_none(), "it stops before a call");
+    assert_eq!(shares, [0.0, 0.25, 0.5, 0.75, 0.0]);
+    let in_ranges =
+        Calibration { ranges: 2, ..calibration }.states(texts, 0, &mut |_| true).expect("no failure").expect("states");
     let states = all.pop().expect("one range");
     assert!(all.is_empty() && in_ranges.iter().map(Vec::len).eq([1, 1]), "each range has one of the calls");
     let again = in_ranges.into_iter().flatten().map(|state| read(state.tokens));
     assert!(again.eq(states.iter().map(|state| read(state.tokens.clone()))), "they are the same calls");
     let mut seen = Vec::new();
-    let mut see = |call: usize, timestep: f32, latents: &[f32]| seen.push((call, timestep, latents.to_vec()));
+    let mut see = |call: usize, timestep: f32, latents: &[f32]| {
+        seen.push((call, timestep, latents.to_vec()));
+        ControlFlow::Continue(())
+    };
     sampling.run_seen(&toy.transformer, [&toy.text, &toy.text], 0, &toy.device.device, &mut see).expect("a clip");
     assert_eq!(
         seen.iter().map(|(call, time, _)| (*call, *time)).collect::<Vec<_>>(),

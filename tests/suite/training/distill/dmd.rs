@@ -57,26 +57,30 @@ fn by_definition(task: &DmdTask, networks: &Pair, batch: &DmdBatch, device: &Com
         let place = |hop: i64| 999 - 250 * hop;
         let latent = (0..batch.hop as i64)
             .fold(top, |latent, hop| ddim(&latent, &of_student(&latent, place(hop)), place(hop), place(hop + 1)));
-        let from = place(batch.hop as i64);
-        let clip = ddim(&latent, &of_student(&latent, from), from, -1);
+        let (from, end) = (place(batch.hop as i64), place(batch.hop as i64 + 1));
+        let reached = ddim(&latent, &of_student(&latent, from), from, end);
+        // What is kept of a latent from the end of the step to a later time.
+        let kept = |time: i64| alpha_bar(time) / alpha_bar(end);
         let noised = |noise: &[f32], time: i64| -> Vec<f64> {
-            let (signal, deviation) = (alpha_bar(time).sqrt(), (1.0 - alpha_bar(time)).sqrt());
-            clip.iter().zip(noise).map(|(x, &e)| signal * x + deviation * f64::from(e)).collect()
+            let (signal, deviation) = (kept(time).sqrt(), (1.0 - kept(time)).sqrt());
+            reached.iter().zip(noise).map(|(x, &e)| signal * x + deviation * f64::from(e)).collect()
         };
 
         let time = time as i64;
+        assert!(end + 20 < time && time <= from, "it is looked at within the step: {end} {time} {from}");
         let noisy = noised(&batch.noise[own.clone()], time);
         let (real, fake) = (teacher.guided(&noisy, time, &text, &empty, 2.0), critic.noise(&noisy, time, &text));
-        let (clean, of_critic) = (ddim(&noisy, &real, time, -1), ddim(&noisy, &fake, time, -1));
-        let distance = clip.iter().zip(&clean).map(|(a, b)| (a - b).abs()).sum::<f64>() / values as f64;
-        let square: f64 = of_critic.iter().zip(&clean).map(|(a, b)| ((a - b) / distance).powi(2)).sum();
-        let ratio = alpha_bar(from) / (1.0 - alpha_bar(from));
-        matching += 0.5 * ratio.sqrt() * square;
-        difference += real.iter().zip(&fake).map(|(a, b)| (a - b).powi(2)).sum::<f64>();
+        let square: f64 = real.iter().zip(&fake).map(|(a, b)| (a - b).powi(2)).sum();
+        let moved = (1.0 - alpha_bar(end)).sqrt() - (alpha_bar(end) / alpha_bar(from)).sqrt() * (1.0 - alpha_bar(from)).sqrt();
+        matching += 0.5 / moved.abs() * square;
+        difference += square;
 
         let (time, noise) = (critic_time as i64, &batch.critic_noise[own]);
+        assert!(end + 20 < time && time <= from, "the critic learns within the step: {end} {time} {from}");
         let noisy = noised(noise, time);
-        let error: f64 = critic.noise(&noisy, time, &text).iter().zip(noise).map(|(a, &b)| (a - f64::from(b)).powi(2)).sum();
+        let added = ((1.0 - kept(time)) / (1.0 - alpha_bar(time))).sqrt();
+        let errors = critic.noise(&noisy, time, &text).into_iter().zip(noise);
+        let error: f64 = errors.map(|(seen, &added_noise)| (seen * added - f64::from(added_noise)).powi(2)).sum();
         let ratio = alpha_bar(time) / (1.0 - alpha_bar(time));
         missed += error;
         learnt += error * ratio.min(5.0) / ratio;
@@ -116,11 +120,15 @@ fn the_student_goes_in_the_direction_and_the_critic_learns_its_clips() {
     let mut of_student = trainer(&template, OptimiserSettings { muon_learning_rate: 0.0, ..quick(dmd::OPTIMISER) }, &device);
     let networks = of_student.averaged();
     // From one place on the student's way: what it did before must not count here.
-    let clip = |student: &Transformer| wide(read(task.clip(student, tensor(&batch.clips.noise), 0, &text).0));
-    let batch_at_top = DmdBatch { hop: 0, ..batch.clone() };
+    let clip = |student: &Transformer| wide(read(task.way(student, tensor(&batch.clips.noise), 0, &text).0));
+    let batch_at_top = batch_at(0);
+    let batch_at_top =
+        DmdBatch { clips: DistillBatch { noise: batch.clips.noise.clone(), ..batch_at_top.clips.clone() }, ..batch_at_top };
+    let text = task.teacher.embed(batch_at_top.clips.captions.clone());
     let before = clip(&networks.student);
-    let shown = task.clip(&networks.student, tensor(&batch.clips.noise), 0, &text).0.without_autodiff();
-    let [direction, _] = task.direction(&networks.critic, shown, tensor(&batch.noise), &batch.clips.times, &text);
+    let (shown, [_, end]) = task.way(&networks.student, tensor(&batch.clips.noise), 0, &text);
+    let (noise, times) = (tensor(&batch_at_top.noise), &batch_at_top.clips.times);
+    let [direction, _] = task.direction(&networks.critic, (shown.without_autodiff(), end), noise, times, &text);
     step(&mut of_student, &task, &batch_at_top, 0.01);
     let after = clip(&of_student.averaged().student);
     let along: f64 = before.iter().zip(&after).zip(wide(read(direction))).map(|((a, b), way)| (a - b) * way).sum();
