@@ -16,11 +16,11 @@ use crate::clip::Frames;
 use crate::clip::drawing::{Colour, Drawing, Mark, text_height, text_width};
 
 const WIDTH: usize = 1200;
+/// With few rows.
 const HEIGHT: usize = 800;
-/// Left, top, right, bottom of the two panels and of the list.
-const ABOVE: [usize; 4] = [72, 98, 800, 414];
-const BELOW: [usize; 4] = [72, 506, 1184, 764];
-const LIST: [usize; 4] = [822, 98, 1190, 474];
+/// Rows beyond these make the picture taller, up to so many.
+const FEW_ROWS: usize = 16;
+const MOST_ROWS: usize = 48;
 
 /// Pixels of a letter's point, in words and in the title.
 const LETTER: usize = 2;
@@ -40,6 +40,28 @@ const REAL: [Colour; 3] = [[70, 74, 82], [140, 146, 156], [184, 160, 120]];
 const COLOURS: [Colour; 8] =
     [[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 95, 160], [86, 180, 233], [230, 159, 0], [126, 78, 52], [90, 70, 190]];
 const MARKS: [Mark; 4] = [Mark::Disc, Mark::Square, Mark::Diamond, Mark::Triangle];
+
+/// Where things are, by left, top, right and bottom.
+#[derive(Clone, Copy)]
+struct Layout {
+    height: usize,
+    /// The two panels.
+    above: [usize; 4],
+    below: [usize; 4],
+    list: [usize; 4],
+}
+
+impl Layout {
+    fn of(rows: usize) -> Self {
+        let more = (rows.min(MOST_ROWS).saturating_sub(FEW_ROWS)) * LINE;
+        Self {
+            height: HEIGHT + more,
+            above: [72, 98, 800, 414 + more],
+            below: [72, 506 + more, 1184, 764 + more],
+            list: [822, 98, 1190, 474 + more],
+        }
+    }
+}
 
 /// What the chart shows of a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +83,7 @@ struct Look {
 }
 
 impl Evaluation {
-    /// The table as a picture of 1200x800 pixels.
+    /// The table as a picture, 1200 pixels wide and as high as its rows need, 800 at least.
     pub fn to_chart(&self) -> Frames {
         let rows = self.rows.iter().map(|row| ChartRow {
             name: row.name.clone(),
@@ -77,13 +99,14 @@ impl Evaluation {
 
 /// Rows as a picture, with a line about all of them.
 pub fn chart(rows: &[ChartRow], about: &str) -> Frames {
-    let mut drawing = Drawing::new(WIDTH, HEIGHT, PAPER);
+    let layout = Layout::of(rows.len());
+    let mut drawing = Drawing::new(WIDTH, layout.height, PAPER);
     drawing.text([20, 14], "How much of what prompts ask for is in the clips, and what it takes", TITLE, INK);
     drawing.text([20, 42], &legend::cut(about, WIDTH - 40, LETTER), LETTER, FAINT);
     let looks = looks(rows);
-    list(&mut drawing, rows, &looks);
-    means(&mut drawing, rows, &looks);
-    attributes(&mut drawing, rows, &looks);
+    list(&mut drawing, layout.list, rows, &looks);
+    means(&mut drawing, layout.above, rows, &looks);
+    attributes(&mut drawing, layout.below, rows, &looks);
     drawing.into_frames()
 }
 
@@ -105,8 +128,7 @@ fn looks(rows: &[ChartRow]) -> Vec<Look> {
 }
 
 /// The names at the right.
-fn list(drawing: &mut Drawing, rows: &[ChartRow], looks: &[Look]) {
-    let [left, top, right, bottom] = LIST;
+fn list(drawing: &mut Drawing, [left, top, right, bottom]: [usize; 4], rows: &[ChartRow], looks: &[Look]) {
     let room = (bottom - top) / LINE;
     let shown = if rows.len() > room { room.saturating_sub(1) } else { rows.len() };
     let names: Vec<String> = rows[..shown].iter().map(|row| row.name.clone()).collect();
@@ -161,11 +183,11 @@ fn point(drawing: &mut Drawing, x: f64, share: Estimate, axis: &Axis, look: &Loo
 }
 
 /// Mean accuracy over the transformer's time.
-fn means(drawing: &mut Drawing, rows: &[ChartRow], looks: &[Look]) {
-    let [left, top, right, bottom] = ABOVE;
+fn means(drawing: &mut Drawing, panel: [usize; 4], rows: &[ChartRow], looks: &[Look]) {
+    let [left, top, right, bottom] = panel;
     let shares = Axis::of_shares(rows.iter().flat_map(|row| [row.mean.low, row.mean.mean]), [bottom as f64, top as f64]);
-    heading(drawing, ABOVE, "mean accuracy of the attributes, %");
-    grid(drawing, ABOVE, &shares);
+    heading(drawing, panel, "mean accuracy of the attributes, %");
+    grid(drawing, panel, &shares);
     let ends = [left as f64, right as f64];
     let times = Axis::of_times(rows.iter().filter_map(|row| row.transformer_seconds), ends);
     if let Some(times) = &times {
@@ -221,18 +243,18 @@ fn means(drawing: &mut Drawing, rows: &[ChartRow], looks: &[Look]) {
 }
 
 /// Every attribute by itself.
-fn attributes(drawing: &mut Drawing, rows: &[ChartRow], looks: &[Look]) {
-    let [left, top, right, bottom] = BELOW;
+fn attributes(drawing: &mut Drawing, panel: [usize; 4], rows: &[ChartRow], looks: &[Look]) {
+    let [left, top, right, bottom] = panel;
     let all = rows.iter().flat_map(|row| row.attributes.iter().flat_map(|(_, share)| [share.low, share.mean]));
     let shares = Axis::of_shares(all, [bottom as f64, top as f64]);
-    heading(drawing, BELOW, "accuracy of each attribute, %");
+    heading(drawing, panel, "accuracy of each attribute, %");
     let names: Vec<&str> = rows.first().map_or(Vec::new(), |row| row.attributes.iter().map(|(name, _)| name.as_str()).collect());
     let width = (right - left) as f64 / names.len().max(1) as f64;
     for column in (0..names.len()).step_by(2) {
         let [begin, end] = [column, column + 1].map(|column| (left as f64 + column as f64 * width) as usize);
         drawing.fill([begin, top, end, bottom], BAND);
     }
-    grid(drawing, BELOW, &shares);
+    grid(drawing, panel, &shares);
     // Side by side, but not further apart than it takes to see that they belong together.
     let step = ((width - 20.0) / rows.len().max(1) as f64).min(24.0);
     let radius = (0.42 * step).clamp(2.5, 6.0);
@@ -286,7 +308,8 @@ mod tests {
             let frames = chart(&rows(generated), "some clips");
             assert_eq!((frames.width, frames.height, frames.count()), (WIDTH, HEIGHT, 1));
             for colour in COLOURS[..generated].iter().chain(&REAL[..1]) {
-                assert!([ABOVE, BELOW, LIST].iter().all(|&panel| count(&frames, panel, *colour) > 20), "{generated} {colour:?}");
+                let Layout { above, below, list, .. } = Layout::of(generated + 1);
+                assert!([above, below, list].iter().all(|&panel| count(&frames, panel, *colour) > 20), "{generated} {colour:?}");
             }
             let unused = COLOURS[generated..].iter().map(|&colour| count(&frames, [0, 0, WIDTH, HEIGHT], colour)).sum::<usize>();
             assert_eq!(unused, 0);
@@ -298,7 +321,7 @@ mod tests {
     fn points_lie_where_their_values_are() {
         let frames = chart(&rows(3), "");
         let middle = |colour: Colour| -> [f64; 2] {
-            let [left, top, right, bottom] = ABOVE;
+            let [left, top, right, bottom] = Layout::of(4).above;
             let places = (top..bottom).flat_map(|y| (left..right).map(move |x| (x, y)));
             let own: Vec<(usize, usize)> = places.filter(|(x, y)| frames.rgb[(y * WIDTH + x) * 3..][..3] == colour).collect();
             let mean =
@@ -310,6 +333,18 @@ mod tests {
         assert!((second[0] - first[0] - (third[0] - second[0])).abs() < 2.0, "equal factors are equally far apart");
     }
 
+    /// The last name of many is in the list, and none is left out.
+    #[test]
+    fn many_rows_make_the_picture_taller() {
+        let all = rows(30);
+        let frames = chart(&all, "");
+        assert_eq!((frames.width, frames.height), (WIDTH, HEIGHT + (31 - FEW_ROWS) * LINE));
+        let [left, top, right, _] = Layout::of(31).list;
+        let line = |row: usize| [left + LIST_INDENT, top + row * LINE, right, top + (row + 1) * LINE];
+        assert!((0..31).all(|row| count(&frames, line(row), INK) > 20), "every row has its name");
+        assert_eq!(count(&frames, line(31), INK) + count(&frames, line(31), FAINT), 0, "and nothing is said of more");
+    }
+
     #[test]
     fn odd_tables_are_drawn_too() {
         let mut odd = rows(30);
@@ -319,7 +354,7 @@ mod tests {
         odd[4].name = "x".repeat(300);
         odd.iter_mut().skip(9).for_each(|row| row.transformer_seconds = None);
         for rows in [&odd[..], &odd[9..], &[]] {
-            assert_eq!(chart(rows, &"y".repeat(500)).rgb.len(), WIDTH * HEIGHT * 3);
+            assert_eq!(chart(rows, &"y".repeat(500)).rgb.len(), WIDTH * Layout::of(rows.len()).height * 3);
         }
     }
 }
