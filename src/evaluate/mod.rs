@@ -349,9 +349,11 @@ impl Work<'_> {
         let of = json!({ "clips": "real", "judge": bench.hash(), "size": numbers(size), "count": self.held_out.len() });
         let (seen, made_on) = self.kept.or_make(of, &device.name, || {
             see(bench, size, |onlooker| {
-                for (call, scenes) in self.held_out.chunks(Vae::clips_a_call(size)).enumerate() {
-                    go_on(watcher, "judges real clips", call * scenes.len(), self.held_out.len())?;
+                let mut done = 0;
+                for scenes in self.held_out.chunks(Vae::clips_a_call(size)) {
+                    go_on(watcher, "judges real clips", done, self.held_out.len())?;
                     onlooker.take(render_clips(scenes, size, &device.device), None)?;
+                    done += scenes.len();
                 }
                 Ok(())
             })

@@ -16,7 +16,7 @@ use crate::clip::Frames;
 use crate::gpu::device::ComputeDevice;
 use crate::gpu::spans::{self, Kind};
 use crate::mask::{KeyFrames, MaskPlan};
-use crate::model::dit::{AttentionRecorder, Probe, TextContext, Transformer};
+use crate::model::dit::{AttentionRecorder, Caption, Probe, TextContext, Transformer};
 use crate::model::latent::{ClipSize, Latent};
 use crate::model::sampler::{Sampler, guidance};
 use crate::model::vae::{Sites, Stopped, Vae, to_rgb8};
@@ -109,6 +109,7 @@ impl Networks {
             }
             None => None,
         };
+        let captions = if text.is_some() { Vec::new() } else { self.captions(walk, &latent) };
         for call in walk.calls.clone() {
             if observer.stop() {
                 return Err(GenerateError::Stopped);
@@ -125,7 +126,7 @@ impl Networks {
                     let input = Input { latent: input, timestep, text: text.clone(), key_frames: masks.key_frames.clone() };
                     (self.predict_together(team, input, walk, observer)?, None)
                 }
-                _ => self.predict(&input, call, walk, &masks, observer)?,
+                _ => self.predict(&input, call, walk, &captions, &masks, observer)?,
             };
             if !epsilon.iter().all(|value| value.is_finite()) {
                 return Err(GenerateError::NotFinite { part: "transformer", step: call + 1 });
@@ -150,6 +151,15 @@ impl Networks {
         Ok(latent)
     }
 
+    /// The texts of a call's parts: one for all rows, or one for each where they are taken apart.
+    fn captions(&self, walk: &Walk<'_>, latent: &Latent) -> Vec<Caption> {
+        if walk.guidance_scale > 1.0 && self.takes_rows_apart(latent) {
+            [0, 1].map(|row| self.transformer.caption(&walk.text.row(row))).into()
+        } else {
+            vec![self.transformer.caption(walk.text)]
+        }
+    }
+
     /// The predicted noise for a latent that is scaled for the model, guided if the scale is above 1; and where it looked, if
     /// the observer wants that.
     fn predict(
@@ -157,6 +167,7 @@ impl Networks {
         input: &Latent,
         call: usize,
         walk: &Walk<'_>,
+        captions: &[Caption],
         masks: &Masks,
         observer: &dyn Observer,
     ) -> Result<(Vec<f32>, Option<Arc<AttentionRecord>>), GenerateError> {
@@ -167,24 +178,19 @@ impl Networks {
         let stop = || observer.stop();
         let recording = observer.wants_attention();
         let mut recorder = recording.map(|recording| AttentionRecorder::new(recording, self.transformer.layers()));
-        let output = if guided && self.takes_rows_apart(input) {
-            let unconditional = self.transformer.forward(
-                latents.clone().narrow(0, 0, 1),
-                &timesteps[..1],
-                &walk.text.row(0),
-                None,
-                key_frames,
-                &mut Probe::stopping(&stop),
-            );
-            // What is recorded is the prompt's row.
-            let mut probe = Probe::stopping(&stop).recording(recorder.as_mut());
-            let (latents, text) = (latents.narrow(0, 1, 1), walk.text.row(1));
-            let conditional = self.transformer.forward(latents, &timesteps[1..], &text, None, key_frames, &mut probe);
-            Tensor::cat(vec![unconditional, conditional], 0)
-        } else {
-            let mut probe = Probe::stopping(&stop).recording(recorder.as_mut());
-            self.transformer.forward(latents, &timesteps, walk.text, None, key_frames, &mut probe)
-        };
+        let rows = copies / captions.len().max(1);
+        let mut outputs: Vec<Tensor<5>> = captions
+            .iter()
+            .enumerate()
+            .map(|(part, caption)| {
+                // What is recorded is the prompt's row, which is the last.
+                let recorder = recorder.as_mut().filter(|_| part + 1 == captions.len());
+                let latents = latents.clone().narrow(0, part * rows, rows);
+                let mut probe = Probe::stopping(&stop).recording(recorder);
+                self.transformer.forward_to(latents, &timesteps[..rows], caption, None, key_frames, &mut probe)
+            })
+            .collect();
+        let output = if outputs.len() == 1 { outputs.remove(0) } else { Tensor::cat(outputs, 0) };
         // A model that also predicts a variance gives it in the second half of the channels.
         let output = output.narrow(1, 0, self.channels);
         let (values, masses) = match recorder {

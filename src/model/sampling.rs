@@ -111,6 +111,7 @@ impl Sampling {
         } else {
             prompts.clone()
         };
+        let caption = transformer.caption(&text);
         for call in 0..sampler.calls() {
             let mut input = sampler.scale_model_input(call, &latents);
             if see(call, sampler.timestep(call), &input).is_break() {
@@ -124,7 +125,7 @@ impl Sampling {
             let timesteps = vec![sampler.timestep(call); copies * count];
             let input = Tensor::<5>::from_data(data, device);
             let masks = self.masks.at(call, sampler.calls());
-            let output = transformer.forward(input, &timesteps, &text, None, masks, &mut Probe::default());
+            let output = transformer.forward_to(input, &timesteps, &caption, None, masks, &mut Probe::default());
             let values: Vec<f32> =
                 output.narrow(1, 0, channels).try_into_vec_as().map_err(|error| SamplingError::Device(error.to_string()))?;
             if values.iter().any(|value| !value.is_finite()) {

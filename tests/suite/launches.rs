@@ -79,15 +79,26 @@ fn a_layer_takes_few_launches() {
         let key_frames = vec![dense; LAYERS];
         let count = Arc::new(Count { thread: thread::current().id(), launches: Mutex::default() });
         let observation = LaunchObservation::new(count.clone());
-        let output = transformer.forward(latents, &[500.0], &text, None, &key_frames, &mut Probe::default());
+        let caption = transformer.caption(&text);
+        let call = || transformer.forward_to(latents.clone(), &[500.0], &caption, None, &key_frames, &mut Probe::default());
+        let output = call();
         drop(observation);
-        let values: Vec<f32> = output.cast(FloatDType::F32).try_into_vec_as().expect("the device gives its values");
+        let later = Arc::new(Count { thread: thread::current().id(), launches: Mutex::default() });
+        let observation = LaunchObservation::new(later.clone());
+        let again = call();
+        drop(observation);
+        let [values, again]: [Vec<f32>; 2] =
+            [output, again].map(|output| output.cast(FloatDType::F32).try_into_vec_as().expect("the device gives its values"));
+        assert_eq!(values, again, "what is kept of a text changes nothing");
         assert!(values.iter().all(|value| value.is_finite()));
         let launches = count.launches.lock().expect("no panic before");
         let all = counted(precision, &launches);
         assert!(all > 20 * LAYERS, "the observer was not told");
         let most = MOST_OUTSIDE_OF_LAYERS + LAYERS * MOST_OF_A_LAYER;
         assert!(all <= most, "{precision}: {all} launches are more than {most}");
+        // Of each layer two products, their biases where those are launches, and two splits into heads.
+        let later = counted(precision, &later.launches.lock().expect("no panic before"));
+        assert!(later + 4 * LAYERS <= all, "{precision}: {later} launches of a later call are nearly the {all} of the first");
     }
 }
 

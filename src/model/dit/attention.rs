@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::block::{Probe, Site};
+use super::caption::Caption;
 use super::config::TransformerConfig;
 use super::rope::RotaryTables;
 use super::sliced;
@@ -84,23 +85,17 @@ impl Attention {
         self.merge(attended)
     }
 
-    /// Attention of the tokens `[batch, tokens, width]` to the caption `[batch, text tokens, width]`; `text_bias`
-    /// `[batch, text tokens]` hides the padding.
-    pub fn cross_attention(
-        &self,
-        x: Tensor<3>,
-        caption: Tensor<3>,
-        text_bias: Option<Tensor<2>>,
-        probe: &mut Probe<'_>,
-    ) -> Tensor<3> {
-        let ([_, tokens, _], [_, text_tokens, _]) = (x.dims(), caption.dims());
+    /// Attention of the tokens `[batch, tokens, width]` to the caption, as the attention of this layer.
+    pub fn cross_attention(&self, x: Tensor<3>, caption: &Caption, layer: usize, probe: &mut Probe<'_>) -> Tensor<3> {
+        let [_, tokens, _] = x.dims();
         let query = self.split(self.to_q.forward(x));
-        let key = self.split(self.to_k.forward(caption.clone()));
+        let [key, value] = caption
+            .key_and_value(layer, |text| [&self.to_k, &self.to_v].map(|projection| self.split(projection.forward(text.clone()))));
         probe.see(Site::CrossQuery, || join(query.clone()));
         probe.see(Site::CrossKey, || join(key.clone()));
-        let value = self.split(self.to_v.forward(caption));
+        let [_, _, text_tokens, _] = key.dims();
         let tiles = Tiles { key_frames: Arc::new(KeyFrames::dense(1)), query_tokens: tokens, key_tokens: text_tokens };
-        self.merge(sliced::attend(query, key, value, text_bias, &tiles))
+        self.merge(sliced::attend(query, key, value, caption.bias.clone(), &tiles))
     }
 
     fn split(&self, x: Tensor<3>) -> Tensor<4> {

@@ -6,6 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::attention::Attention;
+use super::caption::Caption;
 use super::config::TransformerConfig;
 use super::recording::AttentionRecorder;
 use super::rope::RotaryTables;
@@ -92,11 +93,9 @@ impl<'a> Probe<'a> {
 
 /// What all blocks of one call share.
 pub struct Context {
-    /// `[batch, text tokens, width]`.
-    pub caption: Tensor<3>,
+    pub caption: Caption,
     /// `[batch, 6, width]`.
     pub modulations: Tensor<3>,
-    pub text_bias: Option<Tensor<2>>,
     pub latent_bias: Option<Tensor<2>>,
     pub rope: RotaryTables,
 }
@@ -140,6 +139,7 @@ pub struct Block {
     attn2: Attention,
     ff: FeedForward,
     epsilon: f64,
+    layer: usize,
 }
 
 impl Block {
@@ -165,6 +165,7 @@ impl Block {
                 out: loader.linear(&format!("{name}.ff.net.2"), 4 * width, width, true),
             },
             epsilon: config.norm_eps,
+            layer: index,
         }
     }
 
@@ -219,7 +220,7 @@ impl Block {
 
         // No norm before, no gate after: as the reference.
         let x = spans::span(Kind::Linear, || stream_as(tokens.clone(), self.attn2.first().storage_type()));
-        let x = self.attn2.cross_attention(x, context.caption.clone(), context.text_bias.clone(), probe);
+        let x = self.attn2.cross_attention(x, &context.caption, self.layer, probe);
         probe.see(Site::CrossAttention, || x.clone());
         let tokens = spans::span(Kind::Normalisation, || add_residual(tokens, x));
 

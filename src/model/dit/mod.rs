@@ -4,6 +4,7 @@
 
 mod attention;
 mod block;
+mod caption;
 mod config;
 mod embeddings;
 mod recording;
@@ -12,6 +13,7 @@ mod sliced;
 mod transformer;
 
 pub use block::{Block, Probe, Site, feed_forward_tokens};
+pub use caption::Caption;
 pub use config::TransformerConfig;
 pub use recording::{AttentionRecorder, ROWS_A_SAMPLE, Recording};
 pub use sliced::{attend, attend_with_row_log_sums};

@@ -4,6 +4,7 @@
 //! first half of the run against the second half.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use half::bf16;
@@ -37,6 +38,40 @@ pub fn axis_table(positions: usize, run: usize, scale: f64, rounding: AngleRound
     angles.map(|angle| f64::from(round(angle))).map(|angle| (round(angle.cos() as f32), round(angle.sin() as f32))).unzip()
 }
 
+/// The tables of the last few grids: every call of a clip has the same, and those of 93 frames of 720p are 33 MB that the host
+/// would reckon and send before each call.
+#[derive(Debug, Default)]
+pub struct RotaryCache {
+    /// The last used at the end.
+    kept: Mutex<Vec<(RotaryGrid, Device, RotaryTables)>>,
+}
+
+/// Trainings go to and fro between clips of three lengths.
+const KEPT_GRIDS: usize = 3;
+
+/// What tables are for: a grid (t, h, w) that begins at a frame of its video.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RotaryGrid {
+    pub grid: [usize; 3],
+    pub first_frame: usize,
+}
+
+impl RotaryCache {
+    /// The tables that were kept, else those that `make` gives.
+    pub fn tables(&self, of: RotaryGrid, device: &Device, make: impl FnOnce() -> RotaryTables) -> RotaryTables {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        // Devices are equal with gradients and without, their tensors are not.
+        let is_same = |on: &Device| on == device && on.is_autodiff() == device.is_autodiff();
+        let place = kept.iter().position(|(grid, on, _)| *grid == of && is_same(on));
+        let entry = place.map_or_else(|| (of, device.clone(), make()), |place| kept.remove(place));
+        let tables = entry.2.clone();
+        kept.push(entry);
+        let surplus = kept.len().saturating_sub(KEPT_GRIDS);
+        kept.drain(..surplus);
+        tables
+    }
+}
+
 /// Cosines and sines for a grid of tokens.
 #[derive(Clone, Debug)]
 pub struct RotaryTables {
@@ -45,10 +80,9 @@ pub struct RotaryTables {
 }
 
 impl RotaryTables {
-    /// `grid` and `scales` are (t, h, w); tokens are ordered with w fastest. The grid begins at `first_frame` of its video.
+    /// `scales` are (t, h, w), as the grid; tokens are ordered with w fastest.
     pub fn new(
-        grid: [usize; 3],
-        first_frame: usize,
+        RotaryGrid { grid, first_frame }: RotaryGrid,
         head_dim: usize,
         scales: [f64; 3],
         rounding: AngleRounding,
@@ -80,5 +114,36 @@ impl RotaryTables {
     /// as they came.
     pub fn split_and_turn(&self, x: Tensor<3>, heads: usize) -> Tensor<4> {
         split_and_rotate_heads(x, self.table.clone(), heads)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_made_once_for_each_of_the_last_grids() {
+        let (cache, device) = (RotaryCache::default(), Device::flex());
+        let mut made = Vec::new();
+        let mut ask = |frames: usize, first_frame: usize, device: &Device| {
+            let of = RotaryGrid { grid: [frames, 2, 3], first_frame };
+            let tables = cache.tables(of, device, || {
+                made.push((frames, first_frame));
+                RotaryTables::new(of, 12, [1.0; 3], AngleRounding::Exact, device)
+            });
+            let [tokens, ..] = tables.table.dims();
+            assert_eq!(tokens, frames * 6);
+            assert_eq!(tables.table.is_autodiff(), device.is_autodiff());
+        };
+        for frames in [1, 2, 1, 3, 2, 1] {
+            ask(frames, 0, &device);
+        }
+        // The fourth puts out the one that was not asked for the longest, which is the third.
+        ask(4, 0, &device);
+        ask(2, 0, &device);
+        ask(3, 0, &device);
+        ask(3, 5, &device);
+        ask(3, 5, &device.clone().autodiff());
+        assert_eq!(made, [(1, 0), (2, 0), (3, 0), (4, 0), (3, 0), (3, 5), (3, 5)]);
     }
 }

@@ -7,9 +7,10 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::block::{Block, Context, Probe, Site};
+use super::caption::Caption;
 use super::config::TransformerConfig;
 use super::embeddings::{AdaLayerNormSingle, CaptionProjection, FinalLayer, PatchEmbed};
-use super::rope::{AngleRounding, RotaryTables};
+use super::rope::{AngleRounding, RotaryCache, RotaryGrid, RotaryTables};
 use crate::gpu::device::ComputeDevice;
 use crate::gpu::spans::{self, Kind};
 use crate::mask::KeyFrames;
@@ -35,6 +36,8 @@ pub struct Transformer {
     scales: [f64; 3],
     #[module(skip)]
     rounding: AngleRounding,
+    #[module(skip)]
+    rotary: Arc<RotaryCache>,
 }
 
 /// Encoded captions of one batch.
@@ -110,6 +113,7 @@ impl Transformer {
             patch_size: config.patch_size,
             scales: config.interpolation_scales(),
             rounding: config.rotary_angles,
+            rotary: Arc::default(),
         };
         loader.finish(|_| false)?;
         Ok(transformer)
@@ -138,13 +142,18 @@ impl Transformer {
         self.stream.is_some()
     }
 
-    /// The predicted noise `[batch, channels, frames, height, width]` for latents of that shape, f32.
-    ///
-    /// `latent_mask` is 1 where a latent counts, row-major `[batch, frames, height, width]`; sampling never needs it.
-    /// `key_frames` holds one entry a layer.
+    /// A text as this network's blocks see it, for [`Self::forward_to`].
+    pub fn caption(&self, text: &TextContext) -> Caption {
+        let [batch, ..] = text.embedding.dims();
+        let bias = key_bias(&text.mask, batch, &text.embedding.device());
+        let projected = self.caption_projection.forward(text.embedding.clone());
+        Caption::new(projected, bias, self.layers(), self.stored_bytes())
+    }
+
+    /// [`Self::forward_to`] for a text that is used once.
     ///
     /// # Panics
-    /// With a [`WeightError`] if blocks are streamed and their file cannot be read any more.
+    /// As [`Self::forward_to`].
     pub fn forward(
         &self,
         latents: Tensor<5>,
@@ -154,8 +163,27 @@ impl Transformer {
         key_frames: &[Arc<KeyFrames>],
         probe: &mut Probe<'_>,
     ) -> Tensor<5> {
+        self.forward_to(latents, timesteps, &self.caption(text), latent_mask, key_frames, probe)
+    }
+
+    /// The predicted noise `[batch, channels, frames, height, width]` for latents of that shape, f32.
+    ///
+    /// `latent_mask` is 1 where a latent counts, row-major `[batch, frames, height, width]`; sampling never needs it.
+    /// `key_frames` holds one entry a layer.
+    ///
+    /// # Panics
+    /// With a [`WeightError`] if blocks are streamed and their file cannot be read any more.
+    pub fn forward_to(
+        &self,
+        latents: Tensor<5>,
+        timesteps: &[f32],
+        caption: &Caption,
+        latent_mask: Option<&[f32]>,
+        key_frames: &[Arc<KeyFrames>],
+        probe: &mut Probe<'_>,
+    ) -> Tensor<5> {
         assert_eq!(key_frames.len(), self.layers(), "one mask a layer");
-        let Call { tokens, context, embedded_timestep, grid } = self.begin(latents, timesteps, text, latent_mask, probe);
+        let Call { tokens, context, embedded_timestep, grid } = self.begin_at(0, latents, timesteps, caption, latent_mask, probe);
         let mut tokens = Some(tokens);
         let run = |index: usize, block: &Block| {
             if probe.stops() {
@@ -202,13 +230,13 @@ impl Transformer {
         latent_mask: Option<&[f32]>,
         probe: &mut Probe<'_>,
     ) -> Call {
-        self.begin_at(0, latents, timesteps, text, latent_mask, probe)
+        self.begin_at(0, latents, timesteps, &self.caption(text), latent_mask, probe)
     }
 
     /// [`Self::begin`] for `latents` `[batch, channels, frames, height, width]` that are only some of a clip's frames, from
     /// `first_frame` on. All but self-attention is local to frames.
     pub fn begin_frames(&self, first_frame: usize, latents: Tensor<5>, timesteps: &[f32], text: &TextContext) -> Call {
-        self.begin_at(first_frame, latents, timesteps, text, None, &mut Probe::default())
+        self.begin_at(first_frame, latents, timesteps, &self.caption(text), None, &mut Probe::default())
     }
 
     /// Everything behind the last block: `tokens` of the call to the predicted noise `[batch, channels, frames, height, width]`.
@@ -221,7 +249,7 @@ impl Transformer {
         first_frame: usize,
         latents: Tensor<5>,
         timesteps: &[f32],
-        text: &TextContext,
+        caption: &Caption,
         latent_mask: Option<&[f32]>,
         probe: &mut Probe<'_>,
     ) -> Call {
@@ -233,22 +261,22 @@ impl Transformer {
 
         let tokens = self.pos_embed.forward(latents);
         let (embedded_timestep, modulations) = self.adaln_single.forward(timesteps, &device);
-        let caption = self.caption_projection.forward(text.embedding.clone());
         probe.layer = 0;
         probe.see(Site::PatchEmbed, || tokens.clone());
         probe.see(Site::EmbeddedTimestep, || embedded_timestep.clone().unsqueeze_dim(1));
         probe.see(Site::Modulations, || modulations.clone().unsqueeze_dim(1));
-        probe.see(Site::Caption, || caption.clone());
+        probe.see(Site::Caption, || caption.projected.clone());
 
         let [_, model_width] = embedded_timestep.dims();
         let context = Context {
-            caption,
+            caption: caption.clone(),
             modulations: modulations.reshape([batch, 6, model_width]),
-            text_bias: key_bias(&text.mask, batch, &device),
             latent_bias: latent_mask
                 .and_then(|mask| key_bias(&pool_mask(mask, [batch * frames, height, width], p), batch, &device)),
             rope: spans::span(Kind::Normalisation, || {
-                RotaryTables::new(grid, first_frame, self.head_dim, self.scales, self.rounding, &device)
+                let of = RotaryGrid { grid, first_frame };
+                let make = || RotaryTables::new(of, self.head_dim, self.scales, self.rounding, &device);
+                self.rotary.tables(of, &device, make)
             }),
         };
         Call { tokens, context, embedded_timestep, grid }

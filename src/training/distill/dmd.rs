@@ -277,7 +277,8 @@ impl Task for DmdTask {
         let [direction, difference] = self.direction(&critic, (shown.clone(), end), self.tensor(noise, shape), &times, &text);
         let target = (shown.clone() - direction).autodiff();
         let away = reached - target;
-        // What the student says of the noise moves the end of a step by this factor, 47 of pure noise: all steps should count alike.
+        // What the student says of the noise moves the end of its step by this factor, 8 times for the first of four: all steps
+        // should count alike.
         let [_, of_noise] = weights(&self.schedule, time, end);
         let matching = mean(away.clone() * away) * (0.5 / of_noise.abs());
 
