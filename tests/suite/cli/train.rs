@@ -1,5 +1,7 @@
 //! Training and evaluation from the command line, with the networks of mini on clips of a few pixels.
 
+use tilereel::model::weights::WeightSource;
+
 use super::Workplace;
 
 const TINY: [&str; 10] = ["--device", "cpu", "--size", "32x32", "--frames", "5", "--batch", "2", "--out", "model"];
@@ -90,6 +92,33 @@ fn what_cannot_be_trained_is_told() {
     place.run(&["evaluate", "mini/base", "--judge", "nowhere", "--device", "cpu"]).complains(1, &["no judge", "train judge"]);
     place.write("clips.txt", "no folder");
     train(&place, "base", &["--steps", "1", "--clips", "clips.txt"]).complains(1, &["Cannot read", "clips.txt"]);
+}
+
+/// Fine-tuned from the built-in model: queries of a T5 begin a tenth as large as trained ones are.
+#[test]
+fn a_text_encoder_begins_anew_beside_a_trained_transformer() {
+    let place = Workplace::new();
+    let run = |out: &str, more: &[&str]| {
+        let all = ["train", "base", "--steps", "1", "--world-clips", "2", "--also", "none", "--sheet-every", "0", "--batch", "2"];
+        let size = ["--size", "32x32", "--frames", "5", "--device", "cpu", "--out", out];
+        place.run(&[&all[..], &size, more].concat())
+    };
+    run("none", &["--new-text-encoder"]).complains(2, &["--fine-tune"]);
+    run("same", &["--fine-tune"]).succeeds();
+    run("new", &["--fine-tune", "--new-text-encoder"]).succeeds();
+    let deviation = |file: &str, tensor: &str| {
+        let values = WeightSource::open(&place.path(file)).expect(file).read_f32(tensor).expect(tensor);
+        (values.iter().map(|value| value * value).sum::<f32>() / values.len() as f32).sqrt()
+    };
+    let query = |model: &str| {
+        deviation(&format!("{model}/text_encoder/model.safetensors"), "encoder.block.0.layer.0.SelfAttention.q.weight")
+    };
+    assert!(query("new") < 0.02 && query("same") > 0.1, "{} {}", query("new"), query("same"));
+    let of_transformer = |model: &str| {
+        let file = format!("{model}/base/diffusion_pytorch_model.safetensors");
+        deviation(&file, "transformer_blocks.0.attn1.to_q.weight")
+    };
+    assert!((of_transformer("new") / of_transformer("same") - 1.0).abs() < 0.01, "the transformer goes on in both");
 }
 
 /// The base learns from clips of three lengths while the decoder learns alone: latents that were encoded before stay right.
