@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{FrameMask, MOST_LAYERS, MaskError, MaskFamily, Mode, Placement};
+use super::{FrameMask, MOST_LAYERS, MaskError, MaskFamily, Mode, Neighbours, Placement};
 
 /// The rule behind a layer's mask.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,6 +14,8 @@ pub enum Layout {
     Full,
     /// Reference frames.
     Family(MaskFamily),
+    /// The frames around each.
+    Neighbours(Neighbours),
     /// No rule: tiles chosen one by one.
     Painted,
 }
@@ -42,13 +44,22 @@ impl LayerMask {
         Ok(LayerMask { layout: Layout::Family(family.settled(frames)?), mask, notes: Map::new() })
     }
 
+    /// A mask in which each frame sees those around it.
+    ///
+    /// # Errors
+    /// As [`Neighbours::frame_mask`].
+    pub fn of_neighbours(neighbours: Neighbours, frames: usize) -> Result<LayerMask, MaskError> {
+        let mask = neighbours.frame_mask(frames)?;
+        Ok(LayerMask { layout: Layout::Neighbours(neighbours), mask, notes: Map::new() })
+    }
+
     /// Any mask.
     pub fn painted(mask: FrameMask) -> LayerMask {
         LayerMask { layout: Layout::Painted, mask, notes: Map::new() }
     }
 
-    /// A mask with the rule that is behind it: full, or reference frames at distances that a rule has, or picked by hand.
-    /// Painted where no rule gives these tiles.
+    /// A mask with the rule that is behind it: full, or reference frames at distances that a rule has, or picked by hand, or
+    /// neighbours. Painted where no rule gives these tiles.
     pub fn recognised(mask: FrameMask) -> LayerMask {
         let frames = mask.frames();
         if mask.is_full() {
@@ -61,16 +72,26 @@ impl LayerMask {
                 return LayerMask { layout: Layout::Family(family), mask, notes: Map::new() };
             }
         }
-        LayerMask::painted(mask)
+        // Those that the first frame sees, itself not among them.
+        let neighbours =
+            Neighbours { distance: mask.rows().next().map_or(0, |row| row.iter().skip(1).filter(|&&kept| kept).count()) };
+        match neighbours.frame_mask(frames) {
+            Ok(ruled) if ruled == mask => LayerMask { layout: Layout::Neighbours(neighbours), mask, notes: Map::new() },
+            _ => LayerMask::painted(mask),
+        }
     }
 
-    /// The mask that a name stands for: `full`, or `K:N` for the paper's family with K reference frames of K + N.
+    /// The mask that a name stands for: `full`, `K:N` for the paper's family with K reference frames of K + N, or `near:D` for
+    /// [`Neighbours`] at a distance of up to D.
     ///
     /// # Errors
     /// If the name is none, is for another number of frames, or asks for more evenly spaced frames than there is room for.
     pub fn named(name: &str, frames: usize) -> Result<LayerMask, MaskError> {
         if name == "full" {
             return LayerMask::full(frames);
+        }
+        if let Some(neighbours) = Neighbours::of_name(name) {
+            return LayerMask::of_neighbours(neighbours, frames);
         }
         let references = references_of_name(name, frames)?;
         let layer = LayerMask::of_family(&MaskFamily::paper(references), frames)?;
@@ -81,7 +102,7 @@ impl LayerMask {
         Ok(layer)
     }
 
-    /// The paper's name k:(F-k), `full` or `painted`.
+    /// The paper's name k:(F-k), `near:D`, `full` or `painted`.
     pub fn name(&self) -> String {
         match &self.layout {
             Layout::Full => "full".to_owned(),
@@ -89,6 +110,7 @@ impl LayerMask {
                 let references = self.reference_frames().len();
                 format!("{references}:{}", self.mask.frames() - references)
             }
+            Layout::Neighbours(neighbours) => neighbours.name(),
             Layout::Painted => "painted".to_owned(),
         }
     }
@@ -103,13 +125,13 @@ impl LayerMask {
         &self.mask
     }
 
-    /// The reference frames, ascending: all frames of a full mask, none of a painted one.
+    /// The reference frames, ascending: all frames of a full mask, none of neighbours and of a painted one.
     pub fn reference_frames(&self) -> Vec<usize> {
         match &self.layout {
             Layout::Full => (0..self.mask.frames()).collect(),
             // Cannot fail: the family was settled for this number of frames.
             Layout::Family(family) => family.reference_frames(self.mask.frames()).unwrap_or_default(),
-            Layout::Painted => Vec::new(),
+            Layout::Neighbours(_) | Layout::Painted => Vec::new(),
         }
     }
 
@@ -121,6 +143,7 @@ impl LayerMask {
                 Err(MaskError::NotAdaptable(self.mask.frames()))
             }
             Layout::Family(family) => LayerMask::of_family(family, frames),
+            Layout::Neighbours(neighbours) => LayerMask::of_neighbours(*neighbours, frames),
         }
     }
 }
@@ -168,7 +191,7 @@ impl MaskPlan {
         MaskPlan::uniform(layers, frames, "full")
     }
 
-    /// One mask for every layer, by its name: `full` or `K:N`.
+    /// One mask for every layer, by its name: `full`, `K:N` or `near:D`.
     ///
     /// # Errors
     /// As [`LayerMask::named`], and if there are no layers.
@@ -288,8 +311,8 @@ impl MaskPlan {
     }
 
     /// The plan for another number of latent frames: each layer's rule, applied anew. A layer keeps its number k of
-    /// reference frames (as far as there are so many frames, and at a stride as far as they fit), so that the cost stays
-    /// linear in the length; a full layer stays full. What the file noted about the search does not carry over.
+    /// reference frames (as far as there are so many frames, and at a stride as far as they fit) or its neighbours'
+    /// distance, so that the cost stays linear in the length; a full layer stays full. What the file noted about the search does not carry over.
     ///
     /// # Errors
     /// If a layer's mask follows no rule: it was painted, or its reference frames were picked by hand.
