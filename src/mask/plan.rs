@@ -392,9 +392,11 @@ mod tests {
         let message = |name: &str| MaskPlan::uniform(12, 8, name).unwrap_err().to_string();
         assert!(message("2:7").contains("K + N = 8"), "{}", message("2:7"));
         assert!(message("5:3").contains("4:4"), "{}", message("5:3"));
-        for name in ["", ":", "2", "2:6:1", "a:b", "-1:9", "2: 6", "99999999999999999999:1", "painted"] {
+        let near = ["near", "near:", "near:x", "near:-1", "near:01", "near:512", "near:1:7", "Near:1"];
+        for name in ["", ":", "2", "2:6:1", "a:b", "-1:9", "2: 6", "99999999999999999999:1", "painted"].into_iter().chain(near) {
             assert!(message(name).contains("no mask name"), "{name}: {}", message(name));
         }
+        assert!(message("near:x").contains("near:D"), "{}", message("near:x"));
         assert!(matches!(MaskPlan::dense(0, 8), Err(MaskError::Layers(0))));
         assert!(matches!(MaskPlan::dense(12, 0), Err(MaskError::Frames(0))));
         let diagonal = MaskPlan::uniform(2, 8, "0:8").unwrap();
@@ -429,10 +431,55 @@ mod tests {
                 }
             }
         }
+        // Neighbours, where no reference frames give the same tiles: in three frames the middle one is such a frame.
+        for (frames, distance) in [(4, 1), (5, 1), (5, 2), (8, 1), (8, 2), (8, 5), (24, 7)] {
+            let layer = LayerMask::of_neighbours(Neighbours { distance }, frames).unwrap();
+            assert_eq!(LayerMask::recognised(layer.mask().clone()), layer, "{frames} frames");
+        }
+        let middle = LayerMask::recognised(Neighbours { distance: 1 }.frame_mask(3).unwrap());
+        assert_eq!(middle.reference_frames(), [1]);
         // One tile more than the diagonal is no rule's.
         let tiles = vec![true, true, false, false, true, false, false, false, true];
         let painted = LayerMask::recognised(FrameMask::new(3, tiles).unwrap());
         assert_eq!((painted.layout(), painted.name().as_str()), (&Layout::Painted, "painted"));
+        // Neither is one tile more or less than those of neighbours.
+        for place in 0..64 {
+            let mut tiles: Vec<bool> = Neighbours { distance: 2 }.frame_mask(8).unwrap().rows().flatten().copied().collect();
+            tiles[place] = !tiles[place];
+            let painted = LayerMask::recognised(FrameMask::new(8, tiles).unwrap());
+            assert_eq!(painted.layout(), &Layout::Painted, "tile {place}");
+        }
+    }
+
+    /// The same distance at every length, against the definition tile by tile; back again it is the mask that it was.
+    #[test]
+    fn neighbours_are_adapted_to_any_length() {
+        for name in ["near:1", "near:2", "near:6"] {
+            let distance: usize = name[5..].parse().unwrap();
+            let plan = MaskPlan::uniform(2, 8, name).unwrap();
+            assert_eq!(plan.layers()[0].layout(), &Layout::Neighbours(Neighbours { distance }));
+            for frames in [1, 2, 3, 5, 8, 24, 47] {
+                let adapted = plan.adapted(frames).unwrap();
+                adapted.check(2, frames).unwrap();
+                let layer = &adapted.layers()[1];
+                assert_eq!((layer.name().as_str(), layer.reference_frames()), (name, Vec::new()));
+                for query in 0..frames {
+                    for key in 0..frames {
+                        let is_near = key <= query + distance && query <= key + distance;
+                        assert_eq!(layer.mask().keeps(query, key), is_near, "{name}: {query} to {key} of {frames}");
+                    }
+                }
+                assert_eq!(adapted, MaskPlan::uniform(2, frames, name).unwrap());
+                assert_eq!(adapted.adapted(8).unwrap(), plan);
+                assert_eq!(MaskPlan::from_json(&adapted.to_json().unwrap()).unwrap(), adapted);
+            }
+        }
+        // In a plan of ranges too, beside other rules.
+        let ranges = vec![(0.0, MaskPlan::uniform(1, 8, "2:6").unwrap()), (0.5, MaskPlan::uniform(1, 8, "near:1").unwrap())];
+        let longer = MaskPlan::of_ranges(ranges).unwrap().adapted(24).unwrap();
+        let names: Vec<String> = longer.ranges().map(|(_, layers)| layers[0].name()).collect();
+        assert_eq!(names, ["2:22", "near:1"]);
+        assert_eq!(longer.of_range(1).kept_tiles(), 70);
     }
 
     #[test]

@@ -375,4 +375,26 @@ mod tests {
         }
         assert_eq!(snap_frames(usize::MAX), MOST_FRAMES);
     }
+
+    /// 29 frames are 8 latent ones, 93 are 24, 9 are 3, and 1 is 1.
+    #[test]
+    fn masks_keep_their_rule_when_the_length_changes() {
+        let model = ModelInfo::find("fast").unwrap();
+        let mut draft = Draft::of_model("fast", model.folder.facts());
+        let mut through = |name: &str, frames: &[usize]| -> Vec<MaskChoice> {
+            draft.set_frames(29, &model);
+            draft.mask = name.into();
+            let mut at = |&frames: &usize| {
+                draft.set_frames(frames, &model);
+                draft.sketch(&model, None).unwrap();
+                draft.mask.clone()
+            };
+            frames.iter().map(&mut at).collect()
+        };
+        let uniform = |name: &str| MaskChoice::Uniform(name.to_owned());
+        assert_eq!(through("2:6", &[93, 9, 29]), ["2:22", "2:1", "2:6"].map(uniform));
+        // In three frames nothing is further away than two.
+        assert_eq!(through("near:2", &[93, 29, 9, 29]), ["near:2", "near:2", "near:1", "near:1"].map(uniform));
+        assert_eq!(through("near:1", &[93, 9, 1]), [uniform("near:1"), uniform("near:1"), MaskChoice::Plan]);
+    }
 }
