@@ -380,7 +380,8 @@ mod tests {
     #[test]
     fn masks_keep_their_rule_when_the_length_changes() {
         let model = ModelInfo::find("fast").unwrap();
-        let mut draft = Draft::of_model("fast", model.folder.facts());
+        let facts = model.folder.facts();
+        let mut draft = Draft { prompt: "a red ball".to_owned(), ..Draft::of_model("fast", facts) };
         let mut through = |name: &str, frames: &[usize]| -> Vec<MaskChoice> {
             draft.set_frames(29, &model);
             draft.mask = name.into();
