@@ -31,7 +31,7 @@ use crate::studio::{Home, words};
 const MOST_SIDE: f32 = 440.0;
 const LEAST_SIDE: f32 = 160.0;
 /// What the rows above the tiles need.
-const LEAST_COLUMN: f32 = 484.0;
+const LEAST_COLUMN: f32 = 544.0;
 /// What is above and below the layer, and beside it.
 const HEIGHT_AROUND: f32 = 400.0;
 const WIDTH_AROUND: f32 = strip::WIDTH + 100.0;
