@@ -244,7 +244,8 @@ fn neighbours_are_among_the_masks_that_are_tried() {
     assert_eq!(names, ["1:3", "near:1", "2:2", "near:2", "full"]);
     let measured = toy.measure(Order::Independent, Vec::new(), LAYERS).expect("not stopped");
     let losses: Vec<Vec<f64>> = measured.iter().map(|row| row.losses.clone()).collect();
-    let full = || vec![Arc::new(KeyFrames::dense(frames)); LAYERS];
+    let all_frames = Arc::new(KeyFrames::dense(frames));
+    let full = || vec![all_frames.clone(); LAYERS];
     for distance in [1, 2] {
         let near = (0..frames).map(|query| (0..frames).filter(move |&key| query.abs_diff(key) <= distance).map(|key| key as u32));
         let near = Arc::new(KeyFrames::of_lists(near.map(Iterator::collect)));
