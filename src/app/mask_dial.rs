@@ -12,7 +12,7 @@ use super::icons::{self, Icon};
 use super::theme::{self, Palette};
 use crate::generate::estimate::Estimate;
 use crate::generate::recipe::MaskChoice;
-use crate::mask::{LayerMask, MaskPlan};
+use crate::mask::{LayerMask, Layout, MaskPlan};
 use crate::studio::{Fit, MaskStop, words};
 
 const DIAL_HEIGHT: f32 = 46.0;
@@ -352,7 +352,14 @@ fn name_of(choice: &MaskChoice, mask: &MaskOutlook) -> String {
 
 fn layers_in_words(plan: Option<&MaskPlan>) -> String {
     let Some(plan) = plan else { return "No plan fits these settings.".to_owned() };
-    let mut text = "K reference frames : N others, layer by layer:\n".to_owned();
+    let is_near = |layer: &LayerMask| matches!(layer.layout(), Layout::Neighbours(_));
+    let near = plan.ranges().any(|(_, layers)| layers.iter().any(is_near));
+    let rules = if near {
+        "K reference frames : N others, or near:D for those up to D frames away"
+    } else {
+        "K reference frames : N others"
+    };
+    let mut text = format!("{rules}, layer by layer:\n");
     let ranges = plan.ranges().map(|(from, layers)| {
         let names = layers.iter().map(LayerMask::name).collect::<Vec<_>>().join("  ");
         if from > 0.0 { format!("after {:.0} % of the steps: {names}", 100.0 * from) } else { names }

@@ -6,7 +6,8 @@ use eframe::egui::{
 };
 
 use super::theme::{self, Palette};
-use crate::mask::{LayerMask, MaskPlan};
+use crate::mask::{LayerMask, Layout, MaskPlan};
+use crate::studio::words::count;
 
 const TILE: f32 = 38.0;
 
@@ -78,6 +79,11 @@ pub(super) fn words(layer: usize, mask: &LayerMask) -> String {
         let frames: Vec<String> = references.iter().map(|frame| (frame + 1).to_string()).collect();
         words += &format!("; all look at latent frames {}", frames.join(", "));
     }
+    if let Layout::Neighbours(neighbours) = mask.layout()
+        && !mask.mask().is_full()
+    {
+        words += &format!("; each looks at those up to {} away", count(neighbours.distance, "latent frame"));
+    }
     words
 }
 
@@ -102,5 +108,14 @@ mod tests {
         // The diagonal of the last layer.
         assert!((0..8).all(|frame| image.pixels[(16 + frame) * 8 + frame] == theme::DARK.accent_fill));
         assert_eq!(words(2, &plan.layers()[2]).split(';').next(), Some("Layer 3: 2:6, 53.1 % of the tiles"));
+        let near = ["near:1", "near:2", "near:7"].map(|name| words(0, &LayerMask::named(name, 8).unwrap()));
+        assert_eq!(
+            near,
+            [
+                "Layer 1: near:1, 34.4 % of the tiles; each looks at those up to 1 latent frame away",
+                "Layer 1: near:2, 53.1 % of the tiles; each looks at those up to 2 latent frames away",
+                "Layer 1: near:7, 100.0 % of the tiles",
+            ]
+        );
     }
 }

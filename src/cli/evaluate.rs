@@ -22,7 +22,7 @@ pub struct Arguments {
     #[arg(value_name = "MODEL", required_unless_present = "row")]
     models: Vec<String>,
     /// A further row of the table: NAME=MODEL, then what is other than the model's own, such as
-    /// ,sampler=ddim-trailing,steps=8,guidance=1,plan=plan.json (or plan=dense, plan=2:6)
+    /// ,sampler=ddim-trailing,steps=8,guidance=1,plan=plan.json (or plan=dense, plan=2:6, plan=near:1)
     #[arg(long, value_name = "NAME=MODEL[,..]")]
     row: Vec<RowSpec>,
     /// The judge's folder, from `tilereel train judge`
@@ -94,7 +94,12 @@ impl RowSpec {
             "dense" => Masks::Uniform("full".into()),
             _ if path.is_file() => Masks::Plan(MaskPlan::load(path)?),
             name if name.contains(':') => Masks::Uniform(name.to_owned()),
-            _ => return Err(UsageError(format!("There is no plan {plan}. Write plan=dense, plan=2:6 or a plan's file.")).into()),
+            _ => {
+                return Err(UsageError(format!(
+                    "There is no plan {plan}. Write plan=dense, plan=2:6, plan=near:1 or a plan's file."
+                ))
+                .into());
+            }
         })
     }
 }
@@ -211,6 +216,8 @@ mod tests {
             ("sparse, 8", "my/fast", Some(8), Some(1.5))
         );
         assert_eq!((row.sampler, row.masks().expect("masks")), (Some(SamplerKind::DdimTrailing), Masks::Uniform("2:6".into())));
+        let near: RowSpec = "near=my/fast,plan=near:2".parse().expect("a row");
+        assert_eq!(near.masks().expect("masks"), Masks::Uniform("near:2".into()));
         let plain: RowSpec = "base=mini/base".parse().expect("a row");
         assert_eq!(plain, RowSpec { name: "base".into(), ..RowSpec::of_model("mini/base") });
         for wrong in ["mini/base", "a=", "=m", "a=m,8", "a=m,steps=x", "a=m,colour=red", "a=m,sampler=none"] {

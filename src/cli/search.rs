@@ -24,7 +24,7 @@ pub struct Arguments {
     /// The plan's file. A search that was stopped goes on from the file beside it that ends in .progress
     #[arg(long, short, value_name = "PLAN")]
     out: PathBuf,
-    /// Masks that a layer may have, such as full,4:4,2:6 [default: those of the paper]
+    /// Masks that a layer may have, such as full,4:4,2:6,near:1 [default: those of the paper, near:1 and near:2]
     #[arg(long, value_delimiter = ',', value_name = "MASKS")]
     candidates: Vec<String>,
     /// Whether a layer is fed by the layers before it with their masks, or by the dense model [default: greedy for a

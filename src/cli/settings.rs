@@ -125,7 +125,7 @@ pub struct ClipArguments {
     /// base, fast, or a folder in the published layout [default: fast]
     #[arg(long)]
     pub model: Option<String>,
-    /// Which attention tiles are computed: plan (the model's own), dense, K:N in every layer, or a plan's file
+    /// Which attention tiles are computed: plan (the model's own), dense, K:N or near:D in every layer, or a plan's file
     #[arg(long)]
     pub mask: Option<String>,
 }
@@ -182,7 +182,7 @@ impl ClipArguments {
                 && !path.exists()
             {
                 let name = path.display();
-                return Err(UsageError(format!("--mask {name} is no mask, and there is no such file. Write plan, dense, K:N (such as 2:6), or name the file of a mask plan.")).into());
+                return Err(UsageError(format!("--mask {name} is no mask, and there is no such file. Write plan, dense, K:N (such as 2:6), near:D (such as near:1), or name the file of a mask plan.")).into());
             }
             recipe.set_mask(&folder, &choice)?;
         }

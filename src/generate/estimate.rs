@@ -421,6 +421,12 @@ mod tests {
         assert_near(mixed.flops.sampling, 0.25 * dense.flops.sampling + 0.75 * sparse.flops.sampling);
         assert_near(mixed.density, 0.25 + 0.75 * 22.0 / 64.0);
         assert_eq!((format, with(uniform("full")).0), (3, 1), "older programs would not see the later masks");
+        // Neighbours cost what as many reference frames do, and no older program knows them, wherever they stand in a plan.
+        let (format, near) = with(uniform("near:1"));
+        assert_near(near.flops.sampling, sparse.flops.sampling);
+        assert_eq!((format, with(uniform("2:6")).0), (4, 1));
+        let later = MaskPlan::of_ranges(vec![(0.0, uniform("full")), (0.5, uniform("near:2"))]).unwrap();
+        assert_eq!(with(later).0, 4);
     }
 
     #[test]

@@ -5,18 +5,20 @@ use serde::{Deserialize, Serialize};
 use super::GenerateError;
 use crate::clip::Frames;
 use crate::gpu::device::{ComputeDevice, Precision};
-use crate::mask::MaskPlan;
+use crate::mask::{MaskPlan, Neighbours};
 use crate::model::folder::ModelFolder;
 use crate::model::latent::ClipSize;
 use crate::model::sampler::{Sampler, SamplerKind};
 
 /// Version of the recipe's form; files with a larger one come from a newer program.
-pub const RECIPE_FORMAT: u32 = FORMAT_WITH_STEP_RANGES;
+pub const RECIPE_FORMAT: u32 = FORMAT_WITH_NEIGHBOURS;
 /// The form of a recipe without a branch, which programs before branches read too.
 const FORMAT_WITHOUT_BRANCH: u32 = 1;
 const FORMAT_WITH_BRANCH: u32 = 2;
 /// Of a recipe whose plan has other masks for later steps, which older programs would not see.
 const FORMAT_WITH_STEP_RANGES: u32 = 3;
+/// Of a recipe whose plan has a mask of neighbours, which older programs do not know.
+const FORMAT_WITH_NEIGHBOURS: u32 = 4;
 /// Fields of a plan that a recipe holds; what a search found says nothing about a clip.
 const PLAN_FIELDS: [&str; 3] = ["latent_frames", "layers", LATER_STEPS];
 const LATER_STEPS: &str = "later_steps";
@@ -199,7 +201,11 @@ impl Recipe {
 
     /// The form that every program can read which can make this run.
     fn least_format(&self) -> u32 {
-        let own = if self.mask_plan.get(LATER_STEPS).is_some() { FORMAT_WITH_STEP_RANGES } else { FORMAT_WITHOUT_BRANCH };
+        let own = match &self.mask_plan {
+            plan if has_neighbours(plan) => FORMAT_WITH_NEIGHBOURS,
+            plan if plan.get(LATER_STEPS).is_some() => FORMAT_WITH_STEP_RANGES,
+            _ => FORMAT_WITHOUT_BRANCH,
+        };
         let of_branch = self.branch.as_ref().map(|branch| branch.from.least_format().max(FORMAT_WITH_BRANCH));
         own.max(of_branch.unwrap_or(FORMAT_WITHOUT_BRANCH))
     }
@@ -311,6 +317,13 @@ impl Recipe {
     }
 }
 
+/// Whether a layer of a plan, in any of its steps, has a mask of neighbours.
+fn has_neighbours(plan: &serde_json::Value) -> bool {
+    let later = plan.get(LATER_STEPS).and_then(serde_json::Value::as_array).into_iter().flatten();
+    let layers = std::iter::once(plan).chain(later).filter_map(|masks| masks.get("layers")?.as_array()).flatten();
+    layers.filter_map(|layer| layer.get("mask")?.as_str()).any(|name| Neighbours::of_name(name).is_some())
+}
+
 /// What a person may choose as mask plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -318,7 +331,7 @@ pub enum MaskChoice {
     /// The plan that the model was distilled for; dense where it has none.
     Plan,
     Dense,
-    /// K:N in every layer.
+    /// K:N or near:D in every layer.
     Uniform(String),
     File(std::path::PathBuf),
     /// The plan of another recipe.
@@ -327,9 +340,8 @@ pub enum MaskChoice {
 
 impl From<&str> for MaskChoice {
     fn from(text: &str) -> Self {
-        let is_uniform = text
-            .split_once(':')
-            .is_some_and(|(k, n)| [k, n].iter().all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())));
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let is_uniform = text.split_once(':').is_some_and(|(k, n)| (k == "near" || is_number(k)) && is_number(n));
         match text {
             "plan" => Self::Plan,
             "dense" | "full" => Self::Dense,

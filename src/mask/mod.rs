@@ -1,13 +1,14 @@
 //! Which frame sees which: the attention tiles of Efficient-vDiT as plain integers, without tensors.
 //!
 //! Self-attention over a video falls into tiles, one a pair of latent frames (query frame, key frame). A [`FrameMask`]
-//! says for one layer which tiles are computed; a [`MaskFamily`] is the rule behind it (a few reference frames that every
-//! frame sees), valid for any number of frames; a [`MaskPlan`] holds one mask a layer and is what a search finds, a file
-//! stores and a kernel obeys. This room owns all three, their files, and the numbers that follow from a mask alone:
-//! densities, block sparsities and FLOPs.
+//! says for one layer which tiles are computed; a [`MaskFamily`] (a few reference frames that every frame sees) or
+//! [`Neighbours`] (the frames around each) is the rule behind it, valid for any number of frames; a [`MaskPlan`] holds one
+//! mask a layer and is what a search finds, a file stores and a kernel obeys. This room owns them all, their files, and the
+//! numbers that follow from a mask alone: densities, block sparsities and FLOPs.
 
 mod family;
 mod frame_mask;
+mod neighbours;
 pub mod paper;
 mod plan;
 mod plan_file;
@@ -15,6 +16,7 @@ mod sparsity;
 
 pub use family::{MaskFamily, Mode, Placement};
 pub use frame_mask::{FrameMask, KeyFrames};
+pub use neighbours::Neighbours;
 pub use plan::{LayerMask, Layout, MOST_RANGES, MaskPlan};
 pub use sparsity::Blocks;
 
@@ -49,7 +51,10 @@ pub enum MaskError {
     MatrixSize { frames: usize, entries: usize },
     #[error("query frame {0} sees no frame at all; keep at least its own")]
     BlindFrame(usize),
-    #[error("{0:?} is no mask name; write K:N with K reference frames and N others (such as 2:6), or full")]
+    #[error(
+        "{0:?} is no mask name; write K:N with K reference frames and N others (such as 2:6), near:D for frames that see those at a \
+         distance of up to D (such as near:1), or full"
+    )]
     Name(String),
     #[error("{name} is a mask for {named} latent frames, but there are {frames}; write K:N with K + N = {frames}")]
     NameFrames { name: String, named: usize, frames: usize },

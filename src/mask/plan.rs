@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{FrameMask, MOST_LAYERS, MaskError, MaskFamily, Mode, Placement};
+use super::{FrameMask, MOST_LAYERS, MaskError, MaskFamily, Mode, Neighbours, Placement};
 
 /// The rule behind a layer's mask.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,6 +14,8 @@ pub enum Layout {
     Full,
     /// Reference frames.
     Family(MaskFamily),
+    /// The frames around each.
+    Neighbours(Neighbours),
     /// No rule: tiles chosen one by one.
     Painted,
 }
@@ -42,13 +44,22 @@ impl LayerMask {
         Ok(LayerMask { layout: Layout::Family(family.settled(frames)?), mask, notes: Map::new() })
     }
 
+    /// A mask in which each frame sees those around it.
+    ///
+    /// # Errors
+    /// As [`Neighbours::frame_mask`].
+    pub fn of_neighbours(neighbours: Neighbours, frames: usize) -> Result<LayerMask, MaskError> {
+        let mask = neighbours.frame_mask(frames)?;
+        Ok(LayerMask { layout: Layout::Neighbours(neighbours), mask, notes: Map::new() })
+    }
+
     /// Any mask.
     pub fn painted(mask: FrameMask) -> LayerMask {
         LayerMask { layout: Layout::Painted, mask, notes: Map::new() }
     }
 
-    /// A mask with the rule that is behind it: full, or reference frames at distances that a rule has, or picked by hand.
-    /// Painted where no rule gives these tiles.
+    /// A mask with the rule that is behind it: full, or reference frames at distances that a rule has, or picked by hand, or
+    /// neighbours. Painted where no rule gives these tiles.
     pub fn recognised(mask: FrameMask) -> LayerMask {
         let frames = mask.frames();
         if mask.is_full() {
@@ -61,16 +72,26 @@ impl LayerMask {
                 return LayerMask { layout: Layout::Family(family), mask, notes: Map::new() };
             }
         }
-        LayerMask::painted(mask)
+        // Those that the first frame sees, itself not among them.
+        let neighbours =
+            Neighbours { distance: mask.rows().next().map_or(0, |row| row.iter().skip(1).filter(|&&kept| kept).count()) };
+        match neighbours.frame_mask(frames) {
+            Ok(ruled) if ruled == mask => LayerMask { layout: Layout::Neighbours(neighbours), mask, notes: Map::new() },
+            _ => LayerMask::painted(mask),
+        }
     }
 
-    /// The mask that a name stands for: `full`, or `K:N` for the paper's family with K reference frames of K + N.
+    /// The mask that a name stands for: `full`, `K:N` for the paper's family with K reference frames of K + N, or `near:D` for
+    /// [`Neighbours`] at a distance of up to D.
     ///
     /// # Errors
     /// If the name is none, is for another number of frames, or asks for more evenly spaced frames than there is room for.
     pub fn named(name: &str, frames: usize) -> Result<LayerMask, MaskError> {
         if name == "full" {
             return LayerMask::full(frames);
+        }
+        if let Some(neighbours) = Neighbours::of_name(name) {
+            return LayerMask::of_neighbours(neighbours, frames);
         }
         let references = references_of_name(name, frames)?;
         let layer = LayerMask::of_family(&MaskFamily::paper(references), frames)?;
@@ -81,7 +102,7 @@ impl LayerMask {
         Ok(layer)
     }
 
-    /// The paper's name k:(F-k), `full` or `painted`.
+    /// The paper's name k:(F-k), `near:D`, `full` or `painted`.
     pub fn name(&self) -> String {
         match &self.layout {
             Layout::Full => "full".to_owned(),
@@ -89,6 +110,7 @@ impl LayerMask {
                 let references = self.reference_frames().len();
                 format!("{references}:{}", self.mask.frames() - references)
             }
+            Layout::Neighbours(neighbours) => neighbours.name(),
             Layout::Painted => "painted".to_owned(),
         }
     }
@@ -103,13 +125,13 @@ impl LayerMask {
         &self.mask
     }
 
-    /// The reference frames, ascending: all frames of a full mask, none of a painted one.
+    /// The reference frames, ascending: all frames of a full mask, none of neighbours and of a painted one.
     pub fn reference_frames(&self) -> Vec<usize> {
         match &self.layout {
             Layout::Full => (0..self.mask.frames()).collect(),
             // Cannot fail: the family was settled for this number of frames.
             Layout::Family(family) => family.reference_frames(self.mask.frames()).unwrap_or_default(),
-            Layout::Painted => Vec::new(),
+            Layout::Neighbours(_) | Layout::Painted => Vec::new(),
         }
     }
 
@@ -121,6 +143,7 @@ impl LayerMask {
                 Err(MaskError::NotAdaptable(self.mask.frames()))
             }
             Layout::Family(family) => LayerMask::of_family(family, frames),
+            Layout::Neighbours(neighbours) => LayerMask::of_neighbours(*neighbours, frames),
         }
     }
 }
@@ -168,7 +191,7 @@ impl MaskPlan {
         MaskPlan::uniform(layers, frames, "full")
     }
 
-    /// One mask for every layer, by its name: `full` or `K:N`.
+    /// One mask for every layer, by its name: `full`, `K:N` or `near:D`.
     ///
     /// # Errors
     /// As [`LayerMask::named`], and if there are no layers.
@@ -288,8 +311,8 @@ impl MaskPlan {
     }
 
     /// The plan for another number of latent frames: each layer's rule, applied anew. A layer keeps its number k of
-    /// reference frames (as far as there are so many frames, and at a stride as far as they fit), so that the cost stays
-    /// linear in the length; a full layer stays full. What the file noted about the search does not carry over.
+    /// reference frames (as far as there are so many frames, and at a stride as far as they fit) or its neighbours'
+    /// distance, so that the cost stays linear in the length; a full layer stays full. What the file noted about the search does not carry over.
     ///
     /// # Errors
     /// If a layer's mask follows no rule: it was painted, or its reference frames were picked by hand.
@@ -369,9 +392,11 @@ mod tests {
         let message = |name: &str| MaskPlan::uniform(12, 8, name).unwrap_err().to_string();
         assert!(message("2:7").contains("K + N = 8"), "{}", message("2:7"));
         assert!(message("5:3").contains("4:4"), "{}", message("5:3"));
-        for name in ["", ":", "2", "2:6:1", "a:b", "-1:9", "2: 6", "99999999999999999999:1", "painted"] {
+        let near = ["near", "near:", "near:x", "near:-1", "near:01", "near:512", "near:1:7", "Near:1"];
+        for name in ["", ":", "2", "2:6:1", "a:b", "-1:9", "2: 6", "99999999999999999999:1", "painted"].into_iter().chain(near) {
             assert!(message(name).contains("no mask name"), "{name}: {}", message(name));
         }
+        assert!(message("near:x").contains("near:D"), "{}", message("near:x"));
         assert!(matches!(MaskPlan::dense(0, 8), Err(MaskError::Layers(0))));
         assert!(matches!(MaskPlan::dense(12, 0), Err(MaskError::Frames(0))));
         let diagonal = MaskPlan::uniform(2, 8, "0:8").unwrap();
@@ -406,10 +431,55 @@ mod tests {
                 }
             }
         }
+        // Neighbours, where no reference frames give the same tiles: in three frames the middle one is such a frame.
+        for (frames, distance) in [(4, 1), (5, 1), (5, 2), (8, 1), (8, 2), (8, 5), (24, 7)] {
+            let layer = LayerMask::of_neighbours(Neighbours { distance }, frames).unwrap();
+            assert_eq!(LayerMask::recognised(layer.mask().clone()), layer, "{frames} frames");
+        }
+        let middle = LayerMask::recognised(Neighbours { distance: 1 }.frame_mask(3).unwrap());
+        assert_eq!(middle.reference_frames(), [1]);
         // One tile more than the diagonal is no rule's.
         let tiles = vec![true, true, false, false, true, false, false, false, true];
         let painted = LayerMask::recognised(FrameMask::new(3, tiles).unwrap());
         assert_eq!((painted.layout(), painted.name().as_str()), (&Layout::Painted, "painted"));
+        // Neither is one tile more or less than those of neighbours.
+        for place in 0..64 {
+            let mut tiles: Vec<bool> = Neighbours { distance: 2 }.frame_mask(8).unwrap().rows().flatten().copied().collect();
+            tiles[place] = !tiles[place];
+            let painted = LayerMask::recognised(FrameMask::new(8, tiles).unwrap());
+            assert_eq!(painted.layout(), &Layout::Painted, "tile {place}");
+        }
+    }
+
+    /// The same distance at every length, against the definition tile by tile; back again it is the mask that it was.
+    #[test]
+    fn neighbours_are_adapted_to_any_length() {
+        for name in ["near:1", "near:2", "near:6"] {
+            let distance: usize = name[5..].parse().unwrap();
+            let plan = MaskPlan::uniform(2, 8, name).unwrap();
+            assert_eq!(plan.layers()[0].layout(), &Layout::Neighbours(Neighbours { distance }));
+            for frames in [1, 2, 3, 5, 8, 24, 47] {
+                let adapted = plan.adapted(frames).unwrap();
+                adapted.check(2, frames).unwrap();
+                let layer = &adapted.layers()[1];
+                assert_eq!((layer.name().as_str(), layer.reference_frames()), (name, Vec::new()));
+                for query in 0..frames {
+                    for key in 0..frames {
+                        let is_near = key <= query + distance && query <= key + distance;
+                        assert_eq!(layer.mask().keeps(query, key), is_near, "{name}: {query} to {key} of {frames}");
+                    }
+                }
+                assert_eq!(adapted, MaskPlan::uniform(2, frames, name).unwrap());
+                assert_eq!(adapted.adapted(8).unwrap(), plan);
+                assert_eq!(MaskPlan::from_json(&adapted.to_json().unwrap()).unwrap(), adapted);
+            }
+        }
+        // In a plan of ranges too, beside other rules.
+        let ranges = vec![(0.0, MaskPlan::uniform(1, 8, "2:6").unwrap()), (0.5, MaskPlan::uniform(1, 8, "near:1").unwrap())];
+        let longer = MaskPlan::of_ranges(ranges).unwrap().adapted(24).unwrap();
+        let names: Vec<String> = longer.ranges().map(|(_, layers)| layers[0].name()).collect();
+        assert_eq!(names, ["2:22", "near:1"]);
+        assert_eq!(longer.of_range(1).kept_tiles(), 70);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!   "layers": [
 //!     { "mask": "2:6", "refs": [0, 4], "mode": "symmetric" },
 //!     { "mask": "full", "refs": [0, 1, 2, 3, 4, 5, 6, 7], "mode": "symmetric" },
+//!     { "mask": "near:1" },
 //!     { "mask": "painted", "matrix": ["11000000", "11100000", ..] }
 //!   ]
 //! }
@@ -13,7 +14,7 @@
 //! A plan with other masks for later steps lists them behind: `"later_steps": [{ "from": 0.5, "layers": [..] }]`, where `from` is the
 //! share of the steps that come before.
 //!
-//! `refs` and `mode` may be left out (evenly spaced, symmetric). A matrix has one row a query frame and one digit a key
+//! `refs` and `mode` may be left out (evenly spaced, symmetric); neighbours have none. A matrix has one row a query frame and one digit a key
 //! frame. Fields that are not listed here (losses of a search, provenance) are kept when a plan is read and written again.
 
 use std::fs;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::plan::references_of_name;
-use super::{FrameMask, LayerMask, Layout, MOST_RANGES, MaskError, MaskFamily, MaskPlan, Mode, Placement};
+use super::{FrameMask, LayerMask, Layout, MOST_RANGES, MaskError, MaskFamily, MaskPlan, Mode, Neighbours, Placement};
 
 /// Plans are small; what is larger is not read into memory.
 const MOST_BYTES: u64 = 16 << 20;
@@ -156,6 +157,7 @@ impl LayerEntry {
                     entry.placement = Some(Rule::of(&family.placement));
                 }
             }
+            Layout::Neighbours(_) => (entry.refs, entry.mode) = (None, None),
             Layout::Painted => {
                 (entry.refs, entry.mode) = (None, None);
                 let digits = |row: &[bool]| row.iter().map(|&kept| if kept { '1' } else { '0' }).collect();
@@ -170,9 +172,10 @@ impl LayerEntry {
         if self.mask != "painted" && self.matrix.is_some() {
             return contradiction(format!("only a \"painted\" mask has a matrix, not {:?}", self.mask));
         }
+        let has_references = self.refs.is_some() || self.mode.is_some() || self.placement.is_some();
         let mut layer = match self.mask.as_str() {
             "painted" => {
-                if self.refs.is_some() || self.mode.is_some() || self.placement.is_some() {
+                if has_references {
                     return contradiction("a \"painted\" mask has a matrix and no refs, mode or placement".to_owned());
                 }
                 match &self.matrix {
@@ -185,6 +188,12 @@ impl LayerEntry {
                     return contradiction(format!("a full mask has all frames as refs (0 to {}) or none", frames - 1));
                 }
                 LayerMask::full(frames)?
+            }
+            name if let Some(neighbours) = Neighbours::of_name(name) => {
+                if has_references {
+                    return contradiction(format!("{name} has neighbours and no refs, mode or placement"));
+                }
+                LayerMask::of_neighbours(neighbours, frames)?
             }
             name => {
                 let count = references_of_name(name, frames)?;

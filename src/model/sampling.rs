@@ -50,6 +50,9 @@ impl StepMasks {
     }
 }
 
+/// Sees the number of a call, its timestep and what the network is given for the prompts, and says whether to go on.
+pub type SeeCall<'a> = &'a mut dyn FnMut(usize, f32, &[f32]) -> ControlFlow<()>;
+
 /// Why samples could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SamplingError {
@@ -81,8 +84,7 @@ impl Sampling {
         self.run_seen(transformer, [prompts, empty], batch, device, &mut |_, _, _| ControlFlow::Continue(()))
     }
 
-    /// As [`Self::run`]; `see` gets the number of every call, its timestep and what the network is given for the prompts, and may
-    /// stop it there.
+    /// As [`Self::run`]; `see` is asked before every call.
     ///
     /// # Errors
     /// As [`Self::run`], or `see` stopped it.
@@ -92,7 +94,7 @@ impl Sampling {
         [prompts, empty]: [&TextContext; 2],
         batch: u64,
         device: &Device,
-        see: &mut dyn FnMut(usize, f32, &[f32]) -> ControlFlow<()>,
+        see: SeeCall<'_>,
     ) -> Result<Vec<f32>, SamplingError> {
         let [count, _, _] = prompts.embedding.dims();
         let [channels, frames, height, width] = self.shape;

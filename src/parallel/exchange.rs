@@ -303,7 +303,7 @@ impl LayerExchange {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mask::{FrameMask, MaskFamily, Mode, Placement};
+    use crate::mask::{FrameMask, MaskFamily, Mode, Neighbours, Placement};
     use crate::parallel::shares::deal;
 
     const PUBLISHED: ExchangeSizes = ExchangeSizes { heads: 24, head: 96, frame_tokens: 3600, element_bytes: 2 };
@@ -325,16 +325,22 @@ mod tests {
     fn members_compute_the_tiles_of_the_mask() {
         for ranks in 1..=5 {
             for frames in [1, 5, 8, 24] {
-                for references in 0..=4.min(frames) {
-                    for mode in [Mode::Symmetric, Mode::KvOnly] {
+                let references = (0..=4.min(frames)).flat_map(|references| {
+                    [Mode::Symmetric, Mode::KvOnly].map(|mode| {
                         let family = MaskFamily { placement: Placement::First(references), mode };
-                        let mask = family.frame_mask(frames).unwrap();
-                        let exchange = exchange(&mask, ranks);
-                        let tiles: f64 = (0..exchange.frames.len()).map(|member| exchange.tiles(member)).sum();
-                        assert!((tiles - mask.kept_tiles() as f64).abs() < 1e-9, "{frames} frames, {family:?}, {ranks} ranks");
-                        let into: u64 = (0..exchange.frames.len()).map(|member| exchange.bytes_into(member, &PUBLISHED)).sum();
-                        assert_eq!(into, exchange.traffic(&PUBLISHED).sent);
-                    }
+                        (format!("{family:?}"), family.frame_mask(frames).unwrap())
+                    })
+                });
+                let neighbours = (0..=4).map(|distance| {
+                    let neighbours = Neighbours { distance };
+                    (neighbours.name(), neighbours.frame_mask(frames).unwrap())
+                });
+                for (name, mask) in references.chain(neighbours) {
+                    let exchange = exchange(&mask, ranks);
+                    let tiles: f64 = (0..exchange.frames.len()).map(|member| exchange.tiles(member)).sum();
+                    assert!((tiles - mask.kept_tiles() as f64).abs() < 1e-9, "{frames} frames, {name}, {ranks} ranks");
+                    let into: u64 = (0..exchange.frames.len()).map(|member| exchange.bytes_into(member, &PUBLISHED)).sum();
+                    assert_eq!(into, exchange.traffic(&PUBLISHED).sent);
                 }
             }
         }
@@ -361,14 +367,23 @@ mod tests {
         assert_eq!(frames.sendings(0), [Sending { to: vec![1], keys: vec![0], queries: vec![] }]);
     }
 
-    /// Neighbours that look at each other need only the frames at the borders.
+    /// Neighbours that look at each other need only the frames at the borders, as many as their distance, with nothing shared.
     #[test]
     fn any_mask_gets_exactly_the_frames_that_it_needs() {
-        let band: Vec<bool> = (0..64).map(|place: usize| (place / 8).abs_diff(place % 8) <= 1).collect();
-        let exchange = exchange(&FrameMask::new(8, band).unwrap(), 2);
+        for (distance, before, behind) in [(1, vec![3], vec![4]), (2, vec![2, 3], vec![4, 5])] {
+            let exchange = exchange(&Neighbours { distance }.frame_mask(8).unwrap(), 2);
+            let Scheme::Frames(frames) = &exchange.scheme else { panic!("frames") };
+            assert_eq!((frames.keys(0, 1), frames.keys(1, 0)), (&before[..], &behind[..]));
+            assert!(!frames.shared.contains(&true));
+            // Key and value of each, in both directions.
+            assert_eq!(exchange.traffic(&PUBLISHED).sent, 4 * distance as u64 * PUBLISHED.frame_bytes());
+        }
+        // In the middle of a group a rank hears from both sides, and ranks that are not beside each other tell each other nothing.
+        let exchange = exchange(&Neighbours { distance: 2 }.frame_mask(24).unwrap(), 4);
         let Scheme::Frames(frames) = &exchange.scheme else { panic!("frames") };
-        assert_eq!((frames.keys(0, 1), frames.keys(1, 0)), (&[3][..], &[4][..]));
-        assert_eq!(exchange.traffic(&PUBLISHED).sent, 4 * PUBLISHED.frame_bytes());
+        assert_eq!((frames.keys(0, 1), frames.keys(2, 1)), (&[4, 5][..], &[12, 13][..]));
+        assert!(frames.keys(0, 2).is_empty() && frames.keys(3, 0).is_empty());
+        assert_eq!(exchange.traffic(&PUBLISHED).sent, 3 * 8 * PUBLISHED.frame_bytes());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::generate::GenerateError;
 use crate::generate::recipe::{Branch, MaskChoice, Recipe};
 use crate::generate::step_record::StepRecord;
 use crate::gpu::device::Precision;
+use crate::mask::Neighbours;
 use crate::model::folder::{ModelFacts, ModelFolder, SearchPath};
 use crate::model::latent::{ClipSize, FRAMES_A_LATENT, LARGEST_SIDE, MOST_FRAMES, PIXELS_A_TOKEN};
 use crate::model::sampler::SamplerKind;
@@ -146,15 +147,22 @@ impl Draft {
         Ok(recipe)
     }
 
-    /// Changes the number of frames. A mask K:N keeps its K reference frames, as far as so many have room, and an
-    /// illegal number becomes the legal one next to it.
+    /// Changes the number of frames. A mask K:N keeps its K reference frames, as far as so many have room, and near:D its
+    /// distance, as far as frames lie so far apart; an illegal number becomes the legal one next to it.
     pub fn set_frames(&mut self, frames: usize, model: &ModelInfo) {
         self.frames = snap_frames(frames);
         let MaskChoice::Uniform(name) = &self.mask else { return };
-        let references = |name: &str| name.split_once(':').and_then(|(references, _)| references.parse::<usize>().ok());
-        let wanted = references(name).unwrap_or(1);
+        // Of which kind it is, and the number that it keeps.
+        let rule = |name: &str| match Neighbours::of_name(name) {
+            Some(Neighbours { distance }) => Some((true, distance)),
+            None => Some((false, name.split_once(':')?.0.parse::<usize>().ok()?)),
+        };
+        let (is_near, wanted) = rule(name).unwrap_or((false, 1));
         let fitting = model.mask_stops(self.size().latent_frames()).into_iter().filter_map(|stop| match stop.choice {
-            MaskChoice::Uniform(name) => Some((references(&name).filter(|&found| found <= wanted)?, name)),
+            MaskChoice::Uniform(name) => {
+                let (_, number) = rule(&name).filter(|&(near, number)| near == is_near && number <= wanted)?;
+                Some((number, name))
+            }
             _ => None,
         });
         self.mask = fitting.max().map_or(MaskChoice::Plan, |(_, name)| MaskChoice::Uniform(name));
@@ -366,5 +374,28 @@ mod tests {
             assert_eq!(snapped.abs_diff(side), nearest.abs_diff(side), "{side}");
         }
         assert_eq!(snap_frames(usize::MAX), MOST_FRAMES);
+    }
+
+    /// 29 frames are 8 latent ones, 93 are 24, 9 are 3, and 1 is 1.
+    #[test]
+    fn masks_keep_their_rule_when_the_length_changes() {
+        let model = ModelInfo::find("fast").unwrap();
+        let facts = model.folder.facts();
+        let mut draft = Draft { prompt: "a red ball".to_owned(), ..Draft::of_model("fast", facts) };
+        let mut through = |name: &str, frames: &[usize]| -> Vec<MaskChoice> {
+            draft.set_frames(29, &model);
+            draft.mask = name.into();
+            let mut at = |&frames: &usize| {
+                draft.set_frames(frames, &model);
+                draft.sketch(&model, None).unwrap();
+                draft.mask.clone()
+            };
+            frames.iter().map(&mut at).collect()
+        };
+        let uniform = |name: &str| MaskChoice::Uniform(name.to_owned());
+        assert_eq!(through("2:6", &[93, 9, 29]), ["2:22", "2:1", "2:6"].map(uniform));
+        // In three frames nothing is further away than two.
+        assert_eq!(through("near:2", &[93, 29, 9, 29]), ["near:2", "near:2", "near:1", "near:1"].map(uniform));
+        assert_eq!(through("near:1", &[93, 9, 1]), [uniform("near:1"), uniform("near:1"), MaskChoice::Plan]);
     }
 }

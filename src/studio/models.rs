@@ -8,7 +8,7 @@ use crate::generate::estimate::{Estimate, ModelCosts, Speeds};
 use crate::generate::pipeline::{load_tokenizer, transformer_config};
 use crate::generate::recipe::{MaskChoice, Recipe};
 use crate::gpu::device::{ComputeDevice, Precision};
-use crate::mask::MaskPlan;
+use crate::mask::{MaskPlan, Neighbours};
 use crate::model::folder::{ListedModel, ModelFolder, SearchPath, list};
 use crate::model::text::{Tokenizer, prompt_text};
 
@@ -104,6 +104,11 @@ impl ModelInfo {
         };
         add(MaskChoice::Dense, "dense", MaskPlan::dense(self.layers, latent_frames).ok());
         add(MaskChoice::Plan, "plan", self.searched_plan(latent_frames));
+        for neighbours in Neighbours::MEASURED {
+            let plan = MaskPlan::uniform(self.layers, latent_frames, &neighbours.name()).ok();
+            // In a clip of few frames everything is near.
+            add(MaskChoice::Uniform(neighbours.name()), &neighbours.name(), plan.filter(|plan| plan.density() < 1.0));
+        }
         for references in 1..latent_frames {
             let name = format!("{references}:{}", latent_frames - references);
             // Not every number of evenly spaced reference frames has room.
@@ -270,6 +275,12 @@ mod tests {
         // 1:7 keeps a row, a column and the diagonal of 8 x 8 tiles: 15 + 7 of 64.
         let last = stops.last().unwrap();
         assert_eq!((last.name.as_str(), last.density), ("1:7", 22.0 / 64.0));
+        let near = |frames| -> Vec<(String, f64)> {
+            let stops = model.mask_stops(frames).into_iter();
+            stops.filter(|stop| stop.name.starts_with("near")).map(|stop| (stop.name, stop.density)).collect()
+        };
+        assert_eq!(near(8), [("near:2".to_owned(), 34.0 / 64.0), ("near:1".to_owned(), 22.0 / 64.0)]);
+        assert_eq!(near(3), [("near:1".to_owned(), 7.0 / 9.0)], "each stop leaves something out");
         for frames in [1, 2, 24] {
             assert!(!model.mask_stops(frames).is_empty());
         }

@@ -20,7 +20,7 @@ use tilereel::gpu::kernels::tile_attention::{
 use tilereel::gpu::kernels::tile_mass::{RecordSizes, RecordedLayer, RecordedSample, tile_mass};
 use tilereel::gpu::self_test::{self, Part};
 use tilereel::gpu::tier::{KernelTier, ShaderTier, on_tier_of};
-use tilereel::mask::{FrameMask, KeyFrames, MaskFamily, Mode, Placement};
+use tilereel::mask::{FrameMask, KeyFrames, MaskFamily, Mode, Neighbours, Placement};
 
 mod attention_gradients;
 mod checked;
@@ -255,6 +255,7 @@ fn families(frames: usize) -> Vec<(String, FrameMask)> {
         .flat_map(|placement| [Mode::Symmetric, Mode::KvOnly].map(|mode| MaskFamily { placement: placement.clone(), mode }));
     let mut masks: Vec<(String, FrameMask)> =
         families.map(|family| (format!("{family:?}"), family.frame_mask(frames).expect("a mask"))).collect();
+    masks.extend(Neighbours::MEASURED.map(|near| (near.name(), near.frame_mask(frames).expect("a mask"))));
     masks.push(("full".into(), FrameMask::full(frames).expect("a mask")));
     let painted = (0..frames * frames).map(|cell| cell % 3 == 0 || cell / frames == 2).collect();
     masks.push(("painted".into(), FrameMask::new(frames, painted).expect("a mask")));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Tensor, TensorData};
 use tilereel::gpu::device::{self, ComputeDevice, DeviceChoice, Precision};
 use tilereel::gpu::kernels::reference::{relative_l2, seeded};
-use tilereel::mask::{FrameMask, MaskFamily, Mode, Placement};
+use tilereel::mask::{FrameMask, MaskFamily, Mode, Neighbours, Placement};
 use tilereel::model::dit::{Probe, TextContext, Transformer, TransformerConfig};
 use tilereel::model::latent::Latent;
 use tilereel::model::vae::{Sites, Vae, VaeConfig};
@@ -92,6 +92,7 @@ fn masks(frames: usize) -> Vec<(String, FrameMask)> {
         }
     }
     masks.push(("picked".into(), family(Placement::Listed(vec![frames - 1, 1]), Mode::Symmetric, frames)));
+    masks.extend(Neighbours::MEASURED.map(|near| (near.name(), near.frame_mask(frames).expect("a mask"))));
     // Neighbours, and one frame that sees what nobody else does but not itself.
     let band = (0..frames * frames).map(|place| match (place / frames, place % frames) {
         (0, key) => key + 2 > frames,
@@ -130,8 +131,9 @@ fn plans_of_unlike_layers_and_shares_agree_too() {
         family(Placement::StrideCeil(3), Mode::Symmetric, frames),
         FrameMask::full(frames).expect("a mask"),
         family(Placement::Listed(vec![2, 6]), Mode::Symmetric, frames),
+        Neighbours { distance: 1 }.frame_mask(frames).expect("a mask"),
     ];
-    for order in [[0, 1, 2], [1, 0, 2], [2, 2, 1]] {
+    for order in [[0, 1, 2], [1, 0, 2], [2, 2, 1], [3, 1, 3], [0, 3, 2]] {
         let masks: Vec<_> = order.iter().map(|&mask| masks[mask].clone()).collect();
         let (input, text) = input(frames, 1, &masks, &device);
         let want = alone(&network, &input, &text, &device);

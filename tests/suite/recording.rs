@@ -12,7 +12,7 @@ use tilereel::generate::recipe::Recipe;
 use tilereel::generate::step_record::StepRecord;
 use tilereel::gpu::device::{self, ComputeDevice, DeviceChoice, Precision};
 use tilereel::gpu::kernels::reference::seeded;
-use tilereel::mask::{FrameMask, MaskFamily, MaskPlan, Mode, Placement};
+use tilereel::mask::{FrameMask, MaskFamily, MaskPlan, Mode, Neighbours, Placement};
 use tilereel::model::dit::{AttentionRecorder, Probe, Site, TextContext, Transformer, TransformerConfig};
 use tilereel::model::folder::{ModelFolder, SearchPath};
 use tilereel::model::weights::{Loader, WeightSource};
@@ -128,6 +128,7 @@ fn masks() -> Vec<(String, FrameMask)> {
     let modes = [Mode::Symmetric, Mode::KvOnly];
     let families = placements.iter().flat_map(|placement| modes.map(|mode| MaskFamily { placement: placement.clone(), mode }));
     let mut masks: Vec<_> = families.map(|family| (format!("{family:?}"), family.frame_mask(FRAMES).expect("a mask"))).collect();
+    masks.extend(Neighbours::MEASURED.map(|near| (near.name(), near.frame_mask(FRAMES).expect("a mask"))));
     masks.push(("full".into(), FrameMask::full(FRAMES).expect("a mask")));
     let painted = (0..FRAMES * FRAMES).map(|cell| cell % 3 == 0 || cell / FRAMES == 2).collect();
     masks.push(("painted".into(), FrameMask::new(FRAMES, painted).expect("a mask")));

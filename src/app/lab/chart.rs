@@ -126,19 +126,25 @@ impl Chart<'_> {
             let points: Vec<Pos2> = line.points.iter().filter(|point| point.1.is_finite()).map(|&point| at(point)).collect();
             painter.add(Shape::line(points, Stroke::new(1.8, line.color)));
         }
+        let mut names: Vec<Rect> = Vec::new();
         for mark in self.marks.iter().filter(|mark| !mark.is_chosen).chain(self.marks.iter().filter(|mark| mark.is_chosen)) {
             let center = at(mark.at);
             match mark.is_chosen {
                 true => painter.circle(center, 6.5, mark.color, Stroke::new(2.0, palette.raised)),
                 false => painter.circle(center, 4.0, palette.raised, Stroke::new(1.6, mark.color)),
             };
-            // The names stay within the chart.
+            // The names stay within the chart, and where it is free beside the mark.
             let is_left = center.x > place.center().x;
             let (anchor, away) = if is_left { (Align2::RIGHT_CENTER, -9.0) } else { (Align2::LEFT_CENTER, 9.0) };
             let font = if mark.is_chosen { FontId::new(12.0, theme::strong_family()) } else { FontId::proportional(SMALL) };
             let color = if mark.is_chosen { palette.text_strong } else { palette.text_dim };
             let down = if mark.is_chosen { 9.0 } else { -8.0 };
-            painter.text(center + vec2(away, down), anchor, &mark.name, font, color);
+            let words = painter.layout_no_wrap(mark.name.clone(), font, color);
+            let rect_at = |down: f32| anchor.anchor_size(center + vec2(away, down), words.size());
+            let is_free = |rect: &Rect| names.iter().all(|taken: &Rect| !taken.intersects(*rect));
+            let own = [down, -down, 2.5 * down, -2.5 * down].into_iter().map(rect_at).find(is_free).unwrap_or(rect_at(down));
+            painter.galley(own.min, words, color);
+            names.push(own);
         }
         self.legend(ui, rect);
         if let Some(pointer) = response.hover_pos()

@@ -24,14 +24,14 @@ use super::mask_dial::notice;
 use super::segments;
 use super::theme::{self, Palette};
 use crate::generate::estimate::Estimate;
-use crate::mask::{LayerMask, MaskError, MaskPlan};
+use crate::mask::{LayerMask, MaskError, MaskPlan, Neighbours};
 use crate::studio::{Home, words};
 
 /// The largest side of the painted layer, in points.
 const MOST_SIDE: f32 = 440.0;
 const LEAST_SIDE: f32 = 160.0;
 /// What the rows above the tiles need.
-const LEAST_COLUMN: f32 = 420.0;
+const LEAST_COLUMN: f32 = 544.0;
 /// What is above and below the layer, and beside it.
 const HEIGHT_AROUND: f32 = 400.0;
 const WIDTH_AROUND: f32 = strip::WIDTH + 100.0;
@@ -277,6 +277,20 @@ impl MaskPainter {
             });
             let tip = "Evenly spaced frames that see all frames and are seen by all; the others see them and themselves";
             references.response.accessible_name("Reference frames").on_hover_text(tip);
+            let neighbours = ComboBox::from_id_salt("neighbours").width(92.0).icon(icons::drop_down);
+            let neighbours = neighbours.selected_text("Neighbours").show_ui(ui, |ui| {
+                // From the distance of the last frame on, nothing is left out.
+                for mask in (1..frames.saturating_sub(1))
+                    .filter_map(|distance| LayerMask::of_neighbours(Neighbours { distance }, frames).ok())
+                {
+                    let name = format!("{}   {}", mask.name(), percent(mask.mask().density()));
+                    if ui.selectable_label(false, name).clicked() {
+                        wanted = Some(vec![mask; layers]);
+                    }
+                }
+            });
+            let tip = "Each frame sees those around it, up to so many frames away";
+            neighbours.response.accessible_name("Neighbours").on_hover_text(tip);
             let searched = ui.add_enabled(self.searched.is_some(), Button::new("Model's plan"));
             let tip = "As it was searched for this model";
             if searched.on_hover_text(tip).on_disabled_hover_text("The model has no plan for so many frames").clicked() {

@@ -24,7 +24,7 @@ use crate::gpu::kernels::tile_attention::{
     AttendedTensors, Tiles, tile_attention, tile_attention_and_row_log_sums, tile_attention_gradients,
 };
 use crate::gpu::tier::ShaderTier;
-use crate::mask::{FrameMask, KeyFrames, MaskFamily};
+use crate::mask::{FrameMask, KeyFrames, MaskFamily, Neighbours};
 use crate::studio::Engine;
 
 /// What all three take.
@@ -60,6 +60,9 @@ pub struct AttentionBench {
     /// Reference frames of the masks beside full attention
     #[arg(long, value_delimiter = ',', default_values_t = [1, 2, 3, 4])]
     references: Vec<usize>,
+    /// Distances of masks near:D to measure too, such as 1,2: each frame sees those up to so many frames away
+    #[arg(long, value_delimiter = ',')]
+    near: Vec<usize>,
     /// Tokens of the text of the cross-attention
     #[arg(long, default_value_t = 512)]
     text_tokens: usize,
@@ -201,6 +204,11 @@ impl AttentionBench {
             let mask = MaskFamily::paper(references).frame_mask(self.frames)?;
             let name = format!("{references}:{}, {:.1} % kept", self.frames.saturating_sub(references), 100.0 * mask.density());
             masks.push((name, mask));
+        }
+        for &distance in &self.near {
+            let neighbours = Neighbours { distance };
+            let mask = neighbours.frame_mask(self.frames)?;
+            masks.push((format!("{}, {:.1} % kept", neighbours.name(), 100.0 * mask.density()), mask));
         }
         let Self { common, heads, head, frames, tokens, text_tokens, batch, backward, .. } = self;
         run(common, "tile_attention", move |device| {

@@ -34,7 +34,7 @@ pub struct ParallelBench {
     /// Width and height of the clip in pixels
     #[arg(long, default_value = "1280x720", value_parser = parse_size)]
     size: [usize; 2],
-    /// Masks of all layers: full, K:N, or a searched plan of the paper's Table 2 (r0.025, .. r0.4); several with commas. Without it
+    /// Masks of all layers: full, K:N, near:D, or a searched plan of the paper's Table 2 (r0.025, .. r0.4); several with commas. Without it
     /// full, and the sparsest mask of the paper's Table 1 for this length
     #[arg(long, value_delimiter = ',')]
     plan: Vec<String>,

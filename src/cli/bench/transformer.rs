@@ -35,7 +35,7 @@ pub struct TransformerBench {
     /// Width and height of the clip in pixels
     #[arg(long, default_value = "1280x720", value_parser = parse_size)]
     size: [usize; 2],
-    /// Masks of all layers: full, K:N, or a searched plan of the paper's Table 2 (r0.025, r0.05, r0.1, r0.2, r0.4); several
+    /// Masks of all layers: full, K:N, near:D, or a searched plan of the paper's Table 2 (r0.025, r0.05, r0.1, r0.2, r0.4); several
     /// with commas. Without it full and the masks of the paper's Table 1 for this length
     #[arg(long, value_delimiter = ',')]
     plan: Vec<String>,

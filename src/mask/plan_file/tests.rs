@@ -50,8 +50,29 @@ fn every_kind_of_layer_comes_back_equal() {
         family(Placement::Listed(vec![4, 0]), Mode::Symmetric),
         family(Placement::Listed(vec![7, 2, 5]), Mode::KvOnly),
         LayerMask::painted(FrameMask::new(8, painted).unwrap()),
+        LayerMask::of_neighbours(Neighbours { distance: 0 }, 8).unwrap(),
+        LayerMask::of_neighbours(Neighbours { distance: 1 }, 8).unwrap(),
+        LayerMask::of_neighbours(Neighbours { distance: 6 }, 8).unwrap(),
+        LayerMask::of_neighbours(Neighbours { distance: 300 }, 8).unwrap(),
     ])
     .unwrap();
+    assert_eq!(MaskPlan::from_json(&plan.to_json().unwrap()).unwrap(), plan);
+}
+
+/// A layer of neighbours is its name alone, and keeps what its file notes; the layers beside it are written as they always were.
+#[test]
+fn neighbours_are_written_by_their_name() {
+    let text = r#"{"latent_frames": 8, "layers": [{"mask": "near:1", "why": "motion"}, {"mask": "2:6"}, {"mask": "full"}]}"#;
+    let plan = MaskPlan::from_json(text).unwrap();
+    assert_eq!(plan.layers()[0].layout(), &Layout::Neighbours(Neighbours { distance: 1 }));
+    assert_eq!(plan.kept_tiles(), 22 + 34 + 64);
+    let written = plan.to_json().unwrap();
+    assert_eq!(value(&written)["layers"][0], value(r#"{"mask": "near:1", "why": "motion"}"#));
+    assert_eq!(value(&written)["layers"][1], value(r#"{"mask": "2:6", "refs": [0, 4], "mode": "symmetric"}"#));
+    assert_eq!(MaskPlan::from_json(&written).unwrap(), plan);
+
+    let ranges = vec![(0.0, MaskPlan::uniform(3, 8, "full").unwrap()), (0.5, MaskPlan::uniform(3, 8, "near:2").unwrap())];
+    let plan = MaskPlan::of_ranges(ranges).unwrap();
     assert_eq!(MaskPlan::from_json(&plan.to_json().unwrap()).unwrap(), plan);
 }
 
@@ -126,6 +147,12 @@ fn hostile_and_mistaken_plans_are_refused() {
         (layers(r#"{"mask": "3:1"}"#), "layer 1: 3:1 does not exist"),
         (layers(r#"{"mask": "2:2", "matrix": ["1111"]}"#), "layer 1: only a \"painted\""),
         (layers(r#"{"mask": "full", "refs": [0, 1]}"#), "layer 1: a full mask"),
+        (layers(r#"{"mask": "near:x"}"#), "layer 1: \"near:x\" is no mask name"),
+        (layers(r#"{"mask": "near:512"}"#), "layer 1: \"near:512\" is no mask name"),
+        (layers(r#"{"mask": "near:1", "refs": []}"#), "layer 1: near:1 has neighbours and no refs"),
+        (layers(r#"{"mask": "near:1", "mode": "symmetric"}"#), "layer 1: near:1 has neighbours and no refs, mode"),
+        (layers(r#"{"mask": "near:1", "placement": "first"}"#), "layer 1: near:1 has neighbours and no refs, mode or placement"),
+        (layers(r#"{"mask": "near:1", "matrix": ["1111"]}"#), "layer 1: only a \"painted\""),
         (layers(r#"{"mask": "painted"}"#), "layer 1: a \"painted\" mask needs"),
         (layers(r#"{"mask": "painted", "refs": [0], "matrix": []}"#), "layer 1: a \"painted\" mask has"),
         (layers(r#"{"mask": "painted", "matrix": []}"#), "layer 1: a mask over 4"),

@@ -57,7 +57,7 @@ impl Trade {
             let kept = points.iter().enumerate().filter(|(place, _)| place % step == 0 || *place == last);
             kept.map(|(_, point)| ((point.cost + unmeasured * dense_cost) / unit, point.loss * scale)).collect()
         };
-        let costs = if matches!(goal, Goal::MostTiles(_)) { &tiles[..] } else { millis };
+        let costs = if goal.counts_tiles() { &tiles[..] } else { millis };
         // A limit holds for the whole plan, so there is no choice before all layers are known.
         let is_final = measured == layers || matches!(goal, Goal::Threshold(_));
         let chosen = is_final.then(|| choose(&losses, costs, goal)).flatten();
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn layers_to_come_count_as_dense() {
-        let candidates = Candidates::standard(4).expect("masks");
+        let candidates = Candidates::named(["1:3", "2:2"], 4).expect("masks");
         let rows = vec![Row { losses: vec![0.4, 0.1], fed_through: 1 }];
         let trade = Trade::of(&rows, 2, &candidates, &[1.0, 2.0, 3.0], Goal::Threshold(0.2));
         let chosen = trade.chosen.expect("2:2 is below");

@@ -5,7 +5,7 @@ use super::bound::{Bound, Problem};
 /// What a plan is to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Goal {
-    /// Every layer takes its sparsest mask whose error is below this.
+    /// Every layer takes its sparsest mask whose error is below this; of equally sparse ones that of the least error.
     Threshold(f64),
     /// The fastest plan whose layers' mean error is at most this.
     MostLoss(f64),
@@ -15,9 +15,19 @@ pub enum Goal {
     MostTiles(f64),
 }
 
-/// The place of the sparsest mask below a threshold; `losses` are of the masks before the dense one.
-pub fn below(threshold: f64, losses: &[f64]) -> usize {
-    losses.iter().position(|&loss| loss < threshold).unwrap_or(losses.len())
+impl Goal {
+    /// Whether masks cost what they compute, and not the time that it takes.
+    pub fn counts_tiles(self) -> bool {
+        matches!(self, Goal::Threshold(_) | Goal::MostTiles(_))
+    }
+}
+
+/// The place of the sparsest mask below a threshold, and of equally sparse ones of that with the least error. `losses` are of the
+/// masks before the dense one, sparsest first, and `tiles` how many each of them computes.
+pub fn below(threshold: f64, losses: &[f64], tiles: &[f64]) -> usize {
+    let Some(first) = losses.iter().position(|&loss| loss < threshold) else { return losses.len() };
+    let as_sparse = (first..losses.len()).take_while(|&mask| tiles[mask] == tiles[first]);
+    as_sparse.min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(first)
 }
 
 /// Parts of a millisecond (or tile) that costs are counted in.
@@ -52,7 +62,7 @@ pub fn frontier(losses: &[Vec<f64>], costs: &[f64]) -> Vec<TradeOff> {
 
 /// The mask of each layer, by its place among the candidates; none if no plan keeps the goal. `losses[layer]` has one entry
 /// for each candidate but the dense one, whose error is 0; `costs` is what each candidate costs in any layer, the dense one last:
-/// milliseconds, or tiles where the goal is a share of them. Errors of layers count as independent of each other.
+/// milliseconds, or tiles where the goal is a threshold or a share of them. Errors of layers count as independent of each other.
 ///
 /// Only ways that are not both dearer and worse than another, and that may still lead to the best plan, are followed, so the
 /// answer is exact.
@@ -64,7 +74,7 @@ pub fn choose(losses: &[Vec<f64>], costs: &[f64], goal: Goal) -> Option<Vec<usiz
 /// `losses` and in the answer. A limit of error or cost is one of the mean over the ranges.
 pub fn choose_of_ranges(losses: &[Vec<f64>], costs: &[f64], goal: Goal, ranges: usize) -> Option<Vec<usize>> {
     let most_cost = match goal {
-        Goal::Threshold(threshold) => return Some(losses.iter().map(|losses| below(threshold, losses)).collect()),
+        Goal::Threshold(threshold) => return Some(losses.iter().map(|losses| below(threshold, losses, costs)).collect()),
         Goal::MostLoss(_) => None,
         Goal::MostMillis(most) => Some(most * ranges as f64 * UNITS),
         Goal::MostTiles(share) => Some(share * losses.len() as f64 * costs.last().copied().unwrap_or(0.0) * UNITS),
@@ -181,15 +191,20 @@ mod tests {
     #[test]
     fn a_threshold_takes_the_sparsest_below_it() {
         let losses = vec![vec![0.9, 0.2, 0.05], vec![0.1, 0.3, 0.01], vec![0.9, 0.8, 0.7]];
-        assert_eq!(choose(&losses, &[1.0; 4], Goal::Threshold(0.25)), Some(vec![1, 0, 3]));
+        assert_eq!(choose(&losses, &[1.0, 2.0, 3.0, 4.0], Goal::Threshold(0.25)), Some(vec![1, 0, 3]));
+        // The first two are equally sparse, and so are the next two: the better of them is taken, if both are below.
+        let losses = [[0.9, 0.1, 0.02, 0.05], [0.2, 0.1, 0.0, 0.0], [0.1, 0.2, 0.0, 0.0], [0.3, 0.3, 0.24, 0.01], [0.9; 4]];
+        let losses = losses.map(Vec::from);
+        assert_eq!(choose(&losses, &[1.0, 1.0, 2.0, 2.0, 4.0], Goal::Threshold(0.25)), Some(vec![1, 1, 0, 3, 4]));
     }
 
     /// The published model has 32 layers: every number of layers of each mask is a way of its own.
     #[test]
     fn many_layers_are_chosen_in_time() {
         let losses: Vec<Vec<f64>> =
-            (0..32).map(|layer| (0..4).map(|mask| uniform(1, layer, mask) / (1.0 + mask as f64)).collect()).collect();
-        let millis = [20.65, 31.35, 40.08, 46.52, 58.36];
+            (0..32).map(|layer| (0..6).map(|mask| uniform(1, layer, mask) / (1.0 + mask as f64)).collect()).collect();
+        // As many reference frames and as far neighbours take nearly the same time.
+        let millis = [20.65, 20.71, 31.35, 31.42, 40.08, 46.52, 58.36];
         let chosen = choose(&losses, &millis, Goal::MostMillis(1000.0)).expect("a plan");
         assert!(chosen.iter().map(|&mask| millis[mask]).sum::<f64>() <= 1000.0);
         // In eight ranges of steps, with eight times the ways to choose.

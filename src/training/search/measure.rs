@@ -48,7 +48,7 @@ pub fn measure(
     seen: Seen<'_>,
 ) -> Result<Option<Vec<Row>>, TrainError> {
     let masks: Vec<Arc<KeyFrames>> = candidates.all().iter().map(|mask| Arc::new(mask.mask().key_frames())).collect();
-    let mut rows = known;
+    let (tiles, mut rows) = (candidates.tiles(), known);
     for layer in 0..transformer.layers() {
         let block = |state: &State, mask: usize| transformer.block(layer, state.tokens.clone(), &state.call, &masks[mask]);
         if let Some(row) = rows.get(layer) {
@@ -66,7 +66,7 @@ pub fn measure(
         let losses = means(errors, candidates.sparse().len(), layer)?;
         let fed_through = match order {
             Order::Independent => candidates.dense(),
-            Order::Greedy(threshold) => below(threshold, &losses),
+            Order::Greedy(threshold) => below(threshold, &losses, &tiles),
         };
         for (state, full) in states.iter_mut().zip(full_outputs) {
             state.tokens = if fed_through == candidates.dense() { full } else { block(state, fed_through) };

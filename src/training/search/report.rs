@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_plan_tells_where_it_is_from() {
-        let candidates = Candidates::standard(4).expect("masks");
+        let candidates = Candidates::named(["1:3", "2:2"], 4).expect("masks");
         let (of, rows) = (of(), rows());
         let found = Found {
             of: &of,
@@ -238,7 +238,7 @@ mod tests {
     }
     #[test]
     fn ranges_of_steps_become_those_of_the_plan() {
-        let candidates = Candidates::standard(4).expect("masks");
+        let candidates = Candidates::named(["1:3", "2:2"], 4).expect("masks");
         let of = SearchOf { step_ranges: 3, ..of() };
         let rows = [rows(), rows(), rows()].concat();
         let found = |chosen: &[usize]| {

@@ -154,7 +154,7 @@ impl Search {
     fn choose(&self, rows: &[Row], millis: &[f64]) -> Result<Vec<usize>, TrainError> {
         let losses: Vec<Vec<f64>> = rows.iter().map(|row| row.losses.clone()).collect();
         let tiles = self.candidates.tiles();
-        let costs = if matches!(self.goal, Goal::MostTiles(_)) { &tiles[..] } else { millis };
+        let costs = if self.goal.counts_tiles() { &tiles[..] } else { millis };
         choose_of_ranges(&losses, costs, self.goal, self.step_ranges).ok_or_else(|| TrainError::NoPlan {
             least_share: tiles.first().zip(tiles.last()).map_or(1.0, |(sparsest, dense)| sparsest / dense),
             least_millis: (rows.len() / self.step_ranges) as f64 * millis.iter().copied().fold(f64::INFINITY, f64::min),

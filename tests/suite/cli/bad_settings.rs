@@ -38,6 +38,8 @@ fn settings_that_cannot_be_used_are_explained() {
         (&["x", "--mask", "5:3"], &["5:3 does not exist", "room for", "write"]),
         (&["x", "--mask", "3:9"], &["3:9", "12 latent frames", "there are 8", "K + N = 8"]),
         (&["x", "--mask", "1:2:3"], &["--mask 1:2:3", "plan, dense, K:N"]),
+        (&["x", "--mask", "near:x"], &["--mask near:x", "near:D"]),
+        (&["x", "--mask", "near:512"], &["near:512", "no mask name", "near:D"]),
         (&["x", "--mask", "absent.json"], &["--mask absent.json", "no such file"]),
         (&["x", "--out", "clip.avi"], &["clip.avi", ".mp4, .webm, .gif, .apng, .webp, .png"]),
         (&["x", "--out", "clip"], &["Cannot tell the kind", "clip", ".mp4"]),

@@ -30,12 +30,15 @@ fn a_model_becomes_fast_and_is_compared() {
     assert_eq!((&facts["defaults"]["guidance_scale"], &facts["trained"]["steps"]), (&1.0.into(), &serde_json::json!([1, 2, 4])));
 
     let search = ["search", "--model", "toy/mlcd", "--out", "plan.json", "--prompts", "2", "--times", "2", "--threshold", "0.5"];
-    place.run(&[&search[..], &CPU].concat()).succeeds().says(&["| layer | 1:3 | 2:2 | mask |", "% of the tiles"]);
+    place
+        .run(&[&search[..], &CPU].concat())
+        .succeeds()
+        .says(&["| layer | 1:3 | near:1 | 2:2 | near:2 | mask |", "% of the tiles"]);
     assert!(!place.path("plan.json.progress").exists());
     let plan = json(&place, "plan.json");
     assert_eq!((plan["latent_frames"].as_u64(), plan["layers"].as_array().map(Vec::len)), (Some(4), Some(toy::LAYERS)));
     assert_eq!((&plan["search"], &plan["goal"]["threshold"]), (&"greedy".into(), &0.5.into()));
-    let dense_millis = plan["attention_millis"]["of_a_layer"][2].as_f64().expect("a time") * toy::LAYERS as f64;
+    let dense_millis = plan["attention_millis"]["of_a_layer"][4].as_f64().expect("a time") * toy::LAYERS as f64;
     let most = format!("{}", 10.0 * dense_millis);
     let search =
         ["search", "--model", "toy/mlcd", "--out", "best.json", "--prompts", "2", "--times", "2", "--most-millis", &most];
@@ -57,7 +60,11 @@ fn a_model_becomes_fast_and_is_compared() {
     let halves =
         ["search", "--model", "toy/mlcd", "--out", "ranges.json", "--prompts", "2", "--times", "4", "--step-ranges", "2"];
     let by_limit = [&halves[..], &["--most-tiles", "0.7"], &CPU].concat();
-    place.run(&by_limit).succeeds().says(&["| range of steps | layer | 1:3 | 2:2 | mask |", "| 2 of 2 | 3 |", "% of the tiles"]);
+    place.run(&by_limit).succeeds().says(&[
+        "| range of steps | layer | 1:3 | near:1 | 2:2 | near:2 | mask |",
+        "| 2 of 2 | 3 |",
+        "% of the tiles",
+    ]);
     let plan_of_ranges = json(&place, "ranges.json");
     assert_eq!(
         (&plan_of_ranges["made"]["step_ranges"], plan_of_ranges["losses"][1].as_array().map(Vec::len)),

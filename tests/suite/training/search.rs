@@ -61,6 +61,10 @@ impl Toy {
     fn block_output(&self, time: usize, layer: usize, masks: &[usize]) -> Vec<Vec<f64>> {
         let key_frames: Vec<Arc<KeyFrames>> =
             masks.iter().map(|&mask| Arc::new(self.candidates.all()[mask].mask().key_frames())).collect();
+        self.block_output_of(time, layer, &key_frames)
+    }
+
+    fn block_output_of(&self, time: usize, layer: usize, key_frames: &[Arc<KeyFrames>]) -> Vec<Vec<f64>> {
         let mut output = Vec::new();
         let mut watch = |site, at: usize, values: Tensor<3>| {
             if site == Site::Block && at == layer {
@@ -68,7 +72,7 @@ impl Toy {
             }
         };
         let times = [TIMES[time]; PROMPTS];
-        self.transformer.forward(self.latents(time), &times, &self.text, None, &key_frames, &mut Probe::new(&mut watch));
+        self.transformer.forward(self.latents(time), &times, &self.text, None, key_frames, &mut Probe::new(&mut watch));
         output.chunks(output.len() / PROMPTS).map(|sample| sample.iter().map(|&value| f64::from(value)).collect()).collect()
     }
 
@@ -95,15 +99,31 @@ impl Toy {
         };
         let errors = times.flat_map(|time| {
             let masked = self.block_output(time, layer, &with(mask));
-            let full = self.block_output(time, layer, &with(self.candidates.dense()));
-            masked.into_iter().zip(full).map(|(masked, full)| {
-                let difference: f64 = masked.iter().zip(&full).map(|(a, b)| (a - b).powi(2)).sum();
-                difference / full.iter().map(|value| value * value).sum::<f64>()
-            })
+            relative_errors(masked, self.block_output(time, layer, &with(self.candidates.dense())))
         });
-        let errors: Vec<f64> = errors.collect();
-        errors.iter().sum::<f64>() / errors.len() as f64
+        mean(&errors.collect::<Vec<f64>>())
     }
+
+    /// Of all masks that are below, the dense one among them, that of the fewest tiles and then of the least error.
+    fn sparsest_below(&self, threshold: f64, errors: &[f64]) -> usize {
+        let tiles: Vec<u64> = self.candidates.all().iter().map(|mask| mask.mask().kept_tiles()).collect();
+        let error = |mask: usize| errors.get(mask).copied().unwrap_or(0.0);
+        let below = (0..tiles.len()).filter(|&mask| error(mask) < threshold);
+        below.min_by(|&a, &b| tiles[a].cmp(&tiles[b]).then(error(a).total_cmp(&error(b)))).expect("the dense one")
+    }
+}
+
+/// Sample by sample.
+fn relative_errors(masked: Vec<Vec<f64>>, full: Vec<Vec<f64>>) -> Vec<f64> {
+    let error = |(masked, full): (Vec<f64>, Vec<f64>)| {
+        let difference: f64 = masked.iter().zip(&full).map(|(a, b)| (a - b).powi(2)).sum();
+        difference / full.iter().map(|value| value * value).sum::<f64>()
+    };
+    masked.into_iter().zip(full).map(error).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
 }
 
 fn assert_near(got: f64, want: f64, what: &str) {
@@ -129,17 +149,17 @@ fn the_plan_is_that_of_brute_force() {
     of_sparsest.sort_by(f64::total_cmp);
     let threshold = (of_sparsest[0] + of_sparsest[1]) / 2.0;
     let losses: Vec<Vec<f64>> = independent.iter().map(|row| row.losses.clone()).collect();
-    let by_hand = by_force.iter().map(|losses| (0..losses.len()).find(|&mask| losses[mask] < threshold).unwrap_or(losses.len()));
+    let by_hand = by_force.iter().map(|losses| toy.sparsest_below(threshold, losses));
     let by_hand: Vec<usize> = by_hand.collect();
     assert!(by_hand.iter().any(|&mask| mask != by_hand[0]), "layers differ: {by_hand:?}");
-    assert_eq!(choose(&losses, &[1.0; 3], Goal::Threshold(threshold)), Some(by_hand));
+    assert_eq!(choose(&losses, &toy.candidates.tiles(), Goal::Threshold(threshold)), Some(by_hand));
 
     let greedy = toy.measure(Order::Greedy(threshold), Vec::new(), LAYERS).expect("not stopped");
     let mut chosen = dense;
     for (layer, row) in greedy.iter().enumerate() {
         let errors: Vec<f64> = (0..toy.candidates.dense()).map(|mask| toy.error(layer, mask, &chosen)).collect();
         row.losses.iter().zip(&errors).for_each(|(&got, &want)| assert_near(got, want, &format!("greedy, layer {layer}")));
-        chosen[layer] = errors.iter().position(|&error| error < threshold).unwrap_or(errors.len());
+        chosen[layer] = toy.sparsest_below(threshold, &errors);
         assert_eq!(row.fed_through, chosen[layer]);
     }
     assert!(greedy.iter().zip(&independent).any(|(greedy, independent)| greedy.losses != independent.losses), "orders differ");
@@ -176,7 +196,7 @@ fn the_plan_of_ranges_is_that_of_brute_force() {
     assert!((0..LAYERS).any(|layer| by_force[layer] != by_force[LAYERS + layer]), "ranges differ");
 
     // The best plan within a mean time of a call, by trying all of them.
-    let (costs, most) = ([1.0, 1.5, 2.0], 1.45 * LAYERS as f64);
+    let (costs, most) = ([1.0, 1.1, 1.5, 1.4, 2.0], 1.45 * LAYERS as f64);
     let losses: Vec<Vec<f64>> = independent.iter().map(|row| row.losses.clone()).collect();
     let chosen = choose_of_ranges(&losses, &costs, Goal::MostMillis(most), TIMES.len()).expect("a plan");
     let loss = |plan: &[usize]| -> f64 {
@@ -184,7 +204,9 @@ fn the_plan_of_ranges_is_that_of_brute_force() {
     };
     let millis = |plan: &[usize]| plan.iter().map(|&mask| costs[mask]).sum::<f64>() / TIMES.len() as f64;
     let count = by_force.len() as u32;
-    let plans = (0..3usize.pow(count)).map(|number| (0..count).map(|place| number / 3usize.pow(place) % 3).collect::<Vec<_>>());
+    let all = masks + 1;
+    assert_eq!(all, costs.len());
+    let plans = (0..all.pow(count)).map(|number| (0..count).map(|place| number / all.pow(place) % all).collect::<Vec<_>>());
     let best = plans.filter(|plan| millis(plan) <= most).map(|plan| loss(&plan)).fold(f64::INFINITY, f64::min);
     assert!(millis(&chosen) <= most);
     assert_near(loss(&chosen), best, "the best plan of ranges");
@@ -200,7 +222,7 @@ fn the_plan_of_ranges_is_that_of_brute_force() {
             let errors: Vec<f64> = (0..masks).map(|mask| toy.error_at(range..range + 1, layer, mask, &chosen)).collect();
             let what = format!("greedy, range {range}, layer {layer}");
             row.losses.iter().zip(&errors).for_each(|(&got, &want)| assert_near(got, want, &what));
-            chosen[layer] = errors.iter().position(|&error| error < threshold).unwrap_or(masks);
+            chosen[layer] = toy.sparsest_below(threshold, &errors);
             assert_eq!(row.fed_through, chosen[layer], "{what}");
         }
     }
@@ -211,6 +233,57 @@ fn the_plan_of_ranges_is_that_of_brute_force() {
         let whole = toy.measure_ranges(Order::Greedy(threshold), &greedy[..done], usize::MAX).expect("not stopped");
         assert_eq!(whole, greedy, "after {done}");
     }
+}
+
+/// Masks of neighbours are measured as whole calls are off with what the definition keeps, and chosen where they are the best.
+#[test]
+fn neighbours_are_among_the_masks_that_are_tried() {
+    let toy = Toy::new();
+    let frames = SHAPE[1];
+    let names = toy.candidates.names();
+    assert_eq!(names, ["1:3", "near:1", "2:2", "near:2", "full"]);
+    let measured = toy.measure(Order::Independent, Vec::new(), LAYERS).expect("not stopped");
+    let losses: Vec<Vec<f64>> = measured.iter().map(|row| row.losses.clone()).collect();
+    let all_frames = Arc::new(KeyFrames::dense(frames));
+    let full = || vec![all_frames.clone(); LAYERS];
+    for distance in [1, 2] {
+        let near = (0..frames).map(|query| (0..frames).filter(move |&key| query.abs_diff(key) <= distance).map(|key| key as u32));
+        let near = Arc::new(KeyFrames::of_lists(near.map(Iterator::collect)));
+        let mask = names.iter().position(|name| *name == format!("near:{distance}")).expect("a candidate");
+        for (layer, row) in losses.iter().enumerate() {
+            let mut masked = full();
+            masked[layer] = near.clone();
+            let errors = (0..TIMES.len()).flat_map(|time| {
+                relative_errors(toy.block_output_of(time, layer, &masked), toy.block_output_of(time, layer, &full()))
+            });
+            assert_near(row[mask], mean(&errors.collect::<Vec<f64>>()), &format!("near:{distance}, layer {layer}"));
+        }
+    }
+
+    // The best plan of at most so many tiles, by trying all; they are counted by hand.
+    let tiles = [10.0, 10.0, 14.0, 14.0, 16.0];
+    assert_eq!(toy.candidates.tiles(), tiles);
+    let loss =
+        |plan: &[usize]| -> f64 { plan.iter().zip(&losses).map(|(&mask, row)| row.get(mask).copied().unwrap_or(0.0)).sum() };
+    let count = |plan: &[usize]| plan.iter().map(|&mask| tiles[mask]).sum::<f64>();
+    let all = tiles.len();
+    for share in [0.65, 0.75, 0.9] {
+        let most = share * (LAYERS * frames * frames) as f64;
+        let plans = (0..all.pow(LAYERS as u32)).map(|number| [number % all, number / all % all, number / all / all]);
+        let best = plans.filter(|plan| count(plan) <= most).map(|plan| loss(&plan)).fold(f64::INFINITY, f64::min);
+        let chosen = choose(&losses, &tiles, Goal::MostTiles(share)).expect("a plan");
+        assert!(count(&chosen) <= most, "{share}: {chosen:?}");
+        assert_near(loss(&chosen), best, &format!("at most {share} of the tiles"));
+        // As many tiles, and what reference frames alone would cost at least.
+        let without = choose(&losses_of(&losses, &[0, 2]), &[10.0, 14.0, 16.0], Goal::MostTiles(share)).expect("a plan");
+        let places = [0, 2, 4];
+        assert!(loss(&chosen) <= loss(&without.iter().map(|&mask| places[mask]).collect::<Vec<_>>()) + 1e-12);
+    }
+}
+
+/// The columns of some masks.
+fn losses_of(losses: &[Vec<f64>], masks: &[usize]) -> Vec<Vec<f64>> {
+    losses.iter().map(|row| masks.iter().map(|&mask| row[mask]).collect()).collect()
 }
 
 /// The calls that are looked at are those of the sampler, at its latents.

@@ -99,6 +99,21 @@ fn what_is_painted_is_saved_and_used() {
     assert_eq!(layer_name(&harness, 1), "1:7");
     choose(&mut harness, "Reference frame 5, column");
     assert_eq!(plan(&harness).layers()[1], LayerMask::named("2:6", 8).expect("it exists"));
+    // Neighbours, by the preset, and tile by tile: the rule is found behind the tiles.
+    let with_references = plan(&harness).clone();
+    choose(&mut harness, "Neighbours");
+    choose(&mut harness, "near:1");
+    let near = LayerMask::named("near:1", 8).expect("it exists");
+    assert_eq!(plan(&harness).layers()[1], near);
+    for painted in ["painted", "near:1"] {
+        let place = tile(&harness, 1, 5, 1);
+        drag(&mut harness, place, place);
+        assert_eq!(layer_name(&harness, 1), painted);
+    }
+    for _ in 0..3 {
+        press(&mut harness, Modifiers::COMMAND, Key::Z);
+    }
+    assert_eq!(plan(&harness), &with_references);
     choose(&mut harness, "Apply to all");
     assert_eq!(plan(&harness), &MaskPlan::uniform(12, 8, "2:6").expect("it exists"));
     assert_ne!(seconds_and_tiles(&harness), dense, "the costs follow");

@@ -208,7 +208,13 @@ fn the_dial_shows_what_it_costs_before_the_run() {
     assert!(seconds(&harness).seconds < plan.seconds);
     let dial = control(&harness, Role::Slider, "Mask dial");
     assert_eq!(dial.value().as_deref(), Some("1:7 in every layer, 34 % of the tiles"));
-    // As a screen reader moves it.
+    // As a screen reader moves it: neighbours of as many tiles stand before it, and before them the plan.
+    dial.decrement_accesskit();
+    harness.run();
+    assert_eq!(harness.state().draft.mask, MaskChoice::Uniform("near:1".into()));
+    assert_eq!(said(&harness), "Tiles: 34 %");
+    let dial = control(&harness, Role::Slider, "Mask dial");
+    assert_eq!(dial.value().as_deref(), Some("near:1 in every layer, 34 % of the tiles"));
     dial.decrement_accesskit();
     harness.run();
     assert_eq!(harness.state().draft.mask, MaskChoice::Plan);

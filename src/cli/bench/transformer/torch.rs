@@ -24,7 +24,7 @@ pub(super) struct TorchCase {
     pub frames: usize,
     #[serde(default)]
     pub tokens_per_frame: usize,
-    /// `full` or `K:N`.
+    /// `full` or `K:N`; neighbours are not measured there.
     #[serde(default)]
     pub mask: String,
     #[serde(default)]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::gpu::kernels::cpu::tile_attention::{KeptFrames, tile_attention};
 use crate::gpu::kernels::reference::{self, relative_l2, seeded};
-use crate::mask::{FrameMask, KeyFrames, MaskFamily, Mode, Placement};
+use crate::mask::{FrameMask, KeyFrames, MaskFamily, Mode, Neighbours, Placement};
 
 /// One call with its numbers.
 struct Case {
@@ -119,6 +119,7 @@ fn masks(frames: usize) -> Vec<(String, FrameMask)> {
         .into_iter()
         .flat_map(|placement| [Mode::Symmetric, Mode::KvOnly].map(|mode| MaskFamily { placement: placement.clone(), mode }));
     let mut masks: Vec<_> = families.map(|family| (format!("{family:?}"), family.frame_mask(frames).unwrap())).collect();
+    masks.extend(Neighbours::MEASURED.map(|near| (near.name(), near.frame_mask(frames).unwrap())));
     masks.push(("full".into(), FrameMask::full(frames).unwrap()));
     let painted = (0..frames * frames).map(|cell| cell % 3 == 0 || cell / frames == 2).collect();
     masks.push(("painted".into(), FrameMask::new(frames, painted).unwrap()));

@@ -2,6 +2,7 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 use super::*;
+use crate::mask::Neighbours;
 
 /// The generator of the sparse-attention fixtures: tensor 1, 2, 3 = query, key, value, 9 = projection.
 fn fixture_numbers(seed: u64, tensor: u64, count: usize, scale: f32) -> Vec<f32> {
@@ -142,6 +143,22 @@ fn head_sizes_and_tokens() {
         for tokens in [1, 7, 16, 33, 145] {
             let mask = vec![vec![true, false, true], vec![true, true, true], vec![false, true, false]];
             check_case(shape(2, 2, head_size, [3, tokens], [3, tokens]), &mask, None, 4.0, 1e-6);
+        }
+    }
+}
+
+/// What the kernel reads of the rule is the definition's matrix, and what it computes the dense softmax with all else at zero weight.
+#[test]
+fn neighbours_are_dense_attention_without_what_is_far() {
+    for frames in [1, 2, 3, 8, 24] {
+        for distance in [1, 2] {
+            let near: Vec<Vec<bool>> =
+                (0..frames).map(|query: usize| (0..frames).map(|key: usize| query.abs_diff(key) <= distance).collect()).collect();
+            let key_frames = Neighbours { distance }.frame_mask(frames).unwrap().key_frames();
+            assert_eq!((key_frames.offsets().to_vec(), key_frames.frames().to_vec()), rows_of(&near));
+            for tokens in [1, 13, 33] {
+                check_case(shape(1, 2, 24, [frames, tokens], [frames, tokens]), &near, None, 4.0, 1e-6);
+            }
         }
     }
 }
