@@ -109,7 +109,7 @@ impl Shared {
         let (media_wake, attention_wake) = (wake.clone(), wake.clone());
         let wishes = Wishes {
             quit: false,
-            paused: false,
+            paused: database.queue_is_paused()?,
             stop: None,
             decode_previews: false,
             record_attention: database.preference(super::attention::PREFERENCE)?.unwrap_or(DEFAULT_RECORDING),

@@ -149,7 +149,11 @@ impl Player {
                 "Projection",
                 "Show steps through a linear projection of the latent: at once, but small and rough",
             ),
-            (Look::Decoder, "Decoder", "Show steps through the true decoder: as the clip would be, but each takes its time"),
+            (
+                Look::Decoder,
+                "Decoder",
+                "Show steps through the true decoder: as the clip would be, but it takes its time: a run leaves steps out that come faster",
+            ),
         ];
         if segments::inline(ui, &mut self.state.look, &choices) {
             events.push(PlayerEvent::LookChanged(self.state.look));

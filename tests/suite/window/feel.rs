@@ -106,7 +106,7 @@ fn every_action_is_in_the_list_of_commands() {
     wait(&mut harness, "the record", |window| window.attention_map().is_some());
     all.extend(offered(&mut harness));
     wait(&mut harness, "a clip", |window| window.studio().state().newest.is_some_and(|newest| newest != example.id));
-    studio(&harness).pause();
+    studio(&harness).pause().expect("it is remembered");
     let newest = studio(&harness).state().newest.expect("a clip");
     act(&mut harness, Action::Compare { a: example.id, b: newest });
     all.extend(offered(&mut harness));
