@@ -70,7 +70,7 @@ fn doctor_checks_the_device() {
 fn doctor_and_models_say_the_same_as_json() {
     let place = Workplace::new();
     let said = place.run(&["doctor", "--device", "cpu", "--json"]).succeeds().json();
-    assert_eq!((said["device"].as_str(), said["precision"].as_str()), (Some("CPU"), Some("f32")), "{said}");
+    assert!(said["device"].as_str().is_some_and(|name| name.starts_with("CPU")) && said["precision"] == "f32", "{said}");
     assert_eq!(said["adapters"].as_array().map(Vec::len), Some(tilereel::gpu::device::adapters().len()));
     assert!(said["free_memory_bytes"].as_u64() <= said["memory_bytes"].as_u64(), "{said}");
     let tests = said["self_tests"].as_array().expect("tests");
