@@ -198,8 +198,8 @@ impl Window {
                 (self.editing, self.leaving) = (Some(item), None);
                 self.reveal(Pane::Settings);
             }
-            Action::Pause => self.studio.pause(),
-            Action::Unpause => self.studio.unpause(),
+            Action::Pause => self.studio.pause()?,
+            Action::Unpause => self.studio.unpause()?,
             Action::Mend { item, remedy } => self.mend(context, item, &remedy)?,
             Action::DismissNote(note) => self.studio.dismiss_note(&note),
 

@@ -13,8 +13,9 @@ use eframe::egui::{
 use super::action::Action;
 use super::clip_card::{self, Card};
 use super::empty_state;
-use super::icons::{self, Icon, icon_button, icon_toggle};
+use super::icons::{self, Icon, icon_button};
 use super::player::textures::Textures;
+use super::segments;
 use super::theme::{self, Palette};
 use crate::studio::{ClipEntry, ClipFilter, ClipId, Database, Picture, Studio, words};
 
@@ -41,6 +42,13 @@ pub struct LibraryPanel {
     /// The clip under the pointer, and since when.
     hovered: Option<(ClipId, f64)>,
     textures: Textures,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Listed {
+    All,
+    Favourites,
+    Trash,
 }
 
 /// What was read.
@@ -165,14 +173,7 @@ impl LibraryPanel {
         ui.allocate_ui_with_layout(row, Layout::left_to_right(Align::Center), |ui| {
             self.search(ui);
             ui.spacing_mut().item_spacing.x = 2.0;
-            let favourites = self.filter.favourites_only;
-            if icon_toggle(ui, Icon::Heart, "Only favourites", "Shows the clips with a heart", favourites).clicked() {
-                self.filter.favourites_only = !favourites;
-            }
-            let trash = self.filter.deleted;
-            if icon_toggle(ui, Icon::Bin, "Trash", "Shows what was deleted in the last week", trash).clicked() {
-                self.filter.deleted = !trash;
-            }
+            self.listed_choice(ui);
             ui.add_space(theme::SPACE_SMALL);
             let dim = Palette::of(ui).text_dim;
             if ui.available_width() > 140.0 {
@@ -180,6 +181,24 @@ impl LibraryPanel {
             }
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| self.buttons(ui, actions));
         });
+    }
+
+    /// Which clips are listed. In words, as the icons of the same things act on a clip.
+    fn listed_choice(&mut self, ui: &mut Ui) {
+        let choices = [
+            (Listed::All, "All", "Shows all clips of the library"),
+            (Listed::Favourites, "Favourites", "Shows the clips with a heart"),
+            (Listed::Trash, "Trash", "Shows what was deleted in the last week"),
+        ];
+        let mut listed = match (self.filter.deleted, self.filter.favourites_only) {
+            (true, _) => Listed::Trash,
+            (false, true) => Listed::Favourites,
+            (false, false) => Listed::All,
+        };
+        if segments::inline(ui, &mut listed, &choices) {
+            self.filter.favourites_only = listed == Listed::Favourites;
+            self.filter.deleted = listed == Listed::Trash;
+        }
     }
 
     fn search(&mut self, ui: &mut Ui) {

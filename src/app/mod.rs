@@ -52,6 +52,7 @@ mod status_bar;
 pub mod theme;
 mod time_page;
 mod toasts;
+mod tooltips;
 pub mod vocabulary;
 mod window;
 

@@ -20,7 +20,8 @@ pub fn show<T: Copy + PartialEq>(ui: &mut Ui, value: &mut T, choices: &[(T, &str
     .inner
 }
 
-fn text_width(ui: &Ui, text: &str) -> f32 {
+/// Of a text as buttons have it, in points.
+pub fn text_width(ui: &Ui, text: &str) -> f32 {
     WidgetText::from(text).into_galley(ui, Some(TextWrapMode::Extend), f32::INFINITY, TextStyle::Button).size().x
 }
 

@@ -233,12 +233,12 @@ fn run(ui: &mut Ui, state: &State, queue_seconds: Option<f64>, actions: &mut Vec
             let name = ui.label(theme::caption(format!("The lab: {does}{waits}")));
             progress_bar(ui, lab.share as f32).labelled_by(name.id);
         } else if state.is_paused {
-            if icon_button(ui, Icon::Play, "Go on with the queue", "The queue rests, and the model's memory is given back")
-                .clicked()
-            {
+            let go_on = ui.button("Go on").on_hover_text("The queue rests, and the model's memory is given back");
+            if go_on.clicked() {
                 actions.push(Action::Unpause);
             }
-            ui.label(theme::caption(format!("Paused, {waiting} waiting")));
+            go_on.accessible_name("Go on with the queue");
+            ui.label(theme::caption(format!("The queue is paused, {waiting} waiting")));
         } else if waiting > 0 {
             ui.label(theme::caption(format!("{waiting} waiting")));
         } else {

@@ -87,6 +87,7 @@ pub struct Window {
 impl Window {
     pub fn new(context: &CreationContext<'_>, studio: Arc<Studio>, options: WindowOptions) -> Self {
         theme::install(&context.egui_ctx);
+        context.egui_ctx.add_plugin(super::tooltips::TooltipEnd::default());
         let waking = context.egui_ctx.clone();
         studio.set_wake(move || waking.request_repaint());
         let painted_by = context.wgpu_render_state.as_ref().map(|state| {

@@ -89,7 +89,7 @@ enum Command {
     /// Take over a published model: its weights become 16-bit safetensors, once.
     Import(import::Arguments),
     /// List the models that can be named with --model.
-    Models,
+    Models(models::Arguments),
     /// Put the window's settings, keys and layout back to those of the first start; clips, queue and prompts stay.
     ResetSettings,
     /// Make a contact sheet: one row of frames for each prompt of a text file.
@@ -174,7 +174,7 @@ fn run_command(command: Command, started: Instant) -> anyhow::Result<Status> {
         Command::Timings(arguments) => timings::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Import(arguments) => import::run(&arguments),
-        Command::Models => models::run(),
+        Command::Models(arguments) => models::run(&arguments),
         Command::ResetSettings => reset_settings::run(),
         Command::Sheet(arguments) => sheet::run(*arguments),
         Command::World(arguments) => world::run(&arguments),

@@ -136,6 +136,9 @@ fn list(database: &Database, as_json: bool) -> anyhow::Result<()> {
     if items.is_empty() {
         say!("The queue is empty.");
     }
+    if database.queue_is_paused()? {
+        say!("It is paused. The window has a button to go on, and `tilereel queue run` goes on too.");
+    }
     Ok(())
 }
 
@@ -189,6 +192,13 @@ impl Run {
                 studio.resume(item.id, false)?;
             } else if !self.quiet {
                 eprintln!("note: item {} was interrupted; go on with it: tilereel queue resume {}", item.id.0, item.id.0);
+            }
+        }
+        if studio.state().is_paused {
+            // Who asks for this wants it worked off.
+            studio.unpause()?;
+            if !self.quiet {
+                eprintln!("note: the queue was paused; it goes on now.");
             }
         }
         let failed_before = |item: &&QueueItem| item.state == ItemState::Failed;

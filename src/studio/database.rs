@@ -14,7 +14,8 @@ use super::StudioError;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What makes version n + 1 of version n.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE clips (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         made_unix_millis INTEGER NOT NULL,
@@ -40,7 +41,13 @@ const MIGRATIONS: [&str; 1] = ["
     ) STRICT;
     CREATE TABLE prompts (text TEXT PRIMARY KEY, used_unix_millis INTEGER NOT NULL) STRICT;
     CREATE TABLE preferences (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-"];
+",
+    // One row. Not a preference: it belongs to the queue, which stays when those are put back.
+    "
+    CREATE TABLE queue_rest (is_paused INTEGER NOT NULL) STRICT;
+    INSERT INTO queue_rest VALUES (0);
+",
+];
 
 pub struct Database {
     path: PathBuf,

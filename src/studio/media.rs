@@ -178,26 +178,35 @@ fn load(home: &Home, picture: Picture) -> Result<Frames, StudioError> {
         }
         Picture::Projection(clip, step) | Picture::Decoded(clip, step) => {
             let folder = home.steps_folder(clip);
-            let record = step_of(home, clip, step)?;
-            let projection = read_projection(&folder)?;
-            if projection.channels() != record.denoised.shape[0] {
-                return Err(StudioError::NoSuchStep { step });
-            }
-            Ok(projection.small_frames(&record.denoised, f64::from(record.recipe.frames_per_second)))
+            projected_step(&folder, step, &read_projection(&folder)?)
         }
     }
 }
 
+/// What a step of a folder led to by the linear projection, one pixel a latent; steps count from 1.
+pub(super) fn projected_step(folder: &Path, step: usize, projection: &Projection) -> Result<Frames, StudioError> {
+    let record = step_in(folder, step)?;
+    if projection.channels() != record.denoised.shape[0] {
+        return Err(StudioError::NoSuchStep { step });
+    }
+    Ok(projection.small_frames(&record.denoised, f64::from(record.recipe.frames_per_second)))
+}
+
 /// The record of a clip's step; steps count from 1.
 pub(super) fn step_of(home: &Home, clip: ClipId, step: usize) -> Result<StepRecord, StudioError> {
-    let path = StepRecord::path_in(&home.steps_folder(clip), step);
+    step_in(&home.steps_folder(clip), step)
+}
+
+fn step_in(folder: &Path, step: usize) -> Result<StepRecord, StudioError> {
+    let path = StepRecord::path_in(folder, step);
     if !path.exists() {
         return Err(StudioError::NoSuchStep { step });
     }
     Ok(StepRecord::read(&path)?)
 }
 
-fn read_projection(folder: &Path) -> Result<Projection, StudioError> {
+/// The projection that a folder's steps are shown by.
+pub(super) fn read_projection(folder: &Path) -> Result<Projection, StudioError> {
     let path = folder.join(PROJECTION_FILE);
     let text = std::fs::read_to_string(&path).map_err(StudioError::files("read", &path))?;
     Projection::from_json(&text).map_err(|reason| StudioError::files("understood", &path)(std::io::Error::other(reason)))

@@ -180,6 +180,20 @@ impl Database {
         })
     }
 
+    /// Whether the queue rests until the person lets it go on.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn queue_is_paused(&self) -> Result<bool, StudioError> {
+        self.with(|connection| connection.query_row("SELECT is_paused FROM queue_rest", [], |row| row.get(0)))
+    }
+
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_queue_paused(&self, is_paused: bool) -> Result<(), StudioError> {
+        self.with(|connection| connection.execute("UPDATE queue_rest SET is_paused = ?1", [is_paused]).map(|_| ()))
+    }
+
     /// Finds out whether what is said to run still does: if no process works on the queue, it was interrupted.
     ///
     /// # Errors

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use super::decode_pace::DecodePace;
+use super::earlier_steps::EarlierSteps;
 use super::keep::{Made as MadeClip, keep_clip};
 use super::lab;
 use super::live::Live;
-use super::media::{step_of, write_projection};
+use super::media::{read_projection, step_of, write_projection};
 use super::models::{ModelInfo, Shortage, free_memory};
 use super::shared::{DeviceState, Shared, StopWish};
 use super::{EngineError, ErrorReport, Event, Feed, ItemId, ItemState, QueueItem, StudioError, Ticket, Workshop};
@@ -121,6 +123,8 @@ struct Run<'a> {
     ticket: Ticket<(Outcome, Timings)>,
     projections: std::sync::mpsc::Receiver<Projection>,
     projection: Option<Projection>,
+    /// Pictures of the steps before this run's first, once it is known how to project them.
+    earlier: Option<EarlierSteps>,
     decoded: std::sync::mpsc::Receiver<(usize, Frames)>,
     attention: std::sync::mpsc::Receiver<Arc<AttentionRecord>>,
     begun_with_steps: bool,
@@ -170,6 +174,9 @@ impl<'a> Run<'a> {
         }
         shared.change(|state| state.live = Some(live.clone()));
 
+        let folder = &records;
+        let earlier = (first_call > 0).then(|| read_projection(folder).ok()).flatten();
+        let earlier = earlier.map(|projection| EarlierSteps::start(folder.clone(), first_call, projection));
         let expected_call_seconds = Some(live.estimate.longest_call_seconds);
         let options = RunOptions { resume, branch, records: Some(records), expected_call_seconds, ..RunOptions::default() };
         let (send_projection, projections) = channel();
@@ -178,7 +185,8 @@ impl<'a> Run<'a> {
         let (folder, job_device, recipe, wishes) = (model.folder, device.clone(), item.recipe.clone(), shared.clone());
         let times_parts = shared.wishes(|wishes| wishes.time_parts);
         let ticket = shared.engine.submit(move |workshop: &mut Workshop, feed: &mut Feed| {
-            let following = Following { feed, wishes, decoded: send_decoded, attention: send_attention };
+            let pace = DecodePace::default();
+            let following = Following { feed, wishes, pace, decoded: send_decoded, attention: send_attention };
             let mut watch = Stopwatch::start(&job_device, times_parts, following);
             watch.phase(Phase::Load);
             let outcome = workshop.run(&folder, &job_device, options, &mut watch, |model, options, watch| {
@@ -204,6 +212,7 @@ impl<'a> Run<'a> {
             ticket,
             projections,
             projection: None,
+            earlier,
             decoded,
             attention,
             begun_with_steps,
@@ -233,6 +242,9 @@ impl<'a> Run<'a> {
         };
         while let Some(event) = self.ticket.next_event(Duration::ZERO) {
             self.take(event);
+        }
+        if let Some(earlier) = self.earlier.take() {
+            earlier.end();
         }
         let stopped = |wish: Option<(StopWish, Instant)>| End::Stopped(wish.map_or(StopWish::Cancel, |(wish, _)| wish));
         match result {
@@ -275,12 +287,7 @@ impl<'a> Run<'a> {
     /// Projects the latest estimate, while the engine is already at the next step.
     fn take_preview(&mut self) {
         let Some((call, latent)) = self.ticket.take_denoised() else { return };
-        if let (None, Ok(projection)) = (&self.projection, self.projections.try_recv()) {
-            if let Err(error) = write_projection(&self.shared.home.run_folder(self.item.id), &projection) {
-                self.shared.note(&error);
-            }
-            self.projection = Some(projection);
-        }
+        self.take_projection();
         let Some(projection) = &self.projection else { return };
         let started = Instant::now();
         let frames = projection.small_frames(&latent, f64::from(self.item.recipe.frames_per_second));
@@ -290,8 +297,31 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Takes the model's projection as soon as it is there, and keeps it beside the steps.
+    fn take_projection(&mut self) {
+        if self.projection.is_some() {
+            return;
+        }
+        let Ok(projection) = self.projections.try_recv() else { return };
+        let folder = self.shared.home.run_folder(self.item.id);
+        if let Err(error) = write_projection(&folder, &projection) {
+            self.shared.note(&error);
+        }
+        if self.earlier.is_none() && self.live.first_call > 0 {
+            self.earlier = Some(EarlierSteps::start(folder, self.live.first_call, projection.clone()));
+        }
+        self.projection = Some(projection);
+    }
+
     fn take_pictures(&mut self) {
+        self.take_projection();
         let mut any = false;
+        for (call, frames) in self.earlier.iter().flat_map(EarlierSteps::take) {
+            if let Some(place) = self.live.projections.get_mut(call) {
+                *place = Some(Arc::new(frames));
+                any = true;
+            }
+        }
         for (call, frames) in self.decoded.try_iter() {
             self.live.decoded.insert(call, Arc::new(frames));
             any = true;
@@ -355,6 +385,7 @@ fn copy_steps(from: &std::path::Path, to: &std::path::Path, steps: usize) -> Res
 struct Following<'a> {
     feed: &'a mut Feed,
     wishes: Arc<Shared>,
+    pace: DecodePace,
     decoded: std::sync::mpsc::Sender<(usize, Frames)>,
     attention: std::sync::mpsc::Sender<Arc<AttentionRecord>>,
 }
@@ -374,13 +405,15 @@ impl Observer for Following<'_> {
 
     fn denoised(&mut self, call: usize, latent: &Latent) {
         self.feed.denoised(call, latent);
+        self.pace.step_is_done(Instant::now());
     }
 
     fn wants_decoded(&self) -> bool {
-        self.wishes.wishes(|wishes| wishes.decode_previews)
+        self.wishes.wishes(|wishes| wishes.decode_previews) && self.pace.allows(Instant::now())
     }
 
     fn decoded(&mut self, call: usize, frames: Frames) {
+        self.pace.decoded(Instant::now());
         let _ = self.decoded.send((call, frames));
     }
 

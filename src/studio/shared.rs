@@ -96,6 +96,8 @@ pub(super) struct Shared {
     pub database: Database,
     pub engine: Engine,
     state: Mutex<Arc<State>>,
+    /// Held while the queue is read and shown, so that of two threads the later one shows the later queue.
+    showing_queue: Mutex<()>,
     wishes: Mutex<Wishes>,
     bell: Condvar,
     wake: Arc<Mutex<Wake>>,
@@ -109,7 +111,7 @@ impl Shared {
         let (media_wake, attention_wake) = (wake.clone(), wake.clone());
         let wishes = Wishes {
             quit: false,
-            paused: false,
+            paused: database.queue_is_paused()?,
             stop: None,
             decode_previews: false,
             record_attention: database.preference(super::attention::PREFERENCE)?.unwrap_or(DEFAULT_RECORDING),
@@ -130,6 +132,7 @@ impl Shared {
             home,
             database,
             state: Mutex::default(),
+            showing_queue: Mutex::default(),
             wishes: Mutex::new(wishes),
             bell: Condvar::new(),
             wake,
@@ -174,10 +177,12 @@ impl Shared {
 
     /// Reads the queue anew.
     pub fn queue_changed(&self) {
+        let showing = lock(&self.showing_queue);
         match self.database.items() {
             Ok(queue) => self.change(|state| state.queue = queue),
             Err(error) => self.note(&error),
         }
+        drop(showing);
         self.wish(|_| {});
     }
 

@@ -67,7 +67,8 @@ impl Studio {
         let shared = Arc::new(Shared::new(home, database, device)?);
         shared.wishes(|wishes| wishes.time_parts = parts);
         let lab = lab::left_over(&shared.home).map(Arc::new);
-        shared.change(|state| (state.newest, state.lab) = (newest, lab));
+        let is_paused = shared.wishes(|wishes| wishes.paused);
+        shared.change(|state| (state.newest, state.lab, state.is_paused) = (newest, lab, is_paused));
         shared.queue_changed();
         let waking = Arc::downgrade(&shared);
         let catalog = Catalog::start(move || {
@@ -199,8 +200,12 @@ impl Studio {
         Ok(())
     }
 
-    /// Lets the queue rest: the run that goes on stops behind its last finished step, and the model's memory is given back.
-    pub fn pause(&self) {
+    /// Lets the queue rest, now and after later starts, until [`Self::unpause`]: the run that goes on stops behind its last
+    /// finished step, and the model's memory is given back.
+    ///
+    /// # Errors
+    /// It cannot be remembered; it rests all the same.
+    pub fn pause(&self) -> Result<(), StudioError> {
         let running = self.state().live.as_ref().map(|live| live.item);
         self.shared.wish(|wishes| {
             wishes.paused = true;
@@ -214,15 +219,21 @@ impl Studio {
             Ok(())
         }));
         self.shared.change(|state| state.is_paused = true);
+        self.database().set_queue_paused(true)
     }
 
     /// Goes on with the queue, where it was.
-    pub fn unpause(&self) {
+    ///
+    /// # Errors
+    /// It cannot be remembered; it goes on all the same.
+    pub fn unpause(&self) -> Result<(), StudioError> {
         self.shared.wish(|wishes| wishes.paused = false);
         self.shared.change(|state| state.is_paused = false);
+        self.database().set_queue_paused(false)
     }
 
-    /// Whether the steps of runs are decoded as they come, which takes time, instead of projected.
+    /// Whether steps of runs are decoded as they come, instead of projected only. It takes time, so that those are left out that
+    /// come while the last decoding would still go on, went it on beside the run.
     pub fn decode_previews(&self, decode: bool) {
         self.shared.wish(|wishes| wishes.decode_previews = decode);
     }

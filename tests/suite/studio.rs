@@ -356,24 +356,60 @@ fn a_stopped_run_keeps_its_steps_and_goes_on_to_the_same_bytes() {
     assert!(asked.elapsed() < Duration::from_secs(1), "it took {:?}", asked.elapsed());
     assert!(item.steps_done >= 2 && item.steps_done < 30);
     assert!(studio.state().live.is_none());
+    // What is on disk is shown while it goes on.
     studio.resume(id, false).expect("it goes on");
+    let earlier = wait(&studio, "the earlier steps' pictures", |state| {
+        let live = state.live.as_ref()?;
+        live.projections[..live.first_call].iter().cloned().collect::<Option<Vec<_>>>()
+    });
+    assert!(earlier.len() >= 2);
     let resumed = wait(&studio, "the clip", |state| state.newest.filter(|newest| *newest != undisturbed.id));
     assert_eq!(frames_sha256(&studio.clip(resumed).expect("the clip")), frames_sha256(&undisturbed));
     assert_eq!(studio.steps_of(resumed), 30);
+    for (call, picture) in earlier.iter().enumerate() {
+        let of_clip = wait(&studio, "a projection", |_| studio.picture(Picture::Projection(resumed, call + 1)).frames());
+        assert!(**picture == *of_clip, "step {} is another picture", call + 1);
+    }
 
     // Pause: the item waits, nothing runs, and it goes on by itself afterwards.
     let id = started(2);
-    studio.pause();
+    studio.pause().expect("it is remembered");
     wait(&studio, "the pause", |state| state.live.is_none().then_some(()));
     std::thread::sleep(Duration::from_millis(700));
     let state = studio.state();
     assert!(state.is_paused && state.live.is_none());
     assert_eq!(state.queue.iter().find(|item| item.id == id).map(|item| item.state), Some(ItemState::Waiting));
-    studio.unpause();
+    studio.unpause().expect("it is remembered");
     let first = wait(&studio, "the run", |state| state.live.as_ref().map(|live| live.first_call));
     assert!(first >= 2, "it goes on behind step {first}");
     let resumed_again = wait(&studio, "the clip", |state| state.newest.filter(|newest| *newest != resumed));
     assert_eq!(frames_sha256(&studio.clip(resumed_again).expect("the clip")), frames_sha256(&undisturbed));
+}
+
+#[test]
+fn a_paused_queue_rests_until_it_is_let_go_on_however_often_the_program_starts() {
+    let place = Place::new();
+    let studio = place.open();
+    studio.pause().expect("it is remembered");
+    let id = studio.enqueue(&[item(recipe("a red ball", 1))]).expect("queued")[0];
+    // What a kill leaves behind is what was written before.
+    drop(studio);
+    let studio = place.open();
+    assert!(studio.state().is_paused, "from the first look on");
+    wait(&studio, "the device", |state| matches!(state.device, DeviceState::Ready(_)).then_some(()));
+    std::thread::sleep(Duration::from_millis(700));
+    let state = studio.state();
+    assert_eq!((state.is_paused, state.live.is_some()), (true, false));
+    assert_eq!(studio.database().item(id).expect("it is still there").state, ItemState::Waiting);
+    // Settings that are put back are not the queue's.
+    studio.database().reset_preferences().expect("they are forgotten");
+    drop(studio);
+    let studio = place.open();
+    assert!(studio.state().is_paused);
+    studio.unpause().expect("it is remembered");
+    wait(&studio, "an empty queue", |state| state.queue.is_empty().then_some(()));
+    drop(studio);
+    assert!(!place.open().state().is_paused, "it went on");
 }
 
 #[test]

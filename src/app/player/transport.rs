@@ -12,6 +12,8 @@ use crate::app::theme::{self, Palette};
 pub const LEAST_WIDTH_OF_ONE_ROW: f32 = 840.0;
 /// What must be left for the caption of the switch.
 const ROOM_FOR_CAPTION: f32 = 110.0;
+/// How much wider strong digits are than others, at most.
+const STRONGER: f32 = 1.15;
 const SPEEDS: [f64; 7] = [-1.0, -0.5, 0.25, 0.5, 1.0, 2.0, 4.0];
 
 impl Player {
@@ -27,7 +29,9 @@ impl Player {
         let mut buttons = Some(buttons);
         ui.allocate_ui_with_layout(row, Layout::left_to_right(Align::Center), |ui| {
             self.play_buttons(ui, source);
-            self.counter(ui, source);
+            if wide {
+                self.counter(ui, source);
+            }
             ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
                 if wide && let Some(buttons) = buttons.take() {
                     buttons(ui);
@@ -35,6 +39,8 @@ impl Player {
                     self.view_choices(ui, events);
                 } else {
                     self.zoom_choice(ui);
+                    // It has what the others leave.
+                    ui.with_layout(Layout::left_to_right(Align::Center), |ui| self.counter(ui, source));
                 }
             });
         });
@@ -107,9 +113,17 @@ impl Player {
         let digits = source.frames.to_string().len();
         // Figure spaces keep the digits in their columns.
         let number = format!("{:\u{2007}>digits$}", frame + 1);
-        ui.label(theme::strong(number).color(Palette::of(ui).text_strong));
-        let text = format!("/ {} · {:.2} s", source.frames, frame_ruler::seconds(source, frame));
-        ui.label(RichText::new(text).color(Palette::of(ui).text_dim));
+        let of = format!("/ {}", source.frames);
+        let seconds = format!("{:.2} s", frame_ruler::seconds(source, frame));
+        let width = |text: &str| segments::text_width(ui, text);
+        let room = ui.available_width() - width(&number) * STRONGER - ui.spacing().item_spacing.x;
+        let rest = [format!("{of} · {seconds}"), of, String::new()].into_iter().find(|rest| width(rest) <= room);
+        let Some(rest) = rest else { return };
+        let tip = format!("Frame {} of {}, at {seconds}", frame + 1, source.frames);
+        ui.label(theme::strong(number).color(Palette::of(ui).text_strong)).on_hover_text(&tip);
+        if !rest.is_empty() {
+            ui.label(RichText::new(rest).color(Palette::of(ui).text_dim)).on_hover_text(tip);
+        }
     }
 
     /// From right to left.
@@ -149,7 +163,11 @@ impl Player {
                 "Projection",
                 "Show steps through a linear projection of the latent: at once, but small and rough",
             ),
-            (Look::Decoder, "Decoder", "Show steps through the true decoder: as the clip would be, but each takes its time"),
+            (
+                Look::Decoder,
+                "Decoder",
+                "Show steps through the true decoder: as the clip would be, but it takes its time: a run leaves steps out that come faster",
+            ),
         ];
         if segments::inline(ui, &mut self.state.look, &choices) {
             events.push(PlayerEvent::LookChanged(self.state.look));

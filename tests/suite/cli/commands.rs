@@ -66,6 +66,38 @@ fn doctor_checks_the_device() {
     assert!(!ran.stdout.contains("FAILED"), "{ran:?}");
 }
 
+#[test]
+fn doctor_and_models_say_the_same_as_json() {
+    let place = Workplace::new();
+    let said = place.run(&["doctor", "--device", "cpu", "--json"]).succeeds().json();
+    assert!(said["device"].as_str().is_some_and(|name| name.starts_with("CPU")) && said["precision"] == "f32", "{said}");
+    assert_eq!(said["adapters"].as_array().map(Vec::len), Some(tilereel::gpu::device::adapters().len()));
+    assert!(said["free_memory_bytes"].as_u64() <= said["memory_bytes"].as_u64(), "{said}");
+    let tests = said["self_tests"].as_array().expect("tests");
+    assert_eq!(tests.iter().map(|test| test["of"].as_str()).collect::<Vec<_>>(), [Some("making clips"), Some("training")]);
+    for test in tests {
+        assert_eq!((&test["passed"], &test["advice"]), (&true.into(), &Value::Null), "{test}");
+        for kernel in test["kernels"].as_array().expect("kernels") {
+            assert!(kernel["error"].as_f64() <= kernel["limit"].as_f64() && kernel["passed"] == true, "{kernel}");
+        }
+        assert_ne!(test["kernels"][0], Value::Null, "{test}");
+    }
+
+    let broken = place.path("models/broken");
+    fs::create_dir_all(&broken).expect("a folder");
+    fs::write(broken.join("config.json"), r#"{"_class_name": "OpenSoraT2V"}"#).expect("a file");
+    let mut command = place.command(&["models", "--json"]);
+    let output = command.env("TILEREEL_MODELS", place.path("models")).output().expect("the program starts");
+    let said: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let of = |name: &str| said["models"].as_array().expect("models").iter().find(|model| model["name"] == name).cloned();
+    let fast = of("mini/fast").expect("the model in the program");
+    assert_eq!((&fast["defaults"]["sampler"], &fast["defaults"]["steps"]), (&"ddim-trailing".into(), &8.into()), "{fast}");
+    assert!(fast["failure"].is_null() && fast["vocabulary"].as_array().is_some_and(|groups| !groups.is_empty()), "{fast}");
+    assert_eq!(said["folders"][0].as_str(), place.path("models").to_str(), "{said}");
+    let broken = said["models"].as_array().expect("models").iter().find(|model| !model["failure"].is_null());
+    assert!(broken.is_some_and(|model| model["defaults"].is_null()), "{said}");
+}
+
 /// The next start believes it, tells another tier to run where one failed, and tests again where nothing can be read.
 #[test]
 fn what_the_self_test_found_is_kept() {

@@ -53,6 +53,21 @@ pub fn offered(harness: &mut Harness<'_, Window>) -> BTreeSet<String> {
     kinds
 }
 
+#[test]
+fn a_tooltip_ends_where_a_dialog_begins() {
+    let place = Place::new();
+    let mut harness = window(&place, |_| {});
+    let tip = |harness: &Harness<'_, Window>| harness.query_all_by_label_contains("twice is faster").count();
+    let button = harness.get_by_label("To the end").rect();
+    harness.hover_at(button.center() - Vec2::new(button.width() + 2.0, 0.0) * 2.0);
+    harness.run_steps(40);
+    assert_eq!(tip(&harness), 1, "it is there");
+    act(&mut harness, Action::Palette);
+    harness.run_steps(4);
+    assert_eq!(tip(&harness), 0, "it stays over the commands");
+    press(&mut harness, Modifiers::NONE, Key::Escape);
+}
+
 /// Presses what may be outside of what is scrolled to.
 fn choose(harness: &mut Harness<'_, Window>, name: &str) {
     harness.get_by_label(name).click_accesskit();
@@ -106,7 +121,7 @@ fn every_action_is_in_the_list_of_commands() {
     wait(&mut harness, "the record", |window| window.attention_map().is_some());
     all.extend(offered(&mut harness));
     wait(&mut harness, "a clip", |window| window.studio().state().newest.is_some_and(|newest| newest != example.id));
-    studio(&harness).pause();
+    studio(&harness).pause().expect("it is remembered");
     let newest = studio(&harness).state().newest.expect("a clip");
     act(&mut harness, Action::Compare { a: example.id, b: newest });
     all.extend(offered(&mut harness));

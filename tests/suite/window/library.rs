@@ -79,7 +79,7 @@ fn clips_are_found_by_words_hearts_and_in_the_trash() {
     harness.run();
     assert_eq!(listed(&harness).len(), 4);
 
-    click(&mut harness, "Only favourites");
+    click(&mut harness, "Favourites");
     harness.get_by_label("No favourites yet");
     click(&mut harness, "Show all clips");
     harness.get_by_label("a blue star rolls").hover();
@@ -87,9 +87,12 @@ fn clips_are_found_by_words_hearts_and_in_the_trash() {
     harness.get_by_label("Favourite").click();
     harness.run_steps(3);
     assert_eq!(said(&mut harness), [Action::Favourite(ids[1], true)], "the heart is no click on the card");
-    click(&mut harness, "Only favourites");
+    click(&mut harness, "Favourites");
     assert_eq!(listed(&harness), ["a blue star rolls"]);
-    click(&mut harness, "Only favourites");
+    click(&mut harness, "Trash");
+    harness.get_by_label("The trash is empty");
+    click(&mut harness, "All");
+    assert_eq!(listed(&harness).len(), 4);
 
     click(&mut harness, "Trash");
     harness.get_by_label("The trash is empty");

@@ -62,7 +62,7 @@ fn what_goes_on_is_not_painted_over_the_device() {
     let doing = harness.query_all_by_label_contains(&words).map(|node| node.rect());
     let doing = doing.max_by(|a, b| a.top().total_cmp(&b.top())).expect("what is done");
     assert!(memory.right() <= doing.left() && doing.right() <= LEAST.x, "{memory:?} and {doing:?}");
-    harness.state().studio().pause();
+    harness.state().studio().pause().expect("it is remembered");
 }
 
 #[test]

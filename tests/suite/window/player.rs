@@ -122,6 +122,23 @@ fn buttons_move_through_the_frames() {
 }
 
 #[test]
+fn the_time_is_shortened_before_it_is_covered() {
+    let mut harness = stage(paused(), finished());
+    let mut texts = Vec::new();
+    for width in [1000.0, 700.0, 500.0, 440.0, 420.0, 400.0] {
+        harness.set_size(Vec2::new(width, 640.0));
+        harness.run();
+        let (speed, zoom) = (harness.get_by_label("Speed").rect(), harness.get_by_label("Zoom").rect());
+        let Some(counter) = harness.query_by_label_contains("/ 29") else { continue };
+        let rect = counter.rect();
+        assert!(speed.right() <= rect.left() && rect.right() <= zoom.left(), "{width}: {speed:?}, {rect:?}, {zoom:?}");
+        texts.push(counter.accesskit_node().value().or(counter.accesskit_node().label()).expect("a text"));
+    }
+    assert!(texts[0].ends_with(" s"), "{texts:?}");
+    assert!(texts.iter().any(|text| text == "/ 29"), "the seconds go first: {texts:?}");
+}
+
+#[test]
 fn keys_do_what_a_cutter_expects() {
     let mut harness = stage(paused(), finished());
     let presses = [

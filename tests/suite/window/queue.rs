@@ -22,7 +22,7 @@ fn panel(place: Place) -> Harness<'static, Stage<QueuePanel>> {
 /// A queue that rests, with these prompts.
 fn resting(prompts: &[&str]) -> (Place, Vec<ItemId>) {
     let place = Place::new();
-    place.studio.pause();
+    place.studio.pause().expect("it is remembered");
     let items: Vec<_> = prompts.iter().map(|prompt| place.item(prompt)).collect();
     let ids = place.studio.enqueue(&items).expect("a queue");
     (place, ids)
@@ -39,8 +39,8 @@ fn said(harness: &mut Harness<'_, Stage<QueuePanel>>) -> Vec<Action> {
             Action::Remove(item) => studio.remove(item).expect("an item"),
             Action::Stop(item) => studio.stop(item).expect("an item"),
             Action::Resume { item, force } => studio.resume(item, force).expect("an item"),
-            Action::Pause => studio.pause(),
-            Action::Unpause => studio.unpause(),
+            Action::Pause => studio.pause().expect("it is remembered"),
+            Action::Unpause => studio.unpause().expect("it is remembered"),
             _ => {}
         }
     }

@@ -110,7 +110,7 @@ fn the_first_start_needs_one_click() {
     let stage = harness.state_mut();
     let model = stage.panel.model(&stage.studio, "fast").unwrap();
     let items = stage.draft.items(&model, stage.studio.device().unwrap().precision).unwrap();
-    stage.studio.pause();
+    stage.studio.pause().expect("it is remembered");
     stage.studio.enqueue(&items).unwrap();
     harness.run();
     generate_button(&harness, "Generate");
@@ -421,7 +421,7 @@ fn a_branch_shows_what_it_keeps() {
 fn items_of_the_queue_have_a_prediction() {
     let mut harness = stage(Stage::new());
     let stage = harness.state_mut();
-    stage.studio.pause();
+    stage.studio.pause().expect("it is remembered");
     let model = stage.panel.model(&stage.studio, "fast").unwrap();
     let NewItem { recipe, .. } = stage.draft.items(&model, stage.studio.device().unwrap().precision).unwrap().remove(0);
     stage.studio.enqueue(&[NewItem { recipe, model: "fast".into(), leaves: None, force: false }]).unwrap();

@@ -138,6 +138,22 @@ fn a_step_is_scrubbed_to_and_left_with_another_prompt() {
 }
 
 #[test]
+fn a_queue_that_was_left_paused_says_so_with_a_button_to_go_on() {
+    let place = Place::new();
+    small(&place, |_| {});
+    place.open().pause().expect("it is remembered");
+    let mut harness = window(&place, |_| {});
+    press(&mut harness, Modifiers::COMMAND, Key::Enter);
+    wait(&mut harness, "an item", |window| !window.studio().state().queue.is_empty());
+    harness.run_steps(20);
+    assert!(studio(&harness).state().live.is_none(), "it rests");
+    harness.get_by_label("The queue is paused, 1 waiting");
+    click(&mut harness, "Go on with the queue");
+    wait(&mut harness, "a clip", |window| clips(window) == 2);
+    assert!(harness.query_by_label_contains("The queue is paused").is_none());
+}
+
+#[test]
 fn a_run_is_stopped_within_a_second_and_goes_on() {
     let place = Place::new();
     small(&place, |draft| (draft.width, draft.height, draft.steps) = (256, 144, 40));
