@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 
 use burn::cubecl::logging::{LaunchObservation, LaunchObserver};
@@ -26,6 +26,9 @@ const LAYERS: usize = 3;
 const MOST_OF_A_LAYER: usize = 38;
 /// Of patches, timestep, caption, key bias and the last layer.
 const MOST_OUTSIDE_OF_LAYERS: usize = 45;
+
+/// There is one observer at a time.
+static OBSERVING: Mutex<()> = Mutex::new(());
 
 /// Counts the launches of one thread: other tests run at the same time.
 struct Count {
@@ -63,6 +66,7 @@ fn transformer(device: &ComputeDevice) -> Transformer {
 
 #[test]
 fn a_layer_takes_few_launches() {
+    let _alone = OBSERVING.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(adapter) = device::adapters().into_iter().next() else { return };
     for precision in [Precision::F32, Precision::F16] {
         if precision == Precision::F16 && !adapter.half_floats {
@@ -108,6 +112,7 @@ const MOST_OF_A_TRAINING_STEP: usize = 1350;
 /// A training step of the transformer and the text encoder.
 #[test]
 fn a_training_step_takes_few_launches() {
+    let _alone = OBSERVING.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(adapter) = device::adapters().into_iter().next() else { return };
     for precision in [Precision::F32, Precision::F16] {
         if precision == Precision::F16 && !adapter.half_floats {

@@ -126,7 +126,9 @@ impl Chart<'_> {
             let points: Vec<Pos2> = line.points.iter().filter(|point| point.1.is_finite()).map(|&point| at(point)).collect();
             painter.add(Shape::line(points, Stroke::new(1.8, line.color)));
         }
-        let mut names: Vec<Rect> = Vec::new();
+        // Names, and the disc that would cover them.
+        let chosen = self.marks.iter().filter(|mark| mark.is_chosen);
+        let mut taken: Vec<Rect> = chosen.map(|mark| Rect::from_center_size(at(mark.at), vec2(16.0, 16.0))).collect();
         for mark in self.marks.iter().filter(|mark| !mark.is_chosen).chain(self.marks.iter().filter(|mark| mark.is_chosen)) {
             let center = at(mark.at);
             match mark.is_chosen {
@@ -141,10 +143,10 @@ impl Chart<'_> {
             let down = if mark.is_chosen { 9.0 } else { -8.0 };
             let words = painter.layout_no_wrap(mark.name.clone(), font, color);
             let rect_at = |down: f32| anchor.anchor_size(center + vec2(away, down), words.size());
-            let is_free = |rect: &Rect| names.iter().all(|taken: &Rect| !taken.intersects(*rect));
+            let is_free = |rect: &Rect| taken.iter().all(|taken| !taken.intersects(*rect));
             let own = [down, -down, 2.5 * down, -2.5 * down].into_iter().map(rect_at).find(is_free).unwrap_or(rect_at(down));
             painter.galley(own.min, words, color);
-            names.push(own);
+            taken.push(own);
         }
         self.legend(ui, rect);
         if let Some(pointer) = response.hover_pos()

@@ -20,7 +20,7 @@ fn recipes_that_cannot_be_used_are_explained() {
         ("[]".to_owned(), 1, vec!["This is no recipe", "format"]),
         ("{}".to_owned(), 1, vec!["This is no recipe", "it has no \"format\""]),
         (without_seed.to_string(), 1, vec!["This is no recipe", "missing field `seed`"]),
-        (with("/format", json!(4)), 1, vec!["The recipe has format 4", "newer than this program", "Update"]),
+        (with("/format", json!(5)), 1, vec!["The recipe has format 5", "newer than this program", "Update"]),
         (json!({ "format": 99, "program": "tilereel 7.0.0" }).to_string(), 1, vec!["format 99", "tilereel 7.0.0", "Update"]),
         (with("/prompt", json!(" ")), 2, vec!["The prompt is empty"]),
         (with("/steps", json!(1_000_000_000_000_u64)), 2, vec!["1 to 1000 steps"]),
