@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Tensor;
 
-/// Keys and values of all layers are kept up to so many bytes. Those of `mini` are a hundredth of it; those of the published
-/// network are more, and would save a ten-thousandth of its arithmetic.
+/// Keys and values of all layers are kept up to so many bytes. Those of `mini` are a few hundredths of it; those of the published
+/// network are several times as much, and would save a thousandth of its arithmetic.
 const MOST_KEPT_BYTES: usize = 64 << 20;
 
 /// Made by [`super::Transformer::caption`].
