@@ -68,7 +68,8 @@ const RECORD_AT = 8u;         // where this launch's log-sums begin
 const FIRST_HEAD = 9u;        // of the clip that is sampled, among the heads of all clips
 const SAMPLED_ROWS = 10u;     // of all frames together
 const ROWS_AT = 11u;          // where in info they are listed
-const TABLE = 12u;            // per query frame, long ones first: frame, place of its ranges, their number; a range: first key, end
+const LONG_FRAMES = 12u;      // query frames that see more than the least
+const TABLE = 13u;            // per query frame, long ones first: frame, place of its ranges, their number; a range: first key, end
 
 var<workgroup> key_tile: array<vec4<f16>, K_SIZE>;
 #if attend
@@ -101,19 +102,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
 #end
         return;
     }
-    let entry = TABLE + (index / blocks) % info[QUERY_FRAMES] * 3u;
+    // The long frames of all heads go before the others, so that the card is busy to the end; a head's stay together for the cache.
+    let long_groups = info[BATCH_HEADS] * info[LONG_FRAMES] * blocks;
+    let is_short = index >= long_groups;
+    let turn = index - select(0u, long_groups, is_short);
+    let turn_frames = select(info[LONG_FRAMES], info[QUERY_FRAMES] - info[LONG_FRAMES], is_short);
+    let entry = TABLE + (select(0u, info[LONG_FRAMES], is_short) + turn / blocks % turn_frames) * 3u;
     var range = info[entry + 1u];
 #if sampled
     let sample_head = info[FIRST_HEAD] + sample / (info[KEY_FRAMES] * sample_blocks);
     let sample_frame = sample / sample_blocks % info[KEY_FRAMES];
-    let head = select(index / (info[QUERY_FRAMES] * blocks), sample_head, is_sample);       // of all clips
-    let first_row = select(index % blocks, sample % sample_blocks, is_sample) * SUBGROUPS * ROWS + subgroup * ROWS;
+    let head = select(turn / (turn_frames * blocks), sample_head, is_sample);       // of all clips
+    let first_row = select(turn % blocks, sample % sample_blocks, is_sample) * SUBGROUPS * ROWS + subgroup * ROWS;
     let rows = select(query_tokens, info[SAMPLED_ROWS], is_sample);
     let range_end = range + select(info[entry + 2u], 1u, is_sample) * 2u;
     let query_base = (head * info[QUERY_FRAMES] + select(info[entry], 0u, is_sample)) * query_tokens;
 #else
-    let head = index / (info[QUERY_FRAMES] * blocks);                     // of all clips
-    let first_row = (index % blocks) * SUBGROUPS * ROWS + subgroup * ROWS;  // in its frame
+    let head = turn / (turn_frames * blocks);                     // of all clips
+    let first_row = (turn % blocks) * SUBGROUPS * ROWS + subgroup * ROWS;  // in its frame
     let rows = query_tokens;
     let range_end = range + info[entry + 2u] * 2u;
     let query_base = (head * info[QUERY_FRAMES] + info[entry]) * query_tokens;

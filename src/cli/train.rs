@@ -22,7 +22,10 @@ use crate::training::setup::Outcome;
 pub enum Command {
     /// The VAE: clips to latents and back.
     Vae(Box<VaeArguments>),
-    /// The transformer and the text encoder together; the VAE is that of the model, else that of --like.
+    /// The text encoder by itself, to read what the world's sentences say: a beginning for `tilereel train base`.
+    Text(Box<RunArguments>),
+    /// The transformer and the text encoder together; the VAE, and what the text encoder begins with, are those of the model, else
+    /// those of --like.
     Base(Box<BaseArguments>),
     /// The judge that reads from clips what they show, for `tilereel evaluate`.
     Judge(Box<RunArguments>),
@@ -138,9 +141,6 @@ pub struct BaseArguments {
     /// Begin with the weights of --like instead of from nothing
     #[arg(long)]
     fine_tune: bool,
-    /// With --fine-tune: begin the text encoder from nothing all the same
-    #[arg(long, requires = "fine_tune")]
-    new_text_encoder: bool,
     /// Clips of other numbers of frames, each with its share of the steps, or none [default: 93:0.1,1:0.05 for the world's
     /// clips of 29 frames]
     #[arg(long, value_name = "FRAMES:SHARE,..")]
@@ -209,6 +209,7 @@ impl RunArguments {
 pub fn run(command: Command) -> anyhow::Result<Status> {
     let ended = match command {
         Command::Vae(arguments) => setup::vae(&arguments)?,
+        Command::Text(arguments) => setup::text(&arguments)?,
         Command::Base(arguments) => setup::base(&arguments)?,
         Command::Judge(arguments) => setup::judge(&arguments)?,
     };

@@ -112,10 +112,7 @@ impl Template {
     /// # Errors
     /// They cannot be read or written.
     pub fn write_texts(&self, run: &RunFolder, size: ClipSize, trained_frames: Vec<usize>) -> Result<(), TrainError> {
-        let place = run.network(TEXT_ENCODER);
-        for (name, bytes) in self.folder.tokenizer()?.named() {
-            write_whole(&place.join(name), bytes)?;
-        }
+        self.write_tokenizer(run)?;
         let mut facts = self.folder.facts().clone();
         let ClipSize { frames, width, height } = size;
         (facts.defaults.frames, facts.defaults.width, facts.defaults.height) = (frames, width, height);
@@ -125,6 +122,27 @@ impl Template {
         let text = serde_json::to_string_pretty(&facts).map_err(|error| self.unsupported(error.to_string()))?;
         write_whole(&run.network(TRANSFORMER).join(FACTS), (text + "\n").as_bytes())?;
         Ok(())
+    }
+
+    /// Puts the tokenizer's files into the run's model.
+    ///
+    /// # Errors
+    /// They cannot be read or written.
+    pub fn write_tokenizer(&self, run: &RunFolder) -> Result<(), TrainError> {
+        for (name, bytes) in self.folder.tokenizer()?.named() {
+            write_whole(&run.network(TEXT_ENCODER).join(name), bytes)?;
+        }
+        Ok(())
+    }
+
+    /// The text encoder that the run's model has already, trained by itself.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn text_encoder_of(run: &RunFolder) -> Result<Option<WeightSource>, TrainError> {
+        let place = run.network(TEXT_ENCODER);
+        let is_there = place.join(CONFIG).exists();
+        Ok(is_there.then(|| WeightSource::open(&place.join(TEXT_ENCODER_WEIGHTS))).transpose()?)
     }
 
     /// Puts this model's VAE into the run's model, if there is none yet. True if it did.
@@ -165,9 +183,7 @@ impl Template {
         if place.join(CONFIG).exists() {
             return Ok(false);
         }
-        for (name, bytes) in self.folder.tokenizer()?.named() {
-            write_whole(&place.join(name), bytes)?;
-        }
+        self.write_tokenizer(run)?;
         lend(&self.folder.text_encoder_weights()?, self.folder.text_encoder_config(), &place, TEXT_ENCODER_WEIGHTS)?;
         Ok(true)
     }

@@ -130,7 +130,7 @@ fn a_training_step_takes_few_launches() {
             times: vec![100, 700],
             captions: Captions { ids, mask: vec![1.0; texts * tokens], sentences: texts },
         };
-        let mut trainer = base::trainer(&configs, &base::Start::Recipe, base::OPTIMISER, 1, &device).expect("a trainer");
+        let mut trainer = base::trainer(&configs, &base::Start::default(), base::OPTIMISER, 1, &device).expect("a trainer");
         let task = base::BaseTask::new(configs, texts, &device);
         let count = Arc::new(Count { thread: thread::current().id(), launches: Mutex::default() });
         let observation = LaunchObservation::new(count.clone());

@@ -10,7 +10,7 @@ use crate::training::data::clip_folder::list;
 use crate::training::data::encoding::pool_through_vae;
 use crate::training::data::mix::Also;
 use crate::training::data::scenes::Scenes;
-use crate::training::pretrain::{base, judge, samples, vae};
+use crate::training::pretrain::{base, judge, samples, text, vae};
 use crate::training::random::Random;
 use crate::training::run::{Ended, Watcher};
 use crate::training::setup::{Learnt, Setup, Start};
@@ -85,8 +85,33 @@ pub fn vae(arguments: &VaeArguments) -> anyhow::Result<Ended> {
     told(&session.out, terminal, Some(outcome?))
 }
 
+pub fn text(arguments: &RunArguments) -> anyhow::Result<Ended> {
+    let session = &arguments.session;
+    let plan = session.plan(text::SCHEDULE)?;
+    let mut terminal = Terminal::new(session.quiet);
+    let mut setup = begin(arguments, text::KIND, &mut terminal)?;
+    let configs = setup.template.base_configs()?;
+    setup.template.write_tokenizer(&setup.folder)?;
+    let [batch, part] = session.batch_and_part(text::BATCH);
+    let data = text::TextData {
+        tokenizer: setup.template.tokenizer()?,
+        max_tokens: setup.template.max_tokens(),
+        batch,
+        part,
+        random: Random::new(session.seed),
+    };
+    let (settings, seed) = (arguments.optimiser(text::OPTIMISER), session.seed);
+    let make = |device: &ComputeDevice| {
+        let trainer = text::trainer(&configs, settings, seed, device)?;
+        Ok((text::TextTask::new(configs.clone(), batch, device), trainer))
+    };
+    let (task, mut trainer) = make(&setup.device)?;
+    let outcome = setup.run(&task, &data, &mut trainer, &plan, &make);
+    told(&session.out, terminal, Some(outcome?))
+}
+
 pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
-    let BaseArguments { run, world_clips, clips, second_objects, fine_tune, new_text_encoder, also } = arguments;
+    let BaseArguments { run, world_clips, clips, second_objects, fine_tune, also } = arguments;
     let session = &run.session;
     let plan = session.plan(base::SCHEDULE)?;
     let mut terminal = Terminal::new(session.quiet);
@@ -127,11 +152,14 @@ pub fn base(arguments: &BaseArguments) -> anyhow::Result<Ended> {
         sentences: (!own.is_empty()).then(|| own.into_iter().map(|clip| clip.sentence).collect()),
     };
     let weights = if *fine_tune { Some(setup.template.base_weights()?) } else { None };
-    let start = match &weights {
-        Some([transformer, text_encoder]) => {
-            base::Start::Weights { transformer, text_encoder: (!new_text_encoder).then_some(text_encoder) }
-        }
-        None => base::Start::Recipe,
+    // One that was trained by itself before.
+    let text_encoder = Template::text_encoder_of(&setup.folder)?;
+    if text_encoder.is_some() && !session.resume {
+        setup.watcher.note("the text encoder goes on from the one in the folder");
+    }
+    let start = base::Start {
+        transformer: weights.as_ref().map(|[transformer, _]| transformer),
+        text_encoder: text_encoder.as_ref().or(weights.as_ref().map(|[_, text_encoder]| text_encoder)),
     };
     let settings = run.optimiser(base::OPTIMISER);
     let (seed, samples) = (session.seed, data.mix.samples_a_step([batch, part]));

@@ -20,7 +20,7 @@ use crate::model::text::encoder::TextEncoderConfig;
 use crate::model::text::trainable::TrainableTextEncoder;
 use crate::model::text::{TokenIds, Tokenizer};
 use crate::model::weights::{
-    Loader, PublishedParameters, WeightError, WeightSource, WrittenType, write_safetensors, write_whole,
+    Loader, PublishedParameters, WeightError, WeightSource, WriteError, WrittenTensor, WrittenType, write_safetensors, write_whole,
 };
 use crate::training::data::captions::{Captions, tokens_of, tokens_of_clip};
 use crate::training::data::latents::Latents;
@@ -98,12 +98,24 @@ pub fn signal_to_noise_weight(alpha_bar: f64) -> f64 {
     ratio.min(GAMMA) / ratio
 }
 
-/// Where the values of the networks come from.
-pub enum Start<'a> {
-    /// From nothing, by the recipe.
-    Recipe,
-    /// From these files, to learn more; the text encoder from nothing if none is given.
-    Weights { transformer: &'a WeightSource, text_encoder: Option<&'a WeightSource> },
+impl BaseConfigs {
+    /// Writes a text encoder in its published form.
+    pub(super) fn write_text_encoder(&self, folder: &RunFolder, tensors: &[WrittenTensor]) -> Result<(), WriteError> {
+        write_network(&folder.network(TEXT_ENCODER), "model.safetensors", tensors, &self.text_encoder_json)
+    }
+}
+
+/// The configuration last: it says that the network is there.
+fn write_network(place: &Path, file: &str, tensors: &[WrittenTensor], config: &Value) -> Result<(), WriteError> {
+    write_safetensors(&place.join(file), tensors, WrittenType::F16)?;
+    write_whole(&place.join("config.json"), format!("{config:#}\n").as_bytes())
+}
+
+/// Files with the values that the networks begin with; a network without one begins from nothing, by the recipe.
+#[derive(Default)]
+pub struct Start<'a> {
+    pub transformer: Option<&'a WeightSource>,
+    pub text_encoder: Option<&'a WeightSource>,
 }
 
 /// A trainer of both networks.
@@ -120,14 +132,8 @@ pub fn trainer(
     let exact = ComputeDevice { precision: Precision::F32, ..device.clone() };
     let (of_transformer, of_encoder) = (PublishedParameters::default(), PublishedParameters::default());
     let initial = (initial::transformer(seed), initial::text_encoder(seed, &configs.text_encoder));
-    let (for_transformer, for_encoder) = match start {
-        Start::Recipe => (Loader::initial(&initial.0, &exact), Loader::initial(&initial.1, &exact)),
-        Start::Weights { transformer, text_encoder } => {
-            let for_encoder =
-                text_encoder.map_or_else(|| Loader::initial(&initial.1, &exact), |source| Loader::new(source, &exact));
-            (Loader::new(transformer, &exact), for_encoder)
-        }
-    };
+    let for_transformer = start.transformer.map_or_else(|| Loader::initial(&initial.0, &exact), |file| Loader::new(file, &exact));
+    let for_encoder = start.text_encoder.map_or_else(|| Loader::initial(&initial.1, &exact), |file| Loader::new(file, &exact));
     let transformer = Transformer::load(for_transformer.noting(&of_transformer), &configs.transformer)?;
     let text_encoder = TrainableTextEncoder::load(for_encoder.noting(&of_encoder), &configs.text_encoder)?;
     let parts = [(TRANSFORMER, of_transformer), (TEXT_ENCODER, of_encoder)];
@@ -282,15 +288,11 @@ impl Task for BaseTask {
 
     fn publish(&self, trainer: &Trainer<BaseNetworks>, folder: &RunFolder) -> Result<(), TrainError> {
         let average = trainer.average()?;
-        for (part, file, config) in [
-            (TRANSFORMER, "diffusion_pytorch_model.safetensors", &self.configs.transformer_json),
-            (TEXT_ENCODER, "model.safetensors", &self.configs.text_encoder_json),
-        ] {
-            let place = folder.network(part);
-            let tensors = trainer.parameters().published(part, &average);
-            write_safetensors(&place.join(file), &tensors, WrittenType::F16)?;
-            write_whole(&place.join("config.json"), format!("{config:#}\n").as_bytes())?;
-        }
+        let of = |part: &str| trainer.parameters().published(part, &average);
+        let place = folder.network(TRANSFORMER);
+        let config = &self.configs.transformer_json;
+        write_network(&place, "diffusion_pytorch_model.safetensors", &of(TRANSFORMER), config)?;
+        self.configs.write_text_encoder(folder, &of(TEXT_ENCODER))?;
         Ok(())
     }
 }

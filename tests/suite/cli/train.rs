@@ -96,16 +96,18 @@ fn what_cannot_be_trained_is_told() {
 
 /// Fine-tuned from the built-in model: queries of a T5 begin a tenth as large as trained ones are.
 #[test]
-fn a_text_encoder_begins_anew_beside_a_trained_transformer() {
+fn a_text_encoder_that_learnt_to_read_goes_on_beside_a_trained_transformer() {
     let place = Workplace::new();
     let run = |out: &str, more: &[&str]| {
         let all = ["train", "base", "--steps", "1", "--world-clips", "2", "--also", "none", "--sheet-every", "0", "--batch", "2"];
         let size = ["--size", "32x32", "--frames", "5", "--device", "cpu", "--out", out];
         place.run(&[&all[..], &size, more].concat())
     };
-    run("none", &["--new-text-encoder"]).complains(2, &["--fine-tune"]);
+    place.run(&["train", "text", "--steps", "2", "--batch", "4", "--device", "cpu", "--out", "new"]).succeeds();
+    let curves = String::from_utf8(place.read("new/training/text/curves.csv")).expect("text");
+    assert!(curves.starts_with("step,loss,wrong,wrong_of_second"), "{curves}");
     run("same", &["--fine-tune"]).succeeds();
-    run("new", &["--fine-tune", "--new-text-encoder"]).succeeds();
+    run("new", &["--fine-tune"]).succeeds();
     let deviation = |file: &str, tensor: &str| {
         let values = WeightSource::open(&place.path(file)).expect(file).read_f32(tensor).expect(tensor);
         (values.iter().map(|value| value * value).sum::<f32>() / values.len() as f32).sqrt()

@@ -101,7 +101,7 @@ fn transformer_and_text_encoder_learn_and_are_published() {
     let data = base_data(&configs);
     let mut batch = data.make(0).expect("a batch").remove(0);
     within_vocabulary(&mut batch, &configs);
-    let mut trainer = base::trainer(&configs, &base::Start::Recipe, fast(base::OPTIMISER), 1, &device).expect("a trainer");
+    let mut trainer = base::trainer(&configs, &base::Start::default(), fast(base::OPTIMISER), 1, &device).expect("a trainer");
     let task = base::BaseTask::new(configs.clone(), data.batch, &device);
     let run = RunFolder::new(folder.path(), "base");
     let losses = by_heart(&task, batch.clone(), &mut trainer, 60, &run);
@@ -135,7 +135,7 @@ fn the_parts_of_a_batch_add_up_to_the_whole() {
     let step = |data: &base::BaseData| {
         let mut parts = data.make(7).expect("a batch");
         parts.iter_mut().for_each(|part| within_vocabulary(part, &configs));
-        let mut trainer = base::trainer(&configs, &base::Start::Recipe, base::OPTIMISER, 1, &device).expect("a trainer");
+        let mut trainer = base::trainer(&configs, &base::Start::default(), base::OPTIMISER, 1, &device).expect("a trainer");
         let task = base::BaseTask::new(configs.clone(), 4, &device);
         let numbers = trainer.step(Share::whole(parts), 1.0, |network, part| task.loss(network, part), &Alone);
         read(numbers.expect("a step"))
@@ -183,7 +183,7 @@ fn a_training_on_several_lengths_that_was_stopped_is_the_undisturbed_one() {
     assert!(shapes.iter().all(|shape| [[2, 2], [6, 1], [1, 2]].contains(shape)), "{shapes:?}");
 
     let task = base::BaseTask::new(configs.clone(), data.0.batch, &device);
-    let fresh = || base::trainer(&configs, &base::Start::Recipe, base::OPTIMISER, 1, &device).expect("a trainer");
+    let fresh = || base::trainer(&configs, &base::Start::default(), base::OPTIMISER, 1, &device).expect("a trainer");
     let [whole, stopped] = ["whole", "stopped"].map(|name| RunFolder::new(&folder.path().join(name), "base"));
     let run = |folder: &RunFolder, trainer: &mut _, seen: &mut Seen| {
         train(&task, &data, trainer, &plan(8), folder, seen, None).expect("a run");

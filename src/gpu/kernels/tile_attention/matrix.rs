@@ -80,7 +80,7 @@ fn is_ragged(cut: Cut, tiles: &Tiles) -> bool {
 }
 
 /// Words of `info` in front of the table: TABLE of the shader.
-const TABLE: usize = 12;
+const TABLE: usize = 13;
 /// The most workgroups in the first dimension before they go on in the second.
 const FOLD: usize = 65_535;
 
@@ -98,8 +98,14 @@ pub fn shader_call(
     let kept = &tiles.key_frames;
     let last_sizes = [scale(head).to_bits(), (batch * heads) as u32, kept.frames().len() as u32];
     let words = sizes.into_iter().chain(last_sizes).chain(record_words(place, [batch, heads]));
-    let rows_at = TABLE - 1;
-    let mut info: Vec<u32> = words.chain([0]).collect();
+    // The frames with the most work come first, and those with more than the least before all others of all heads, so that
+    // the end is even.
+    let mut order: Vec<usize> = (0..query_frames).collect();
+    order.sort_by_key(|&frame| std::cmp::Reverse(kept.of(frame).len()));
+    let least = order.last().map_or(0, |&frame| kept.of(frame).len());
+    let long_frames = order.partition_point(|&frame| kept.of(frame).len() > least);
+    let rows_at = TABLE - 2;
+    let mut info: Vec<u32> = words.chain([0, long_frames as u32]).collect();
     // Neighbouring frames in one range save the launch some words. It must not change which keys are a round together, or
     // results would depend on whether log-sums are wanted, which need a range a frame.
     let may_join = !is_ragged(cut, tiles) && place.is_none();
@@ -115,9 +121,6 @@ pub fn shader_call(
         }
         places.push((TABLE + 3 * query_frames + begin, (ranges.len() - begin) / 2));
     }
-    // The frames with the most work come first, so that the end is even.
-    let mut order: Vec<usize> = (0..query_frames).collect();
-    order.sort_by_key(|&frame| std::cmp::Reverse(kept.of(frame).len()));
     info.extend(order.into_iter().flat_map(|frame| [frame as u32, places[frame].0 as u32, places[frame].1 as u32]));
     info.extend(ranges);
     let rows = sampled_rows(place);
