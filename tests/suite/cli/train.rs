@@ -105,7 +105,7 @@ fn a_text_encoder_that_learnt_to_read_goes_on_beside_a_trained_transformer() {
     };
     place.run(&["train", "text", "--steps", "2", "--batch", "4", "--device", "cpu", "--out", "new"]).succeeds();
     let curves = String::from_utf8(place.read("new/training/text/curves.csv")).expect("text");
-    assert!(curves.starts_with("step,loss,wrong,wrong_of_second"), "{curves}");
+    assert!(curves.starts_with("step,seconds,samples,loss,wrong,wrong_of_second,"), "{curves}");
     run("same", &["--fine-tune"]).succeeds();
     run("new", &["--fine-tune"]).succeeds();
     let deviation = |file: &str, tensor: &str| {
