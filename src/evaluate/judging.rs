@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::consistency::subject_consistency;
@@ -29,9 +29,22 @@ pub struct Bench {
 pub struct Readings {
     /// The likeliest class of each attribute, one entry a clip.
     pub classes: Vec<[usize; JUDGED.len()]>,
+    #[serde(deserialize_with = "rows_or_nan")]
     pub features: Vec<Vec<f32>>,
     /// See [`subject_consistency`].
+    #[serde(deserialize_with = "numbers_or_nan")]
     pub subject_consistency: Vec<f64>,
+}
+
+/// What is no number is null in JSON: a clip far from all that the judge has seen can take its features beyond the range of f16.
+fn numbers_or_nan<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<f64>, D::Error> {
+    let numbers = Vec::<Option<f64>>::deserialize(json)?;
+    Ok(numbers.into_iter().map(|number| number.unwrap_or(f64::NAN)).collect())
+}
+
+fn rows_or_nan<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<Vec<f32>>, D::Error> {
+    let rows = Vec::<Vec<Option<f32>>>::deserialize(json)?;
+    Ok(rows.into_iter().map(|row| row.into_iter().map(|number| number.unwrap_or(f32::NAN)).collect()).collect())
 }
 
 impl Readings {
@@ -185,6 +198,20 @@ mod tests {
     /// One frame of the world, `[1, 1, height, width, 3]`.
     fn frame(attributes: Attributes, device: &ComputeDevice) -> Tensor<5> {
         render_every(&[Scene::with_attributes(seeds::STATISTICS, 3, attributes)], SIZE, SIZE.frames, &device.device)
+    }
+
+    #[test]
+    fn readings_that_are_no_numbers_can_be_kept() {
+        let readings = Readings {
+            classes: vec![[1; JUDGED.len()]; 2],
+            features: vec![vec![0.5, f32::NAN], vec![f32::INFINITY, 2.0]],
+            subject_consistency: vec![f64::NAN, 0.5],
+        };
+        let kept = serde_json::to_string(&readings).expect("JSON");
+        let back: Readings = serde_json::from_str(&kept).expect("readings");
+        assert_eq!(back.classes, readings.classes);
+        assert!(back.features[0][0] == 0.5 && back.features[0][1].is_nan() && back.features[1][0].is_nan());
+        assert!(back.subject_consistency[0].is_nan() && back.subject_consistency[1] == 0.5);
     }
 
     #[test]

@@ -284,7 +284,7 @@ pub fn evaluate(
         .iter_mut()
         .filter_map(|look| look.ceiling.take().map(|ceiling| (look.place, ceiling)))
         .map(|(place, Ceiling { mut row, readings, quality })| {
-            row.frechet = Some(frechet::distance(&rendered.features, &readings.features));
+            row.frechet = frechet_distance(&rendered, &readings);
             rows.push(row);
             vaes.push(quality);
             (place, readings)
@@ -293,7 +293,7 @@ pub fn evaluate(
     for (look, (_, model, _)) in looks.into_iter().zip(models) {
         let ceiling = owners.get(&model.vae_hash()?).and_then(|owner| ceilings.get(owner));
         let mut row = look.row;
-        row.frechet = ceiling.map(|ceiling| frechet::distance(&ceiling.features, &look.readings.features));
+        row.frechet = ceiling.and_then(|ceiling| frechet_distance(ceiling, &look.readings));
         // Now that no other device is at work beside it.
         row.made = Some(made(model, amounts, watcher)?);
         row.against_first = generated.first().map(|first| row.samples.minus(&first.samples));
@@ -445,6 +445,11 @@ impl Work<'_> {
         })?;
         Ok((Row::of(model.name.clone(), (&seen, made_on), &asked, prompts), seen.readings))
     }
+}
+
+/// None where there are too few clips, or one has features that are no numbers.
+fn frechet_distance(real: &Readings, made: &Readings) -> Option<f64> {
+    Some(frechet::distance(&real.features, &made.features)).filter(|distance| distance.is_finite())
 }
 
 /// Frames, width and height.

@@ -6,6 +6,3 @@ pub mod judge;
 pub mod samples;
 pub mod text;
 pub mod vae;
-
-#[cfg(test)]
-mod binding;

@@ -94,7 +94,7 @@ fn what_cannot_be_trained_is_told() {
     train(&place, "base", &["--steps", "1", "--clips", "clips.txt"]).complains(1, &["Cannot read", "clips.txt"]);
 }
 
-/// Fine-tuned from the built-in model: queries of a T5 begin a tenth as large as trained ones are.
+/// Fine-tuned from the built-in model.
 #[test]
 fn a_text_encoder_that_learnt_to_read_goes_on_beside_a_trained_transformer() {
     let place = Workplace::new();
@@ -106,21 +106,24 @@ fn a_text_encoder_that_learnt_to_read_goes_on_beside_a_trained_transformer() {
     place.run(&["train", "text", "--steps", "2", "--batch", "4", "--device", "cpu", "--out", "new"]).succeeds();
     let curves = String::from_utf8(place.read("new/training/text/curves.csv")).expect("text");
     assert!(curves.starts_with("step,seconds,samples,loss,wrong,wrong_of_second,"), "{curves}");
+    let values = |file: &str, tensor: &str| {
+        WeightSource::open(&place.path(file)).expect(file).read_f32(tensor).expect(tensor).into_iter().map(f64::from).collect()
+    };
+    let words = |model: &str| -> Vec<f64> { values(&format!("{model}/text_encoder/model.safetensors"), "shared.weight") };
+    let read = words("new");
     run("same", &["--fine-tune"]).succeeds();
     run("new", &["--fine-tune"]).succeeds();
-    let deviation = |file: &str, tensor: &str| {
-        let values = WeightSource::open(&place.path(file)).expect(file).read_f32(tensor).expect(tensor);
-        (values.iter().map(|value| value * value).sum::<f32>() / values.len() as f32).sqrt()
+    let distance = |a: &[f64], b: &[f64]| {
+        let square = |difference: f64| difference * difference;
+        let between: f64 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
+        (between / b.iter().copied().map(square).sum::<f64>()).sqrt()
     };
-    let query = |model: &str| {
-        deviation(&format!("{model}/text_encoder/model.safetensors"), "encoder.block.0.layer.0.SelfAttention.q.weight")
-    };
-    assert!(query("new") < 0.02 && query("same") > 0.1, "{} {}", query("new"), query("same"));
-    let of_transformer = |model: &str| {
+    assert!(distance(&words("new"), &read) < 0.05 && distance(&words("same"), &read) > 0.5, "one goes on from what it read");
+    let transformer = |model: &str| -> Vec<f64> {
         let file = format!("{model}/base/diffusion_pytorch_model.safetensors");
-        deviation(&file, "transformer_blocks.0.attn1.to_q.weight")
+        values(&file, "transformer_blocks.0.attn1.to_q.weight")
     };
-    assert!((of_transformer("new") / of_transformer("same") - 1.0).abs() < 0.01, "the transformer goes on in both");
+    assert!(distance(&transformer("new"), &transformer("same")) < 0.05, "the transformer goes on in both");
 }
 
 /// The base learns from clips of three lengths while the decoder learns alone: latents that were encoded before stay right.

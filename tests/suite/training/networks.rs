@@ -21,10 +21,11 @@ use tilereel::training::data::latents::{Latents, LatentsOf, encoder_digest};
 use tilereel::training::data::mix::Mix;
 use tilereel::training::folder::RunFolder;
 use tilereel::training::optimiser::OptimiserSettings;
-use tilereel::training::pretrain::{base, judge, vae};
+use tilereel::training::pretrain::{base, judge, text, vae};
 use tilereel::training::random::{Random, Stream};
-use tilereel::training::run::{Batches, Task, train};
-use tilereel::training::template::load_vae;
+use tilereel::training::run::{Batches, Plan, Task, train};
+use tilereel::training::schedule::Schedule;
+use tilereel::training::template::{Template, load_vae};
 use tilereel::training::trainer::{Alone, Share, Trainer};
 use tilereel::world::renderer::render_every;
 use tilereel::world::scene::Scene;
@@ -125,6 +126,27 @@ fn transformer_and_text_encoder_learn_and_are_published() {
         read(transformer.forward(latents, &[3.0, 400.0, 700.0, 999.0], &text, None, &key_frames, &mut Probe::default()))
     };
     assert_near(&predict(&network.transformer, trained), &predict(&transformer, published), 1e-2);
+}
+
+/// The encoder of mini, from nothing. With whole steps for its queries and T5's own first table of positions it ends here with 10 %
+/// of all answers wrong, and 15 % of those about the second object.
+#[test]
+fn a_text_encoder_learns_which_word_belongs_to_which() {
+    const STEPS: u64 = 150;
+    let (device, folder) = (cpu(), tempfile::tempdir().expect("a folder"));
+    let mini = Template::open("mini/base").expect("mini");
+    let configs = mini.base_configs().expect("configurations");
+    let tokenizer = mini.tokenizer().expect("a tokenizer");
+    let data = text::TextData { tokenizer, max_tokens: mini.max_tokens(), batch: 32, part: 32, random: Random::new(1) };
+    let seconds = data.make(0).expect("a batch").remove(0).answers.iter().filter(|answers| answers[8] < 9).count();
+    assert!((8..24).contains(&seconds), "{seconds} of 32 sentences name the colour of a second object");
+    let mut trainer = text::trainer(&configs, fast(text::OPTIMISER), 1, &device).expect("a trainer");
+    let task = text::TextTask::new(configs, data.batch, &device);
+    let (mut seen, steady) = (Seen::default(), Plan { schedule: Schedule { hold_share: 1.0, ..text::SCHEDULE }, ..plan(STEPS) });
+    train(&task, &data, &mut trainer, &steady, &RunFolder::new(folder.path(), text::KIND), &mut seen, None).expect("a run");
+    let last = seen.reports.last().expect("a report");
+    let number = |name: &str| last.numbers.iter().find(|(own, _)| *own == name).expect(name).1;
+    assert!(number("wrong") < 0.02 && number("wrong_of_second") < 0.05, "{:?}", last.numbers);
 }
 
 #[test]
