@@ -20,7 +20,8 @@ use crate::model::text::encoder::TextEncoderConfig;
 use crate::model::text::trainable::TrainableTextEncoder;
 use crate::model::text::{TokenIds, Tokenizer};
 use crate::model::weights::{
-    Loader, PublishedParameters, WeightError, WeightSource, WriteError, WrittenTensor, WrittenType, write_safetensors, write_whole,
+    Loader, PublishedParameters, WeightError, WeightSource, WriteError, WrittenTensor, WrittenType, write_safetensors,
+    write_whole,
 };
 use crate::training::data::captions::{Captions, tokens_of, tokens_of_clip};
 use crate::training::data::latents::Latents;

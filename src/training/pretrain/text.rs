@@ -162,7 +162,13 @@ impl TextData {
             let Attributes { shape, colour, material, .. } = Attributes::of_clip(seeds::TRANSFORMER, other);
             Second { shape, colour, material }
         });
-        caption(&attributes, seeds::TRANSFORMER, clip, self.random.below(Stream::Sentence, step, sample, base::SENTENCES) as u64, Detail::Some)
+        caption(
+            &attributes,
+            seeds::TRANSFORMER,
+            clip,
+            self.random.below(Stream::Sentence, step, sample, base::SENTENCES) as u64,
+            Detail::Some,
+        )
     }
 }
 

@@ -213,7 +213,7 @@ fn two_frames_can_stand_out() {
     assert!(harness.output().shapes.len() < elsewhere);
 }
 
-/// The example, looked into at a point of its 11th frame, which is no reference frame of the layer.
+/// The example, looked into at a point of its 11th frame.
 fn with_a_point(harness: &mut Harness<'_, Window>) {
     let player = harness.state_mut().player_mut();
     player.state.halt();
@@ -231,9 +231,9 @@ fn the_example_is_looked_into() {
     let mut harness = window(&place, |_| {});
     with_a_point(&mut harness);
     let Answer::Ready(reads) = harness.state().player().inspect.answers.point.clone() else { unreachable!() };
-    assert_eq!((reads.grid, reads.mask.as_str()), ([8, 9, 16], "2:6"));
+    assert_eq!((reads.grid, reads.mask.as_str()), ([8, 9, 16], "near:1"));
     assert_eq!(reads.place, TokenPlace { frame: 3, y: 3, x: 8 });
-    assert_eq!(reads.kept.iter().filter(|&&kept| kept).count(), 3, "itself and two reference frames");
+    assert_eq!(reads.kept.iter().filter(|&&kept| kept).count(), 3, "itself and its two neighbours");
     let heat = harness.state().player().inspect.heat().expect("heat").clone();
     assert!((heat.values.iter().sum::<f32>() - 1.0).abs() < 1e-4);
     let shares = harness.get_all_by_label_contains("% of what the point reads").count();

@@ -192,7 +192,7 @@ fn the_dial_shows_what_it_costs_before_the_run() {
     let seconds = |harness: &Harness<'_, Stage>| harness.state().panel.forecast().last().estimate.clone().expect("an estimate");
     let plan = seconds(&harness);
     let said = |harness: &Harness<'_, Stage>| harness.get_by_label_contains("Tiles: ").value().unwrap_or_default();
-    assert_eq!(said(&harness), "Tiles: 50 %");
+    assert_eq!(said(&harness), "Tiles: 43 %");
     control(&harness, Role::Slider, "Mask dial").focus();
     harness.run();
     harness.key_press(Key::Home);
