@@ -397,8 +397,8 @@ mod tests {
         recipe.set_mask(&folder, &crate::generate::recipe::MaskChoice::Dense).unwrap();
         let dense = Estimate::of(&folder, &recipe, &device, &Speeds::default()).unwrap();
         assert_eq!(sparse.model_calls, 8);
-        // Eight layers with 2:6, three with 1:7 and one with 3:5.
-        assert_near(sparse.density, f64::from(8 * 34 + 3 * 22 + 44) / (12.0 * 64.0));
+        // A layer with 2:6, two with 3:5, eight with near:1 and one with near:2.
+        assert_near(sparse.density, f64::from(34 + 2 * 44 + 8 * 22 + 34) / (12.0 * 64.0));
         // Four operations a pair of tokens and channel, of 1152 x 1152 tokens, 192 channels and 12 layers in 8 calls.
         let attention = 4.0 * 1152.0 * 1152.0 * 192.0 * 12.0 * 8.0;
         assert_near(dense.flops.sampling - sparse.flops.sampling, (1.0 - sparse.density) * attention);
