@@ -39,7 +39,9 @@ pub struct Networks {
 #[derive(Debug)]
 pub enum Recorded {
     /// None yet; the last call took so many seconds.
-    NotYet { last_call_seconds: f64 },
+    NotYet {
+        last_call_seconds: f64,
+    },
     Call(Box<RecordedCall>),
     /// The device does not record, or not to the bit.
     Never,
@@ -47,14 +49,12 @@ pub enum Recorded {
 
 impl Default for Recorded {
     fn default() -> Self {
-        if replay::is_wanted() { Self::NotYet { last_call_seconds: f64::INFINITY } } else { Self::Never }
+        Self::NotYet { last_call_seconds: f64::INFINITY }
     }
 }
 
 /// The largest tensor of the residual stream, in f32: above this, tensors come near the 2 GiB that adapters take at once.
 const LARGEST_TENSOR_BYTES: usize = 3 << 29;
-/// Calls that take longer are not bound by their launches, and a recorded call is one submit.
-const LONGEST_RECORDED_SECONDS: f64 = 0.04;
 /// The share of a device's memory that one call may fill by formula.
 const ROOM: f64 = 0.8;
 
@@ -199,7 +199,8 @@ impl Networks {
         let copies = if guided { 2 } else { 1 };
         let timesteps = vec![walk.sampler.timestep(call); copies];
         let recording = observer.wants_attention();
-        if recording.is_none() && captions.len() == 1 {
+        // A recording is of one mask a layer: masks of ranges of steps would be recorded anew in every clip.
+        if recording.is_none() && captions.len() == 1 && walk.plan.ranges().count() == 1 {
             let latents = input.values.repeat(copies);
             let [channels, frames, height, width] = input.shape;
             let shape = [copies, channels, frames, height, width];
@@ -249,11 +250,11 @@ impl Networks {
             return None;
         }
         let recorded = &mut *self.recorded.borrow_mut();
-        let is_quick = |seconds: f64| seconds < LONGEST_RECORDED_SECONDS;
+        let is_quick = |seconds: f64| seconds <= replay::longest_seconds();
         match recorded {
             Recorded::Call(call) if call.fits(given) => {}
             // One that is used no more gives its memory back first.
-            Recorded::Call(_) => *recorded = Recorded::NotYet { last_call_seconds: f64::INFINITY },
+            Recorded::Call(_) => *recorded = Recorded::default(),
             Recorded::NotYet { last_call_seconds } if is_quick(*last_call_seconds) => {
                 let call = RecordedCall::record(&self.transformer, given, &self.device);
                 *recorded = call.map_or(Recorded::Never, |call| Recorded::Call(Box::new(call)));

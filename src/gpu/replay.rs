@@ -2,7 +2,8 @@
 //! information, is then settled, and a small network on a fast GPU is no longer as slow as its launches.
 //!
 //! burn records on adapters (cubecl's graphs, which on wgpu are prepared dispatches). A recording reads and writes the very
-//! buffers that it was made with, so inputs are rewritten in place ([`rewrite`]). `TILEREEL_REPLAY=off` has nothing recorded.
+//! buffers that it was made with, so inputs are rewritten in place ([`rewrite`]). `TILEREEL_REPLAY` is `off`, or
+//! `always` for work that takes longer than its launches too.
 
 use std::fmt;
 
@@ -16,9 +17,17 @@ use super::device::ComputeDevice;
 
 const SWITCH: &str = "TILEREEL_REPLAY";
 
-/// Whether launches are recorded at all.
-pub fn is_wanted() -> bool {
-    std::env::var(SWITCH).as_deref() != Ok("off")
+/// Work that takes longer is not bound by its launches, and what is played back is one submit, which must not be long
+/// ([`super::pace`]).
+const LONGEST_SECONDS: f64 = 0.04;
+
+/// How long the work may take that is recorded.
+pub fn longest_seconds() -> f64 {
+    match std::env::var(SWITCH).as_deref() {
+        Ok("off") => 0.0,
+        Ok("always") => f64::INFINITY,
+        _ => LONGEST_SECONDS,
+    }
 }
 
 type Work = Box<dyn FnMut() -> Tensor<5>>;
@@ -79,5 +88,36 @@ impl RewriteKernel for Flex {
     fn rewrite(tensor: FloatTensor<Self>, values: Values) -> FloatTensor<Self> {
         // Nothing is recorded there, so nobody holds the other one.
         FlexTensor::from_data(TensorData::new(values.0, tensor.shape()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::device::{DeviceChoice, adapters, open};
+    use crate::gpu::kernels::reference::seeded;
+
+    #[test]
+    fn what_is_played_back_reads_what_was_rewritten() {
+        let cpu = open(&DeviceChoice::Cpu, None).unwrap();
+        let ones = Tensor::<5>::ones([1, 2, 3, 4, 5], &cpu.device);
+        assert!(Replay::record(&cpu, move || ones.clone()).is_none(), "the CPU has no launches");
+
+        let Some(adapter) = adapters().into_iter().next() else { return };
+        let device = open(&DeviceChoice::Index(adapter.index), None).unwrap();
+        let input = Tensor::<5>::ones([1, 2, 3, 4, 5], &device.device);
+        let own = input.clone();
+        let mut replay = Replay::record(&device, move || (own.clone() * 2.0 + 1.0) * own.clone()).expect("a recording");
+        for seed in 0..3 {
+            let values = seeded(seed, 120);
+            rewrite(&input, values.clone());
+            // Memory that the recording's own values could have been given up to.
+            let other = Tensor::<5>::ones([1, 2, 3, 4, 5], &device.device) * 7.0;
+            let got: Vec<f32> = replay.run().try_into_vec_as().unwrap();
+            let want: Vec<f32> = values.iter().map(|value| (value * 2.0 + 1.0) * value).collect();
+            assert_eq!(got, want);
+            let other: Vec<f32> = other.try_into_vec_as().unwrap();
+            assert!(other.iter().all(|&value| value == 7.0), "a recording keeps to its own memory");
+        }
     }
 }
