@@ -14,9 +14,10 @@ use super::estimate::{transformer_activation_bytes, transformer_parameters};
 use super::observer::Observer;
 use crate::clip::Frames;
 use crate::gpu::device::ComputeDevice;
+use crate::gpu::replay;
 use crate::gpu::spans::{self, Kind};
 use crate::mask::{KeyFrames, MaskPlan};
-use crate::model::dit::{AttentionRecorder, Caption, Probe, TextContext, Transformer};
+use crate::model::dit::{AttentionRecorder, Caption, Given, Probe, RecordedCall, TextContext, Transformer, hides_some};
 use crate::model::latent::{ClipSize, Latent};
 use crate::model::sampler::{Sampler, guidance};
 use crate::model::vae::{Sites, Stopped, Vae, to_rgb8};
@@ -30,6 +31,26 @@ pub struct Networks {
     pub device: ComputeDevice,
     /// The devices that share the transformer's calls.
     pub team: Option<RefCell<Team>>,
+    /// What is played back instead of a call of the transformer.
+    pub recorded: RefCell<Recorded>,
+}
+
+/// Recorded calls of the transformer, one at a time: a recording holds the memory of a call.
+#[derive(Debug)]
+pub enum Recorded {
+    /// None yet; the last call took so many seconds.
+    NotYet {
+        last_call_seconds: f64,
+    },
+    Call(Box<RecordedCall>),
+    /// The device does not record, or not to the bit.
+    Never,
+}
+
+impl Default for Recorded {
+    fn default() -> Self {
+        Self::NotYet { last_call_seconds: f64::INFINITY }
+    }
 }
 
 /// The largest tensor of the residual stream, in f32: above this, tensors come near the 2 GiB that adapters take at once.
@@ -110,6 +131,9 @@ impl Networks {
             None => None,
         };
         let captions = if text.is_some() { Vec::new() } else { self.captions(walk, &latent) };
+        if let Recorded::Call(recorded) = &mut *self.recorded.borrow_mut() {
+            recorded.forget_text();
+        }
         for call in walk.calls.clone() {
             if observer.stop() {
                 return Err(GenerateError::Stopped);
@@ -173,10 +197,21 @@ impl Networks {
     ) -> Result<(Vec<f32>, Option<Arc<AttentionRecord>>), GenerateError> {
         let (guided, key_frames) = (walk.guidance_scale > 1.0, &masks.key_frames[..]);
         let copies = if guided { 2 } else { 1 };
-        let latents = input.to_tensor(copies, &self.device.device);
         let timesteps = vec![walk.sampler.timestep(call); copies];
-        let stop = || observer.stop();
         let recording = observer.wants_attention();
+        // A recording is of one mask a layer: masks of ranges of steps would be recorded anew in every clip.
+        if recording.is_none() && captions.len() == 1 && walk.plan.ranges().count() == 1 {
+            let latents = input.values.repeat(copies);
+            let [channels, frames, height, width] = input.shape;
+            let shape = [copies, channels, frames, height, width];
+            let given = Given { latents: &latents, shape, timesteps: &timesteps, text: walk.text, key_frames };
+            if let Some(output) = self.played_back(given) {
+                return Ok((combined(read(output.narrow(1, 0, self.channels), "sampled")?, walk.guidance_scale), None));
+            }
+        }
+        let started = Instant::now();
+        let latents = input.to_tensor(copies, &self.device.device);
+        let stop = || observer.stop();
         let mut recorder = recording.map(|recording| AttentionRecorder::new(recording, self.transformer.layers()));
         let rows = copies / captions.len().max(1);
         let mut outputs: Vec<Tensor<5>> = captions
@@ -200,13 +235,36 @@ impl Networks {
         if observer.stop() {
             return Err(GenerateError::Stopped);
         }
+        if let Recorded::NotYet { last_call_seconds } = &mut *self.recorded.borrow_mut() {
+            *last_call_seconds = started.elapsed().as_secs_f64();
+        }
         let attention =
             recording.map(|recording| Arc::new(AttentionRecord::of_masses(call, recording, masks.plan.clone(), masses)));
-        if !guided {
-            return Ok((values, attention));
+        Ok((combined(values, walk.guidance_scale), attention))
+    }
+
+    /// The predicted noise of a recorded call. None if there is none for it, and none can be.
+    fn played_back(&self, given: Given<'_>) -> Option<Tensor<5>> {
+        // A part that is timed is launched by itself.
+        if self.transformer.is_streamed() || spans::is_recording() || !hides_some(given.text) {
+            return None;
         }
-        let (unconditional, conditional) = values.split_at(values.len() / 2);
-        Ok((guidance::combine(unconditional, conditional, walk.guidance_scale as f32), attention))
+        let recorded = &mut *self.recorded.borrow_mut();
+        let is_quick = |seconds: f64| seconds <= replay::longest_seconds();
+        match recorded {
+            Recorded::Call(call) if call.fits(given) => {}
+            // One that is used no more gives its memory back first.
+            Recorded::Call(_) => *recorded = Recorded::default(),
+            Recorded::NotYet { last_call_seconds } if is_quick(*last_call_seconds) => {
+                let call = RecordedCall::record(&self.transformer, given, &self.device);
+                *recorded = call.map_or(Recorded::Never, |call| Recorded::Call(Box::new(call)));
+            }
+            Recorded::NotYet { .. } | Recorded::Never => {}
+        }
+        match recorded {
+            Recorded::Call(call) => call.run(given),
+            Recorded::NotYet { .. } | Recorded::Never => None,
+        }
     }
 
     /// As [`Self::predict`], on all devices. Nothing is recorded.
@@ -302,6 +360,15 @@ fn team_error(error: TeamError) -> GenerateError {
         TeamError::Stopped => GenerateError::Stopped,
         other => GenerateError::DeviceFailed { doing: "worked together with others", reason: other.to_string() },
     }
+}
+
+/// The noise of a guided call's two rows; of one row it is that row.
+fn combined(values: Vec<f32>, guidance_scale: f64) -> Vec<f32> {
+    if guidance_scale <= 1.0 {
+        return values;
+    }
+    let (unconditional, conditional) = values.split_at(values.len() / 2);
+    guidance::combine(unconditional, conditional, guidance_scale as f32)
 }
 
 /// The values of a tensor; waits for the device.

@@ -172,7 +172,14 @@ impl LoadedModel {
             None => None,
         };
         let projection = projection.filter(|projection| projection.channels() == config.in_channels);
-        let networks = Networks { transformer, vae, channels: config.in_channels, device: device.clone(), team };
+        let networks = Networks {
+            transformer,
+            vae,
+            channels: config.in_channels,
+            device: device.clone(),
+            team,
+            recorded: RefCell::default(),
+        };
         Ok(Self { folder, tokenizer, text_encoder: None, networks, projection })
     }
 

@@ -1,7 +1,8 @@
 //! Devices and kernels.
 //!
 //! Owns the choice of a device ([`device`]), the kernels that burn does not have ([`kernels`]), which set of them a device
-//! gets ([`tier`]), how much work it gets at once ([`pace`]), the numeric test that a kernel passes on a device before its first use ([`self_test`]), the clock that
+//! gets ([`tier`]), how much work it gets at once ([`pace`]), launches that are
+//! played back ([`replay`]), the numeric test that a kernel passes on a device before its first use ([`self_test`]), the clock that
 //! says where the time goes ([`spans`]), and large tensors on their way to a device ([`upload`]).
 //!
 //! Why burn is built without some of its features: with `vulkan` or `metal` it compiles kernels by itself and refuses WGSL ones;
@@ -11,6 +12,7 @@
 pub mod device;
 pub mod kernels;
 pub mod pace;
+pub mod replay;
 pub mod self_test;
 pub mod shader;
 pub mod spans;

@@ -70,6 +70,11 @@ pub fn span<T>(kind: Kind, work: impl FnOnce() -> T) -> T {
     result
 }
 
+/// Whether this thread's spans are recorded.
+pub fn is_recording() -> bool {
+    IS_RECORDING.get()
+}
+
 /// Runs `work`, whose spans belong to the layer of this name.
 pub fn layer<T>(name: impl FnOnce() -> String, work: impl FnOnce() -> T) -> T {
     if !IS_RECORDING.get() {

@@ -3,15 +3,16 @@
 //! A case names the other sets whose networks it uses, which lie beside its own folder. It begins from given text embeddings,
 //! or from prompts where it also names a tokenizer and a text encoder.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use burn::tensor::{Tensor, TensorData};
-use tilereel::generate::networks::{Networks, Timing, Walk};
+use tilereel::generate::networks::{Networks, Recorded, Timing, Walk};
 use tilereel::generate::observer::Unobserved;
 use tilereel::mask::{KeyFrames, MaskPlan};
-use tilereel::model::dit::{Probe, TextContext};
+use tilereel::model::dit::{Probe, TextContext, hides_some};
 use tilereel::model::latent::{ClipSize, Latent};
 use tilereel::model::sampler::{Sampler, SamplerKind};
 use tilereel::model::text::clean_caption;
@@ -61,7 +62,10 @@ impl Run<'_> {
         let vae = vae::load(&self.folder_of("vae")?, self.device)?;
         let config = config(&self.folder_of("transformer")?).context("config.json")?;
         let channels = config["in_channels"].as_u64().context("in_channels")? as usize;
-        let networks = Networks { transformer, vae, channels, device: self.device.compute.clone(), team: None };
+        let compute = self.device.compute.clone();
+        // Every call by itself first.
+        let recorded = RefCell::new(Recorded::Never);
+        let networks = Networks { transformer, vae, channels, device: compute, team: None, recorded };
 
         let size = ClipSize { frames: self.number("num_frames")?, width: self.number("width")?, height: self.number("height")? };
         let guidance_scale: f64 = self.number("guidance_scale")?;
@@ -86,31 +90,43 @@ impl Run<'_> {
         self.check_first_call(&networks, &sampler, &start, &text, &key_frames, report)?;
 
         let step_noise = self.case.tensors.get("in.step_noise");
-        let mut draws = 0;
-        let mut latents: Vec<f32> = Vec::new();
-        let mut timing = Timing::default();
         let calls = sampler.calls();
-        let mut walk = Walk {
-            sampler,
-            calls: 0..calls,
-            size,
-            frames_per_second: 24.0,
-            guidance_scale,
-            text: &text,
-            plan: &plan,
-            noise: &mut |_, noise| {
-                let all = step_noise.map_or(&[][..], |noise| &noise.values);
-                noise.copy_from_slice(all.chunks_exact(noise.len()).nth(draws).expect("the case has noise for every draw"));
-                draws += 1;
-            },
-            after_step: &mut |sampler, call, latent, _, _| {
-                if calls_back(kind, sampler.calls(), steps, call) {
-                    latents.extend_from_slice(&latent.values);
-                }
-                Ok(())
-            },
+        let walk = || -> Result<(Latent, Vec<f32>)> {
+            let (mut draws, mut latents) = (0, Vec::new());
+            let mut walk = Walk {
+                sampler: Sampler::new(kind, steps)?,
+                calls: 0..calls,
+                size,
+                frames_per_second: 24.0,
+                guidance_scale,
+                text: &text,
+                plan: &plan,
+                noise: &mut |_, noise| {
+                    let all = step_noise.map_or(&[][..], |noise| &noise.values);
+                    noise.copy_from_slice(all.chunks_exact(noise.len()).nth(draws).expect("the case has noise for every draw"));
+                    draws += 1;
+                },
+                after_step: &mut |sampler, call, latent, _, _| {
+                    if calls_back(kind, sampler.calls(), steps, call) {
+                        latents.extend_from_slice(&latent.values);
+                    }
+                    Ok(())
+                },
+            };
+            let latent = networks.sample(start.clone(), &mut walk, &mut Timing::default(), &mut Unobserved)?;
+            Ok((latent, latents))
         };
-        let latent = networks.sample(start, &mut walk, &mut timing, &mut Unobserved)?;
+        let (latent, latents) = walk()?;
+        if !self.device.compute.is_cpu() && hides_some(&text) {
+            // Then as a call that was quick before.
+            networks.recorded.replace(Recorded::NotYet { last_call_seconds: 0.0 });
+            for what in ["recorded", "played back"] {
+                let is_same = walk()? == (latent.clone(), latents.clone());
+                report.exact(&self.set, &self.name, what, is_same, "the same walk");
+            }
+            let is_recorded = matches!(*networks.recorded.borrow(), Recorded::Call(_));
+            report.exact(&self.set, &self.name, "recording", is_recorded, "what the device keeps of a call");
+        }
         let tolerance = self.device.tolerance(&TOLERANCES);
         self.close(report, "out.latents_per_step", &latents, tolerance)?;
         self.close(report, "out.latent", &latent.values, tolerance)?;

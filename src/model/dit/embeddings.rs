@@ -64,17 +64,21 @@ impl AdaLayerNormSingle {
         }
     }
 
-    /// Timesteps to their embedding `[batch, width]` and the modulations `[batch, 6 * width]`, both f32.
-    pub fn forward(&self, timesteps: &[f32], device: &Device) -> (Tensor<2>, Tensor<2>) {
-        let sinusoid = Tensor::from_data(TensorData::new(sinusoid(timesteps), [timesteps.len(), TIME_CHANNELS]), device);
-        let embedded = to_f32(self.timestep_embedder.forward(sinusoid, silu));
+    /// [`sinusoids`] to their embedding `[batch, width]` and the modulations `[batch, 6 * width]`, both f32.
+    pub fn forward(&self, sinusoids: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        let embedded = to_f32(self.timestep_embedder.forward(sinusoids, silu));
         let modulations = to_f32(self.linear.forward(silu(embedded.clone())));
         (embedded, modulations)
     }
 }
 
+/// [`sinusoid`] on a device, `[timesteps, channels]`.
+pub fn sinusoids(timesteps: &[f32], device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(sinusoid(timesteps), [timesteps.len(), TIME_CHANNELS]), device)
+}
+
 /// `[cos(t f), sin(t f)]` with `f_j = 10000^(-j / 128)`: cosines first, and fractions of a timestep count.
-fn sinusoid(timesteps: &[f32]) -> Vec<f32> {
+pub fn sinusoid(timesteps: &[f32]) -> Vec<f32> {
     let half = TIME_CHANNELS / 2;
     let frequency = |j: usize| (-(10_000f64.ln() as f32) * j as f32 / half as f32).exp();
     let mut values = Vec::with_capacity(timesteps.len() * TIME_CHANNELS);

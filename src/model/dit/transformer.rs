@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::block::{Block, Context, Probe, Site};
 use super::caption::Caption;
 use super::config::TransformerConfig;
-use super::embeddings::{AdaLayerNormSingle, CaptionProjection, FinalLayer, PatchEmbed};
+use super::embeddings::{AdaLayerNormSingle, CaptionProjection, FinalLayer, PatchEmbed, sinusoids};
 use super::rope::{AngleRounding, RotaryCache, RotaryGrid, RotaryTables};
 use crate::gpu::device::ComputeDevice;
 use crate::gpu::spans::{self, Kind};
@@ -145,9 +145,12 @@ impl Transformer {
     /// A text as this network's blocks see it, for [`Self::forward_to`].
     pub fn caption(&self, text: &TextContext) -> Caption {
         let [batch, ..] = text.embedding.dims();
-        let bias = key_bias(&text.mask, batch, &text.embedding.device());
-        let projected = self.caption_projection.forward(text.embedding.clone());
-        Caption::new(projected, bias, self.layers(), self.stored_bytes())
+        self.caption_of(text.embedding.clone(), key_bias(&text.mask, batch, &text.embedding.device()))
+    }
+
+    /// [`Self::caption`] of a text whose mask is a bias already.
+    pub(super) fn caption_of(&self, embedding: Tensor<3>, bias: Option<Tensor<2>>) -> Caption {
+        Caption::new(self.caption_projection.forward(embedding), bias, self.layers(), self.stored_bytes())
     }
 
     /// [`Self::forward_to`] for a text that is used once.
@@ -182,8 +185,22 @@ impl Transformer {
         key_frames: &[Arc<KeyFrames>],
         probe: &mut Probe<'_>,
     ) -> Tensor<5> {
+        let sinusoids = sinusoids(timesteps, &latents.device());
+        self.forward_from(latents, sinusoids, caption, latent_mask, key_frames, probe)
+    }
+
+    /// [`Self::forward_to`] for times that are on the device.
+    pub(super) fn forward_from(
+        &self,
+        latents: Tensor<5>,
+        sinusoids: Tensor<2>,
+        caption: &Caption,
+        latent_mask: Option<&[f32]>,
+        key_frames: &[Arc<KeyFrames>],
+        probe: &mut Probe<'_>,
+    ) -> Tensor<5> {
         assert_eq!(key_frames.len(), self.layers(), "one mask a layer");
-        let Call { tokens, context, embedded_timestep, grid } = self.begin_at(0, latents, timesteps, caption, latent_mask, probe);
+        let Call { tokens, context, embedded_timestep, grid } = self.begin_at(0, latents, sinusoids, caption, latent_mask, probe);
         let mut tokens = Some(tokens);
         let run = |index: usize, block: &Block| {
             if probe.stops() {
@@ -230,13 +247,15 @@ impl Transformer {
         latent_mask: Option<&[f32]>,
         probe: &mut Probe<'_>,
     ) -> Call {
-        self.begin_at(0, latents, timesteps, &self.caption(text), latent_mask, probe)
+        let sinusoids = sinusoids(timesteps, &latents.device());
+        self.begin_at(0, latents, sinusoids, &self.caption(text), latent_mask, probe)
     }
 
     /// [`Self::begin`] for `latents` `[batch, channels, frames, height, width]` that are only some of a clip's frames, from
     /// `first_frame` on. All but self-attention is local to frames.
     pub fn begin_frames(&self, first_frame: usize, latents: Tensor<5>, timesteps: &[f32], text: &TextContext) -> Call {
-        self.begin_at(first_frame, latents, timesteps, &self.caption(text), None, &mut Probe::default())
+        let sinusoids = sinusoids(timesteps, &latents.device());
+        self.begin_at(first_frame, latents, sinusoids, &self.caption(text), None, &mut Probe::default())
     }
 
     /// Everything behind the last block: `tokens` of the call to the predicted noise `[batch, channels, frames, height, width]`.
@@ -248,7 +267,7 @@ impl Transformer {
         &self,
         first_frame: usize,
         latents: Tensor<5>,
-        timesteps: &[f32],
+        sinusoids: Tensor<2>,
         caption: &Caption,
         latent_mask: Option<&[f32]>,
         probe: &mut Probe<'_>,
@@ -260,7 +279,7 @@ impl Transformer {
         let grid = [frames, height / p, width / p];
 
         let tokens = self.pos_embed.forward(latents);
-        let (embedded_timestep, modulations) = self.adaln_single.forward(timesteps, &device);
+        let (embedded_timestep, modulations) = self.adaln_single.forward(sinusoids);
         probe.layer = 0;
         probe.see(Site::PatchEmbed, || tokens.clone());
         probe.see(Site::EmbeddedTimestep, || embedded_timestep.clone().unsqueeze_dim(1));
@@ -273,13 +292,20 @@ impl Transformer {
             modulations: modulations.reshape([batch, 6, model_width]),
             latent_bias: latent_mask
                 .and_then(|mask| key_bias(&pool_mask(mask, [batch * frames, height, width], p), batch, &device)),
-            rope: spans::span(Kind::Normalisation, || {
-                let of = RotaryGrid { grid, first_frame };
-                let make = || RotaryTables::new(of, self.head_dim, self.scales, self.rounding, &device);
-                self.rotary.tables(of, &device, make)
-            }),
+            rope: spans::span(Kind::Normalisation, || self.rotary_tables(RotaryGrid { grid, first_frame }, &device)),
         };
         Call { tokens, context, embedded_timestep, grid }
+    }
+
+    fn rotary_tables(&self, of: RotaryGrid, device: &Device) -> RotaryTables {
+        let make = || RotaryTables::new(of, self.head_dim, self.scales, self.rounding, device);
+        self.rotary.tables(of, device, make)
+    }
+
+    /// The tables of calls for latents `[batch, channels, frames, height, width]` of whole clips.
+    pub(super) fn rotary_tables_of(&self, [_, _, frames, height, width]: [usize; 5], device: &Device) -> RotaryTables {
+        let p = self.patch_size;
+        self.rotary_tables(RotaryGrid { grid: [frames, height / p, width / p], first_frame: 0 }, device)
     }
 
     /// What a block makes of `tokens` in a call.
@@ -319,12 +345,16 @@ impl Call {
 
 /// Additive bias of masked keys `[batch, keys]`; none when every key is seen, as the reference drops such a mask.
 fn key_bias(mask: &[f32], batch: usize, device: &Device) -> Option<Tensor<2>> {
-    if mask.iter().all(|&m| m == 1.0) {
-        return None;
-    }
-    let bias: Vec<f32> = mask.iter().map(|m| (1.0 - m) * HIDDEN).collect();
-    let keys = bias.len() / batch;
-    Some(Tensor::from_data(TensorData::new(bias, [batch, keys]), device))
+    (!mask.iter().all(|&m| m == 1.0)).then(|| key_bias_of(mask, batch, device))
+}
+
+/// [`key_bias`] whether or not a key is masked.
+pub(super) fn key_bias_of(mask: &[f32], batch: usize, device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(biases(mask), [batch, mask.len() / batch]), device)
+}
+
+pub(super) fn biases(mask: &[f32]) -> Vec<f32> {
+    mask.iter().map(|m| (1.0 - m) * HIDDEN).collect()
 }
 
 /// Largest mask value of every patch.
