@@ -199,8 +199,7 @@ impl Networks {
         let copies = if guided { 2 } else { 1 };
         let timesteps = vec![walk.sampler.timestep(call); copies];
         let recording = observer.wants_attention();
-        // A recording is of one mask a layer: masks of ranges of steps would be recorded anew in every clip.
-        if recording.is_none() && captions.len() == 1 && walk.plan.ranges().count() == 1 {
+        if recording.is_none() && captions.len() == 1 && self.may_play_back(walk) {
             let latents = input.values.repeat(copies);
             let [channels, frames, height, width] = input.shape;
             let shape = [copies, channels, frames, height, width];
@@ -243,12 +242,15 @@ impl Networks {
         Ok((combined(values, walk.guidance_scale), attention))
     }
 
-    /// The predicted noise of a recorded call. None if there is none for it, and none can be.
+    /// Whether calls of this walk may be played back. A recording is of one mask a layer: masks of ranges of steps would be
+    /// recorded anew in every clip. A part that is timed is launched by itself.
+    fn may_play_back(&self, walk: &Walk<'_>) -> bool {
+        let can = !self.device.is_cpu() && !self.transformer.is_streamed() && hides_some(walk.text);
+        can && walk.plan.ranges().count() == 1 && !spans::is_recording()
+    }
+
+    /// The predicted noise of a recorded call. None if there is none for it yet.
     fn played_back(&self, given: Given<'_>) -> Option<Tensor<5>> {
-        // A part that is timed is launched by itself.
-        if self.transformer.is_streamed() || spans::is_recording() || !hides_some(given.text) {
-            return None;
-        }
         let recorded = &mut *self.recorded.borrow_mut();
         let is_quick = |seconds: f64| seconds <= replay::longest_seconds();
         match recorded {

@@ -41,36 +41,34 @@ pub const BATCH: usize = 64;
 /// Share of the sentences with a second object.
 const SECOND_OBJECTS: f64 = 0.5;
 
-/// What is asked, each with its number of answers; behind them stands "the sentence does not say".
-const QUESTIONS: [usize; 10] = [
-    Shape::ALL.len(),
-    Colour::ALL.len(),
-    Material::ALL.len(),
-    Motion::ALL.len(),
-    Camera::ALL.len(),
-    Ground::ALL.len(),
-    Light::ALL.len(),
-    Shape::ALL.len(),
-    Colour::ALL.len(),
-    Material::ALL.len(),
-];
-/// The last of them are about the second object.
+/// Of them the last are about the second object.
+const QUESTIONS: usize = 10;
 const OF_SECOND: usize = 3;
 
-fn answers(said: &Said) -> [usize; QUESTIONS.len()] {
-    let said = [
-        said.shape.map(Shape::class),
-        said.colour.map(Colour::class),
-        said.material.map(Material::class),
-        said.motion.map(Motion::class),
-        said.camera.map(Camera::class),
-        said.ground.map(Ground::class),
-        said.light.map(Light::class),
-        said.second_shape.map(Shape::class),
-        said.second_colour.map(Colour::class),
-        said.second_material.map(Material::class),
-    ];
-    std::array::from_fn(|question| said[question].unwrap_or(QUESTIONS[question]))
+/// What is asked of a sentence: the class of its answer if it gives one, and how many classes there are.
+fn questions(said: &Said) -> [(Option<usize>, usize); QUESTIONS] {
+    [
+        (said.shape.map(Shape::class), Shape::ALL.len()),
+        (said.colour.map(Colour::class), Colour::ALL.len()),
+        (said.material.map(Material::class), Material::ALL.len()),
+        (said.motion.map(Motion::class), Motion::ALL.len()),
+        (said.camera.map(Camera::class), Camera::ALL.len()),
+        (said.ground.map(Ground::class), Ground::ALL.len()),
+        (said.light.map(Light::class), Light::ALL.len()),
+        (said.second_shape.map(Shape::class), Shape::ALL.len()),
+        (said.second_colour.map(Colour::class), Colour::ALL.len()),
+        (said.second_material.map(Material::class), Material::ALL.len()),
+    ]
+}
+
+/// The places of a sentence's answers: behind the classes stands "the sentence does not say".
+fn answers(said: &Said) -> [usize; QUESTIONS] {
+    questions(said).map(|(class, classes)| class.unwrap_or(classes))
+}
+
+/// How many answers each question has.
+fn answer_counts() -> [usize; QUESTIONS] {
+    questions(&Said::default()).map(|(_, classes)| classes + 1)
 }
 
 /// The encoder and the head that asks it.
@@ -91,13 +89,12 @@ impl Reader {
         let [sentences, tokens, width] = embedding.dims();
         let hidden: Vec<f32> = captions.mask.iter().map(|&counts| (counts - 1.0) * 1e4).collect();
         let hidden = Tensor::<3>::from_data(TensorData::new(hidden, [sentences, 1, tokens]), &embedding.device());
-        let questions = self.questions.val().unsqueeze::<3>().expand([sentences, QUESTIONS.len(), width]);
+        let questions = self.questions.val().unsqueeze::<3>().expand([sentences, QUESTIONS, width]);
         let scores = questions.matmul(self.key.forward(embedding.clone()).swap_dims(1, 2)) / (width as f64).sqrt();
         let read = softmax(scores + hidden, 2).matmul(self.value.forward(embedding)); // [sentences, questions, d_model]
         let all = self.answers.forward(read);
         let mut at = 0;
-        let own = QUESTIONS.iter().enumerate().map(|(question, &answers)| {
-            let count = answers + 1;
+        let own = answer_counts().into_iter().enumerate().map(|(question, count)| {
             at += count;
             all.clone().narrow(1, question, 1).narrow(2, at - count, count).reshape([sentences, count])
         });
@@ -124,10 +121,10 @@ pub fn trainer(
     let width = config.d_model;
     let reader = Reader {
         text_encoder,
-        questions: loader.exact("questions", [QUESTIONS.len(), width]),
+        questions: loader.exact("questions", [QUESTIONS, width]),
         key: loader.exact_linear("key", width, width, false),
         value: loader.exact_linear("value", width, width, false),
-        answers: loader.exact_linear("answers", width, QUESTIONS.iter().map(|answers| answers + 1).sum(), true),
+        answers: loader.exact_linear("answers", width, answer_counts().into_iter().sum(), true),
     };
     let parts = [(TEXT_ENCODER, of_encoder), ("head", of_head)];
     let parameters = Parameters::of(&parts, &|_, parameter| matrix_rate(&parameter.name, config));
@@ -138,7 +135,7 @@ pub fn trainer(
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TextBatch {
     pub captions: Captions,
-    pub answers: Vec<[usize; QUESTIONS.len()]>,
+    pub answers: Vec<[usize; QUESTIONS]>,
 }
 
 /// Makes batches of new sentences.
@@ -219,14 +216,14 @@ impl Task for TextTask {
         let TextBatch { captions, answers } = batch;
         let (sentences, mut total, mut wrong) = (answers.len(), Vec::new(), Vec::new());
         for (question, logits) in network.forward(&captions).into_iter().enumerate() {
-            let count = QUESTIONS[question] + 1;
+            let [_, count] = logits.dims();
             let mut wanted = vec![0f32; sentences * count];
             answers.iter().enumerate().for_each(|(row, answers)| wanted[row * count + answers[question]] = 1.0);
             let wanted = Tensor::<2>::from_data(TensorData::new(wanted, [sentences, count]), &self.device);
             wrong.push(logits.clone().argmax(1).not_equal(wanted.clone().argmax(1)).float());
             total.push(sum(log_softmax(logits, 1) * wanted));
         }
-        let of_second = mean(Tensor::cat(wrong[QUESTIONS.len() - OF_SECOND..].to_vec(), 1));
+        let of_second = mean(Tensor::cat(wrong[QUESTIONS - OF_SECOND..].to_vec(), 1));
         let numbers = vec![mean(Tensor::cat(wrong, 1)), of_second];
         Loss { total: -sum(Tensor::cat(total, 0)) / sentences as f64, numbers }
     }
