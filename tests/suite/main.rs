@@ -13,6 +13,7 @@ mod launches;
 mod matrix_shaders;
 mod parallel;
 mod recording;
+mod replay;
 mod shaders;
 mod streaming;
 mod studio;
