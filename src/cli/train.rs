@@ -24,8 +24,8 @@ pub enum Command {
     Vae(Box<VaeArguments>),
     /// The text encoder by itself, to read what the world's sentences say: a beginning for `tilereel train base`.
     Text(Box<RunArguments>),
-    /// The transformer and the text encoder together; the VAE, and what the text encoder begins with, are those of the model, else
-    /// those of --like.
+    /// The transformer and the text encoder together; the VAE is that of the folder, else that of --like, and the text encoder goes on
+    /// from that of the folder, if there is one.
     Base(Box<BaseArguments>),
     /// The judge that reads from clips what they show, for `tilereel evaluate`.
     Judge(Box<RunArguments>),

@@ -11,7 +11,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::wgpu::CubeBackend;
 use burn::backend::{Backend, Dispatch, Flex, TensorMetadata, backend_extension};
-use burn::tensor::{Bytes, Graph, Tensor, TensorData, capture};
+use burn::tensor::{Bytes, DType, Graph, Tensor, TensorData, capture};
 
 use super::device::ComputeDevice;
 
@@ -73,6 +73,7 @@ pub(crate) trait RewriteKernel: Backend {
 
 /// Writes other values into the memory of an f32 tensor, which all that hold it see.
 pub fn rewrite<const D: usize>(tensor: &Tensor<D>, values: Vec<f32>) {
+    assert_eq!(tensor.dtype(), DType::F32, "values are rewritten as they lie in memory");
     assert_eq!(tensor.dims().iter().product::<usize>(), values.len(), "as many values as the tensor has");
     drop(Tensor::<D>::from_dispatch(Dispatch::rewrite(tensor.clone().into_dispatch(), Values(values))));
 }

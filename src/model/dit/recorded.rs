@@ -7,7 +7,6 @@ use burn::tensor::{Tensor, TensorData};
 
 use super::block::Probe;
 use super::embeddings::{sinusoid, sinusoids};
-use super::rope::RotaryTables;
 use super::transformer::{TextContext, Transformer, biases, key_bias_of};
 use crate::gpu::device::ComputeDevice;
 use crate::gpu::replay::{Replay, rewrite};
@@ -21,8 +20,6 @@ pub struct RecordedCall {
     text: Tensor<3>,
     bias: Tensor<2>,
     key_frames: Vec<Arc<KeyFrames>>,
-    /// Held, because the transformer keeps those of a few grids only.
-    _rope: RotaryTables,
     replay: Replay,
     has_text: bool,
 }
@@ -51,18 +48,20 @@ impl RecordedCall {
         let text = Tensor::<1>::from_data(on(&values_of(given.text)?), &device.device).reshape(text_shape);
         let bias = key_bias_of(&given.text.mask, text_shape[0], &device.device);
         let key_frames = given.key_frames.to_vec();
+        // Held by the work, because the transformer keeps those of a few grids only.
+        let rope = transformer.rotary_tables_of(given.shape, &device.device);
         let work = {
             let (transformer, key_frames) = (transformer.clone(), key_frames.clone());
             let (latents, sinusoids, text, bias) = (latents.clone(), sinusoids.clone(), text.clone(), bias.clone());
             move || {
+                let _held = &rope;
                 let caption = transformer.caption_of(text.clone(), Some(bias.clone()));
                 let (latents, sinusoids) = (latents.clone(), sinusoids.clone());
                 transformer.forward_from(latents, sinusoids, &caption, None, &key_frames, &mut Probe::default())
             }
         };
         let replay = Replay::record(device, work)?;
-        let rope = transformer.rotary_tables_of(given.shape, &device.device);
-        let mut recorded = Self { latents, sinusoids, text, bias, key_frames, _rope: rope, replay, has_text: true };
+        let mut recorded = Self { latents, sinusoids, text, bias, key_frames, replay, has_text: true };
         let data = |tensor: Tensor<5>| -> Option<Vec<f32>> { tensor.try_into_vec_as().ok() };
         let called = {
             let latents = Tensor::<1>::from_data(on(given.latents), &device.device).reshape(given.shape);
@@ -74,12 +73,11 @@ impl RecordedCall {
         is_same.then_some(recorded)
     }
 
-    /// Whether this is a call of these sizes and masks.
+    /// Whether this is a call of these sizes and masks. The text must be one that [`hides_some`].
     pub fn fits(&self, given: Given<'_>) -> bool {
         self.latents.dims() == given.shape
             && self.text.dims() == given.text.embedding.dims()
             && self.key_frames == given.key_frames
-            && hides_some(given.text)
     }
 
     /// The next call is for another text.
