@@ -36,6 +36,9 @@ pub struct TeacherArguments {
     /// sentences alone are taken
     #[arg(long, value_name = "FOLDER", conflicts_with = "world_clips")]
     clips: Option<PathBuf>,
+    /// Share of the samples in which the world's clips have a second object, if not as many as the world has
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with = "clips")]
+    second_objects: Option<f64>,
     /// Clips of other numbers of frames, each with its share of the steps, or none [default: of 93:0.1,1:0.05 what the teacher
     /// has learnt, for the world's clips of 29 frames]
     #[arg(long, value_name = "FRAMES:SHARE,..")]

@@ -86,6 +86,8 @@ pub struct Row {
     pub made: Option<Made>,
     /// This row minus the first generated one, on the same prompts and noise; only in the others.
     pub against_first: Option<Differences>,
+    /// Against the first generated row too; where times were measured.
+    pub speed_up: Option<SpeedUp>,
     #[serde(skip)]
     samples: Samples,
 }
@@ -122,6 +124,22 @@ pub struct Made {
     pub transformer_seconds: Option<f64>,
     /// From the prompt to pixels, one clip alone.
     pub clip_seconds: Option<f64>,
+}
+
+/// How many times faster than another.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct SpeedUp {
+    /// All calls of the transformer.
+    pub transformer: f64,
+    /// From the prompt to pixels.
+    pub clip: f64,
+}
+
+impl Made {
+    fn speed_up_over(&self, other: &Self) -> Option<SpeedUp> {
+        let transformer = other.transformer_seconds? / self.transformer_seconds?;
+        Some(SpeedUp { transformer, clip: other.clip_seconds? / self.clip_seconds? })
+    }
 }
 
 /// Of two models over the same prompts and noise, with paired intervals.
@@ -197,6 +215,7 @@ impl Row {
             subject_consistency: estimate(&samples.consistencies()),
             made: None,
             against_first: None,
+            speed_up: None,
             samples,
         }
     }
@@ -295,8 +314,10 @@ pub fn evaluate(
         let mut row = look.row;
         row.frechet = ceiling.and_then(|ceiling| frechet_distance(ceiling, &look.readings));
         // Now that no other device is at work beside it.
-        row.made = Some(made(model, amounts, watcher)?);
+        let made = made(model, amounts, watcher)?;
         row.against_first = generated.first().map(|first| row.samples.minus(&first.samples));
+        row.speed_up = generated.first().and_then(|first| made.speed_up_over(first.made.as_ref()?));
+        row.made = Some(made);
         generated.push(row);
     }
     rows.extend(generated);

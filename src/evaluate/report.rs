@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::bootstrap::Estimate;
-use super::{Differences, Evaluation, Made, Pictures, Row};
+use super::{Differences, Evaluation, Made, Pictures, Row, SpeedUp};
 use crate::world::attributes::JUDGED;
 
 impl Evaluation {
@@ -48,13 +48,13 @@ impl Evaluation {
         let _ = writeln!(
             text,
             "\nHow the clips were made, and what it takes on this device: attention of one call, all calls of the transformer for \
-             one clip, and a whole clip from prompt to pixels.\n"
+             one clip, and a whole clip from prompt to pixels, each with how many times faster that is than in the first.\n"
         );
-        let titles = "| clips | sampler | steps | guidance | tiles | attention | transformer | clip |";
-        let _ = writeln!(text, "{titles}\n|---|---|---|---|---|---|---|---|");
+        let titles = "| clips | sampler | steps | guidance | tiles | attention | transformer | | clip | |";
+        let _ = writeln!(text, "{titles}\n|---|---|---|---|---|---|---|---|---|---|");
         for row in &self.rows {
             let Some(made) = &row.made else { continue };
-            let _ = writeln!(text, "{}", cost_line(&row.name, made));
+            let _ = writeln!(text, "{}", cost_line(&row.name, made, row.speed_up));
         }
     }
 
@@ -117,13 +117,18 @@ fn hundredths(Estimate { mean, low, high }: Estimate) -> String {
     format!("{:.2} ({:.2}-{:.2})", of(mean), of(low), of(high))
 }
 
-fn cost_line(name: &str, made: &Made) -> String {
+fn cost_line(name: &str, made: &Made, speed_up: Option<SpeedUp>) -> String {
     let Made { sampler, steps, guidance_scale, density, attention_millis, transformer_seconds, clip_seconds } = made;
     let attention = attention_millis.map_or_else(|| "-".to_owned(), |millis| format!("{millis:.3} ms"));
     let [transformer, clip] = [transformer_seconds, clip_seconds]
         .map(|seconds| seconds.map_or_else(|| "-".to_owned(), |value| format!("{value:.3} s")));
+    let [faster_calls, faster_clip] = speed_up
+        .map_or_else(Default::default, |SpeedUp { transformer, clip }| [transformer, clip].map(|times| format!("{times:.1} x")));
     let tiles = 100.0 * density;
-    format!("| {name} | {sampler} | {steps} | {guidance_scale} | {tiles:.1} % | {attention} | {transformer} | {clip} |")
+    format!(
+        "| {name} | {sampler} | {steps} | {guidance_scale} | {tiles:.1} % | {attention} | {transformer} | {faster_calls} | {clip} | \
+         {faster_clip} |"
+    )
 }
 
 /// A difference of shares in percentage points.

@@ -1,7 +1,7 @@
 //! The two networks that turn text and noise into frames: the walk of the sampler, and the decoding. The transformer's calls and the
 //! tiles of a decoding may be shared with other devices; everything else is on one.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -89,6 +89,21 @@ impl Masks {
     }
 }
 
+/// The texts of a call's parts, made when a call is not played back: one for all rows, or one for each where they are taken apart.
+struct Captions {
+    takes_rows_apart: bool,
+    made: OnceCell<Vec<Caption>>,
+}
+
+impl Captions {
+    fn of(&self, transformer: &Transformer, text: &TextContext) -> &[Caption] {
+        self.made.get_or_init(|| match self.takes_rows_apart {
+            true => [0, 1].map(|row| transformer.caption(&text.row(row))).into(),
+            false => vec![transformer.caption(text)],
+        })
+    }
+}
+
 /// A walk from noise to a clean latent.
 pub struct Walk<'a> {
     pub sampler: Sampler,
@@ -130,7 +145,10 @@ impl Networks {
             }
             None => None,
         };
-        let captions = if text.is_some() { Vec::new() } else { self.captions(walk, &latent) };
+        let captions = Captions {
+            takes_rows_apart: walk.guidance_scale > 1.0 && self.takes_rows_apart(&latent),
+            made: OnceCell::new(),
+        };
         if let Recorded::Call(recorded) = &mut *self.recorded.borrow_mut() {
             recorded.forget_text();
         }
@@ -175,15 +193,6 @@ impl Networks {
         Ok(latent)
     }
 
-    /// The texts of a call's parts: one for all rows, or one for each where they are taken apart.
-    fn captions(&self, walk: &Walk<'_>, latent: &Latent) -> Vec<Caption> {
-        if walk.guidance_scale > 1.0 && self.takes_rows_apart(latent) {
-            [0, 1].map(|row| self.transformer.caption(&walk.text.row(row))).into()
-        } else {
-            vec![self.transformer.caption(walk.text)]
-        }
-    }
-
     /// The predicted noise for a latent that is scaled for the model, guided if the scale is above 1; and where it looked, if
     /// the observer wants that.
     fn predict(
@@ -191,7 +200,7 @@ impl Networks {
         input: &Latent,
         call: usize,
         walk: &Walk<'_>,
-        captions: &[Caption],
+        captions: &Captions,
         masks: &Masks,
         observer: &dyn Observer,
     ) -> Result<(Vec<f32>, Option<Arc<AttentionRecord>>), GenerateError> {
@@ -199,7 +208,7 @@ impl Networks {
         let copies = if guided { 2 } else { 1 };
         let timesteps = vec![walk.sampler.timestep(call); copies];
         let recording = observer.wants_attention();
-        if recording.is_none() && captions.len() == 1 && self.may_play_back(walk) {
+        if recording.is_none() && !captions.takes_rows_apart && self.may_play_back(walk) {
             let latents = input.values.repeat(copies);
             let [channels, frames, height, width] = input.shape;
             let shape = [copies, channels, frames, height, width];
@@ -208,6 +217,7 @@ impl Networks {
                 return Ok((combined(read(output.narrow(1, 0, self.channels), "sampled")?, walk.guidance_scale), None));
             }
         }
+        let captions = captions.of(&self.transformer, walk.text);
         let started = Instant::now();
         let latents = input.to_tensor(copies, &self.device.device);
         let stop = || observer.stop();

@@ -92,13 +92,14 @@ fn begin<'a>(
 }
 
 fn session(common: &TeacherArguments, batch: usize, optimiser: OptimiserSettings, plan: Plan) -> SessionSettings {
-    let TeacherArguments { world_clips, clips, also, session, .. } = common;
+    let TeacherArguments { world_clips, clips, second_objects, also, session, .. } = common;
     SessionSettings {
         clips: match clips {
             Some(folder) => ClipsFrom::Folder(folder.clone()),
             None => ClipsFrom::World(world_clips.map(|clips| clips as usize)),
         },
         also: also.clone(),
+        second_objects: *second_objects,
         batch_and_part: session.batch_and_part(batch),
         seed: session.seed,
         optimiser: session.optimiser(optimiser),

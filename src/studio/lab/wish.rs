@@ -268,6 +268,7 @@ impl LabWish {
                     None => ClipsFrom::World(Some(*clips as usize)),
                 },
                 also: None,
+                second_objects: None,
                 batch_and_part: [*batch as usize, *part as usize],
                 seed: SEED_OF_DISTILLATION,
                 optimiser: kd::OPTIMISER,

@@ -107,6 +107,11 @@ impl<T> Mix<T> {
         &self.usual.clips
     }
 
+    /// The clips of every length, the usual one first.
+    pub fn clips(&self) -> impl Iterator<Item = &T> {
+        std::iter::once(&self.usual.clips).chain(self.others.iter().map(|(_, other)| &other.clips))
+    }
+
     /// The latent frames of every length, the usual one first.
     pub fn latent_frames(&self) -> Vec<usize> {
         std::iter::once(self.usual.latent_frames).chain(self.others.iter().map(|(_, other)| other.latent_frames)).collect()

@@ -39,10 +39,18 @@ impl Scenes {
     }
 
     /// The clip of a sample, among the first `clips`, which [`Self::check`] let through.
-    pub fn clip(&self, random: Random, step: u64, sample: u64, clips: usize) -> usize {
+    fn clip(&self, random: Random, step: u64, sample: u64, clips: usize) -> usize {
         let has_two = random.uniform(Stream::SecondObject, step, sample) < self.share;
         let of = first(if has_two { &self.of_two } else { &self.of_one }, clips);
         of[random.below(Stream::Clip, step, sample, of.len())]
+    }
+}
+
+/// The clip of a sample, among the first `clips`: as often as `scenes` say, else all equally.
+pub fn clip_of_sample(scenes: Option<&Scenes>, random: Random, step: u64, sample: u64, clips: usize) -> usize {
+    match scenes {
+        Some(scenes) => scenes.clip(random, step, sample, clips),
+        None => random.below(Stream::Clip, step, sample, clips),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::model::text::{TokenIds, Tokenizer};
 use crate::training::data::captions::{Captions, tokens_of, tokens_of_clip};
 use crate::training::data::latents::Latents;
 use crate::training::data::mix::{Mix, Portion};
+use crate::training::data::scenes::{Scenes, clip_of_sample};
 use crate::training::error::TrainError;
 use crate::training::pretrain::base::SENTENCES;
 use crate::training::random::{Random, Stream};
@@ -39,7 +40,7 @@ pub enum Clips {
 }
 
 impl Clips {
-    fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         match self {
             Self::Encoded(latents) => latents.of.clips,
             Self::Described { clips, .. } => *clips,
@@ -89,6 +90,8 @@ pub struct DistillData {
     pub dropped: f64,
     /// The sentence of a clip; without them those of the world.
     pub sentences: Option<Vec<String>>,
+    /// Which of the world's clips come how often; without it all equally.
+    pub scenes: Option<Scenes>,
 }
 
 impl DistillData {
@@ -129,7 +132,8 @@ impl Batches for DistillData {
         let samples: Vec<usize> = (0..all).collect();
         let parts = samples.chunks(part.max(1)).map(|samples| {
             let range = samples[0]..samples[0] + samples.len();
-            let clip_of = |&sample: &usize| self.random.below(Stream::Clip, step, sample as u64, clips.count());
+            let clip_of =
+                |&sample: &usize| clip_of_sample(self.scenes.as_ref(), self.random, step, sample as u64, clips.count());
             let chosen: Vec<usize> = samples.iter().map(clip_of).collect();
             let mut batch = DistillBatch {
                 latents: match clips {

@@ -19,6 +19,7 @@ use crate::model::weights::Loader;
 use crate::training::data::clip_folder::list;
 use crate::training::data::latents::Latents;
 use crate::training::data::mix::{Also, Mix};
+use crate::training::data::scenes::Scenes;
 use crate::training::error::TrainError;
 use crate::training::folder::RunFolder;
 use crate::training::optimiser::OptimiserSettings;
@@ -28,6 +29,7 @@ use crate::training::run::Plan;
 use crate::training::setup::{Learnt, Outcome, Setup, Start, path_of_latents, source_of};
 use crate::training::template::{Template, load_vae};
 use crate::training::trainer::Trainer;
+use crate::world::seeds;
 
 /// Clips where none were encoded before.
 const CLIPS: usize = 20_000;
@@ -38,6 +40,8 @@ pub struct SessionSettings {
     pub clips: ClipsFrom,
     /// Other lengths beside the usual one; without them those that the teacher has learnt.
     pub also: Option<Also>,
+    /// Share of the samples in which the world's clips have a second object, if not as many as the world has.
+    pub second_objects: Option<f64>,
     /// Samples of a step, and of those whose gradients are made together.
     pub batch_and_part: [usize; 2],
     pub seed: u64,
@@ -325,7 +329,11 @@ fn clips_of_world(setup: &mut Setup<'_>, clips: Option<usize>, size: ClipSize) -
 fn data(template: &Template, Lessons { mix, sentences }: Lessons, session: &SessionSettings) -> Result<DistillData, TrainError> {
     let (tokenizer, max_tokens, random) = (template.tokenizer()?, template.max_tokens(), Random::new(session.seed));
     let [batch, part] = session.batch_and_part;
-    Ok(DistillData { mix, tokenizer, max_tokens, batch, part, random, snap: None, dropped: 0.0, sentences })
+    let scenes = session.second_objects.map(|share| Scenes::of_world(seeds::TRANSFORMER, mix.usual().count(), share));
+    if let Some(scenes) = &scenes {
+        mix.clips().try_for_each(|clips| scenes.check(clips.count()))?;
+    }
+    Ok(DistillData { mix, tokenizer, max_tokens, batch, part, random, snap: None, dropped: 0.0, sentences, scenes })
 }
 
 fn trainer(

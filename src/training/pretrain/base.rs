@@ -26,7 +26,7 @@ use crate::model::weights::{
 use crate::training::data::captions::{Captions, tokens_of, tokens_of_clip};
 use crate::training::data::latents::Latents;
 use crate::training::data::mix::{Mix, Portion};
-use crate::training::data::scenes::Scenes;
+use crate::training::data::scenes::{Scenes, clip_of_sample};
 use crate::training::error::TrainError;
 use crate::training::folder::RunFolder;
 use crate::training::optimiser::OptimiserSettings;
@@ -194,10 +194,8 @@ impl Batches for BaseData {
         let noise = self.random.normal(Stream::Noise, step, all * values);
         let samples: Vec<usize> = (0..all).collect();
         let parts = samples.chunks(part.max(1)).map(|samples| {
-            let clip_of = |&sample: &usize| match &self.scenes {
-                Some(scenes) => scenes.clip(self.random, step, sample as u64, latents.of.clips),
-                None => self.random.below(Stream::Clip, step, sample as u64, latents.of.clips),
-            };
+            let clip_of =
+                |&sample: &usize| clip_of_sample(self.scenes.as_ref(), self.random, step, sample as u64, latents.of.clips);
             let clips: Vec<usize> = samples.iter().map(clip_of).collect();
             let mut batch = BaseBatch {
                 latents: latents.clips(&clips),

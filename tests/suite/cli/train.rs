@@ -73,6 +73,11 @@ fn kept_rows_are_not_made_again(place: &Workplace, evaluate: &[&str], before: &s
     for (other, count) in [("again=model/base,steps=3", 4), ("again=model/base,plan=1:1", 5)] {
         place.run(&[evaluate, &["--row", other]].concat()).succeeds();
         assert_eq!(files().len(), count, "{other}");
+        let json: serde_json::Value = serde_json::from_slice(&place.read("table.json")).expect("JSON");
+        let seconds = |row: usize| json["rows"][row]["made"]["transformer_seconds"].as_f64().expect("seconds");
+        let faster = json["rows"][3]["speed_up"]["transformer"].as_f64().expect("a ratio");
+        assert!((faster * seconds(3) / seconds(2) - 1.0).abs() < 1e-9, "{faster}");
+        assert!(json["rows"][2]["speed_up"].is_null(), "nothing is faster than itself");
     }
     place.run(&[evaluate, &["--seed", "5"]].concat()).succeeds();
     assert_eq!(files().len(), 6);

@@ -15,6 +15,7 @@ use tilereel::model::dit::{Probe, Site, TextContext, Transformer};
 use tilereel::model::folder::{ModelFolder, SearchPath};
 use tilereel::model::sampler::{Sampler, SamplerKind};
 use tilereel::training::checkpoint::file;
+use tilereel::training::data::scenes::Scenes;
 use tilereel::training::distill::data::{Clips, DistillBatch, DistillData, Snap};
 use tilereel::training::distill::jump::Segments;
 use tilereel::training::distill::kd::{self, KdTask};
@@ -25,6 +26,8 @@ use tilereel::training::folder::RunFolder;
 use tilereel::training::optimiser::OptimiserSettings;
 use tilereel::training::run::{Batches, Ended, Task, train};
 use tilereel::training::trainer::{Alone, Share};
+use tilereel::world::attributes::Attributes;
+use tilereel::world::seeds;
 
 use super::toy::{self, read};
 use super::{Seen, cpu, plan};
@@ -379,6 +382,22 @@ fn students_learn_at_the_lengths_that_clips_are_made_in() {
         assert_near(&got, &want, 1e-4, &format!("{frames} latent frames"));
         let total = read(few_steps.loss(&student, batch).total)[0];
         assert!(total.is_finite() && total > 0.0, "{frames} latent frames: {total}");
+    }
+}
+
+/// With a share of clips with two objects, a batch has those clips.
+#[test]
+fn students_see_two_objects_as_often_as_asked() {
+    let (Clips::Encoded(latents), clips) = (toy::clips(), 5) else { panic!("clips were encoded") };
+    for (share, has_two) in [(0.0, false), (1.0, true)] {
+        let scenes = Some(Scenes::of_world(seeds::TRANSFORMER, clips, share));
+        let batch = DistillData { scenes, ..toy::data(toy::clips()) }.make(7).expect("a batch").remove(0);
+        let seen = batch.latents.expect("clips");
+        for sample in seen.chunks_exact(latents.of.values_a_clip()) {
+            let clip = (0..clips).find(|&clip| latents.clips(&[clip]) == sample).expect("one of the clips");
+            let attributes = Attributes::of_clip(seeds::TRANSFORMER, clip as u64);
+            assert_eq!(attributes.second.is_some(), has_two, "clip {clip}");
+        }
     }
 }
 

@@ -146,6 +146,7 @@ pub fn data(clips: Clips) -> DistillData {
         snap: None,
         dropped: 0.0,
         sentences: None,
+        scenes: None,
     }
 }
 
