@@ -57,7 +57,7 @@ impl Draft {
                 seed_locked: false,
                 clips: 1,
                 sampler: SamplerKind::DdimTrailing,
-                steps: 8,
+                steps: 4,
                 guidance_scale: 1.0,
                 frames: 29,
                 width: 256,

@@ -22,27 +22,19 @@ const SECONDS: f64 = 3.5;
 
 const CLIP: &[u8] = include_bytes!("../../assets/example/clip.webp");
 const PROJECTION: &str = include_str!("../../assets/models/mini/vae/preview.json");
-const STEPS: [&[u8]; 8] = [
+const STEPS: [&[u8]; 4] = [
     include_bytes!("../../assets/example/steps/step-0001.safetensors"),
     include_bytes!("../../assets/example/steps/step-0002.safetensors"),
     include_bytes!("../../assets/example/steps/step-0003.safetensors"),
     include_bytes!("../../assets/example/steps/step-0004.safetensors"),
-    include_bytes!("../../assets/example/steps/step-0005.safetensors"),
-    include_bytes!("../../assets/example/steps/step-0006.safetensors"),
-    include_bytes!("../../assets/example/steps/step-0007.safetensors"),
-    include_bytes!("../../assets/example/steps/step-0008.safetensors"),
 ];
 
 /// Made by `tilereel generate --recipe clip.webp --attention exact`.
-const ATTENTION: [&[u8]; 8] = [
+const ATTENTION: [&[u8]; 4] = [
     include_bytes!("../../assets/example/steps/attention-0001.png"),
     include_bytes!("../../assets/example/steps/attention-0002.png"),
     include_bytes!("../../assets/example/steps/attention-0003.png"),
     include_bytes!("../../assets/example/steps/attention-0004.png"),
-    include_bytes!("../../assets/example/steps/attention-0005.png"),
-    include_bytes!("../../assets/example/steps/attention-0006.png"),
-    include_bytes!("../../assets/example/steps/attention-0007.png"),
-    include_bytes!("../../assets/example/steps/attention-0008.png"),
 ];
 
 /// Puts the example into a library that never had it.

@@ -14,7 +14,7 @@ use super::pretrain::base::{BaseConfigs, TEXT_ENCODER, TRANSFORMER};
 use super::pretrain::vae::VAE;
 use crate::gpu::device::ComputeDevice;
 use crate::mask::MaskPlan;
-use crate::model::folder::{ModelFacts, ModelFiles, ModelFolder, SearchPath};
+use crate::model::folder::{ModelFacts, ModelFiles, ModelFolder, PREVIEW, SearchPath};
 use crate::model::latent::ClipSize;
 use crate::model::text::Tokenizer;
 use crate::model::text::encoder::TextEncoder;
@@ -155,6 +155,9 @@ impl Template {
             return Ok(false);
         }
         lend(&self.folder.vae_weights()?, self.folder.vae_config(), &place, VAE_WEIGHTS)?;
+        if let Some(preview) = self.folder.preview_projection()? {
+            write_whole(&place.join(PREVIEW), preview.as_bytes())?;
+        }
         Ok(true)
     }
 

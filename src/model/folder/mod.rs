@@ -95,7 +95,8 @@ impl TokenizerFiles {
 const CONFIG: &str = "config.json";
 const FACTS: &str = "tilereel.json";
 const MASK_PLAN: &str = "mask_plan.json";
-const PREVIEW: &str = "preview.json";
+/// The projection from latents to colours, beside the VAE.
+pub const PREVIEW: &str = "preview.json";
 const SENTENCE_PIECE: &str = "spiece.model";
 const TOKENIZER_JSON: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";

@@ -85,6 +85,6 @@ fn clips_of_the_library_go_by_their_number() {
         Studio::open(home, DeviceWish { choice: DeviceChoice::Cpu, precision: None, residency: Default::default() })
             .expect("a studio"),
     );
-    place.run(&["attention", "1"]).succeeds().says(&["step 8", "measured on all rows", " 2:6 ", " 53.1 %"]);
+    place.run(&["attention", "1"]).succeeds().says(&["step 4", "measured on all rows", " 2:6 ", " 53.1 %"]);
     place.refuses(&["attention", "7"], 1, &["no clip 7"]);
 }

@@ -91,7 +91,7 @@ fn doctor_and_models_say_the_same_as_json() {
     let said: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     let of = |name: &str| said["models"].as_array().expect("models").iter().find(|model| model["name"] == name).cloned();
     let fast = of("mini/fast").expect("the model in the program");
-    assert_eq!((&fast["defaults"]["sampler"], &fast["defaults"]["steps"]), (&"ddim-trailing".into(), &8.into()), "{fast}");
+    assert_eq!((&fast["defaults"]["sampler"], &fast["defaults"]["steps"]), (&"ddim-trailing".into(), &4.into()), "{fast}");
     assert!(fast["failure"].is_null() && fast["vocabulary"].as_array().is_some_and(|groups| !groups.is_empty()), "{fast}");
     assert_eq!(said["folders"][0].as_str(), place.path("models").to_str(), "{said}");
     let broken = said["models"].as_array().expect("models").iter().find(|model| !model["failure"].is_null());
@@ -137,7 +137,7 @@ fn models_are_listed_with_the_places() {
     ran.says(&[
         "mini/base",
         "mini/fast",
-        "ddim-trailing with 8 steps",
+        "ddim-trailing with 4 steps",
         "colour",
         "cyan, blue",
         "Looked in:",

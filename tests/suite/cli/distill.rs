@@ -1,5 +1,7 @@
 //! The whole way at toy size: few steps, a plan, a sparse student, and a table of all of them.
 
+use std::path::Path;
+
 use serde_json::Value;
 use tilereel::mask::MaskPlan;
 
@@ -77,11 +79,15 @@ fn a_model_becomes_fast_and_is_compared() {
     let sparse_first = ["distill", "mlcd", "--teacher", "toy/fast", "--segments", "2", "--data-free", "--distance", "l2"];
     let sparse_first =
         [&sparse_first[..], &["--steps", "1", "--batch", "2", "--sheet-every", "0", "--out", "other"], &CPU].concat();
+    let preview = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/models/mini/vae/preview.json");
+    std::fs::copy(preview, place.path("toy/vae/preview.json")).expect("copies");
     place.run(&sparse_first).succeeds();
     assert_eq!(json(&place, "other/mlcd/mask_plan.json")["layers"], plan["layers"]);
+    assert_eq!(place.read("other/vae/preview.json"), place.read("toy/vae/preview.json"), "a student has its teacher's previews");
 
     // Better clips of the sparse student: its masks stay.
-    run(&with(&["distill", "dmd", "--teacher", "toy/base", "--student", "toy/fast", "--segments", "2"])).succeeds();
+    let dmd = ["distill", "dmd", "--teacher", "toy/base", "--student", "toy/fast", "--segments", "2", "--second-objects", "0.5"];
+    run(&with(&dmd)).succeeds();
     assert_eq!(json(&place, "toy/dmd/mask_plan.json")["layers"], plan["layers"]);
     assert_eq!(json(&place, "toy/dmd/tilereel.json")["defaults"]["steps"], 2);
     run(&with(&["distill", "dmd", "--teacher", "toy/dmd", "--student", "toy/fast"])).complains(1, &["already", "--resume"]);
@@ -172,6 +178,9 @@ fn what_cannot_be_is_told() {
     place.refuses(&[&["distill", "mlcd", "--segments", "7"], &teacher[..], &steps].concat(), 2, &["7 equal segments", "8 or 4"]);
     place.refuses(&[&["distill", "mlcd", "--guidance", "0.5"], &teacher[..], &steps].concat(), 2, &["guidance"]);
     place.refuses(&[&["distill", "mlcd"], &teacher[..]].concat(), 2, &["--minutes"]);
+    let two = ["distill", "mlcd", "--second-objects", "0.5"];
+    place.refuses(&[&two[..], &["--clips", "."], &teacher, &steps].concat(), 2, &["--second-objects", "--clips"]);
+    place.refuses(&[&two[..], &["--world-clips", "1"], &teacher, &steps].concat(), 1, &["--second-objects", "more clips"]);
     place.refuses(&[&["distill", "kd", "--student-plan", "none.json"], &teacher[..], &steps].concat(), 1, &["none.json"]);
     place.write("plan.json", r#"{"latent_frames": 4, "layers": [{"mask": "full"}]}"#);
     place.refuses(

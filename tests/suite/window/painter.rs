@@ -178,10 +178,10 @@ fn steps_are_painted_in_ranges() {
     choose(&mut harness, "Full");
     assert_eq!(
         harness.get_by_label_contains("Painted steps: ").accesskit_node().label().as_deref(),
-        Some("Painted steps: all 8 steps")
+        Some("Painted steps: all 4 steps")
     );
     choose(&mut harness, "Split");
-    harness.get_by_label("Painted steps: steps 5 to 8 of 8");
+    harness.get_by_label("Painted steps: steps 3 to 4 of 4");
     choose(&mut harness, "Reference frames");
     choose(&mut harness, "1:7");
     let sparse = 22.0 / 64.0;
@@ -191,7 +191,7 @@ fn steps_are_painted_in_ranges() {
     assert_eq!(names(&harness), ["full", "1:7"]);
     // A click on an early step paints the first range again, and the arrows go back.
     let bar = harness.get_by_label_contains("Painted steps: ").rect();
-    let at = bar.left_center() + eframe::egui::vec2(bar.width() * 1.5 / 8.0, 0.0);
+    let at = bar.left_center() + eframe::egui::vec2(bar.width() * 1.5 / 4.0, 0.0);
     // The first click closes the list of presets, which lies over the steps.
     for _ in 0..2 {
         harness.hover_at(at);
@@ -201,10 +201,10 @@ fn steps_are_painted_in_ranges() {
         harness.drop_at(at);
         harness.run_steps(3);
     }
-    harness.get_by_label("Painted steps: steps 1 to 4 of 8").focus();
+    harness.get_by_label("Painted steps: steps 1 to 2 of 4").focus();
     harness.run_steps(2);
     press(&mut harness, Modifiers::NONE, Key::ArrowRight);
-    harness.get_by_label("Painted steps: steps 5 to 8 of 8");
+    harness.get_by_label("Painted steps: steps 3 to 4 of 4");
     choose(&mut harness, "Split");
     choose(&mut harness, "Reference frames");
     choose(&mut harness, "2:6");
@@ -226,5 +226,5 @@ fn steps_are_painted_in_ranges() {
     act(&mut harness, Action::PaintMask);
     harness.run_steps(3);
     assert_eq!(plan(&harness), &saved);
-    harness.get_by_label("Painted steps: steps 1 to 4 of 8");
+    harness.get_by_label("Painted steps: steps 1 to 2 of 4");
 }

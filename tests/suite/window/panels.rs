@@ -54,12 +54,13 @@ impl Place {
         ids
     }
 
-    /// A run like the example's.
+    /// A run like the example's, in more steps.
     pub fn item(&self, prompt: &str) -> NewItem {
         let example = self.example();
         let mut recipe = example.recipe;
         recipe.made = None;
         recipe.prompt = prompt.to_owned();
+        recipe.steps = 8;
         NewItem { recipe, model: example.model, leaves: None, force: false }
     }
 

@@ -204,7 +204,7 @@ fn a_dropped_clip_gives_its_settings_back() {
     act(&mut harness, Action::OpenFile(file));
     harness.run_steps(2);
     let draft = harness.state().draft();
-    assert_eq!((draft.prompt.as_str(), draft.steps, draft.seed), (example.recipe.prompt.as_str(), 8, example.recipe.seed));
+    assert_eq!((draft.prompt.as_str(), draft.steps, draft.seed), (example.recipe.prompt.as_str(), 4, example.recipe.seed));
     assert!(draft.seed_locked, "the seed is the clip's");
     let unreadable = place.home.folder().join("studio.db");
     act(&mut harness, Action::OpenFile(unreadable));
