@@ -145,10 +145,8 @@ impl Networks {
             }
             None => None,
         };
-        let captions = Captions {
-            takes_rows_apart: walk.guidance_scale > 1.0 && self.takes_rows_apart(&latent),
-            made: OnceCell::new(),
-        };
+        let captions =
+            Captions { takes_rows_apart: walk.guidance_scale > 1.0 && self.takes_rows_apart(&latent), made: OnceCell::new() };
         if let Recorded::Call(recorded) = &mut *self.recorded.borrow_mut() {
             recorded.forget_text();
         }

@@ -132,8 +132,7 @@ impl Batches for DistillData {
         let samples: Vec<usize> = (0..all).collect();
         let parts = samples.chunks(part.max(1)).map(|samples| {
             let range = samples[0]..samples[0] + samples.len();
-            let clip_of =
-                |&sample: &usize| clip_of_sample(self.scenes.as_ref(), self.random, step, sample as u64, clips.count());
+            let clip_of = |&sample: &usize| clip_of_sample(self.scenes.as_ref(), self.random, step, sample as u64, clips.count());
             let chosen: Vec<usize> = samples.iter().map(clip_of).collect();
             let mut batch = DistillBatch {
                 latents: match clips {

@@ -219,7 +219,7 @@ fn with_a_point(harness: &mut Harness<'_, Window>) {
     player.state.halt();
     player.state.go_to(10, FRAMES);
     player.inspect.on = true;
-    player.inspect.layer = 5;
+    player.inspect.layer = 4;
     player.inspect.point = Some(Point { frame: 10, x: 0.53, y: 0.42 });
     wait(harness, "what the point reads", |window| matches!(window.player().inspect.answers.point, Answer::Ready(_)));
     harness.run_steps(3);

@@ -408,8 +408,8 @@ fn a_branch_shows_what_it_keeps() {
     assert!(!control(&harness, Role::Slider, "Guidance").accesskit_node().is_disabled());
     harness.get_by_label_contains("Steps is fixed: A branch keeps this");
     harness.get_by_label_contains("Nothing differs from the clip that it leaves");
-    // Five of eight calls are left.
-    assert_eq!(harness.state().panel.forecast().last().estimate.as_ref().unwrap().model_calls, 5);
+    // One of four calls is left.
+    assert_eq!(harness.state().panel.forecast().last().estimate.as_ref().unwrap().model_calls, 1);
     harness.state_mut().draft.seed += 1;
     harness.run();
     assert!(harness.query_by_label_contains("Nothing differs").is_none());
