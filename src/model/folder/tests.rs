@@ -299,7 +299,7 @@ fn mini_on_disk_states_its_facts() {
         (defaults.sampler, defaults.steps, defaults.guidance_scale)
     };
     assert_eq!(settings(&base), (SamplerKind::Ddim, 50, 2.0));
-    assert_eq!(settings(&fast), (SamplerKind::DdimTrailing, 8, 1.0));
+    assert_eq!(settings(&fast), (SamplerKind::DdimTrailing, 4, 1.0));
     for model in [&base, &fast] {
         let ModelFacts { defaults, trained, .. } = model.facts();
         assert_eq!((defaults.frames, defaults.width, defaults.height), (29, 256, 144));
